@@ -1,0 +1,395 @@
+"""From pixels to a face that a network can use: finding, following, smoothing, cropping.
+
+Detectors (landmarks.py) look at one picture. This file makes them work on what people have: small faces, phones held
+sideways, several people, frames in which nobody is to be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from .errors import NoFaceError, SeveralFacesError
+from .landmarks import NUM_LANDMARKS, LandmarkDetector, eye_distance
+
+CROP_SCALE = 1.75
+"""Side of a crop over the size of the face (hairline to chin): some hair and some neck, as in VoxCeleb crops."""
+MIN_CROP_SCALE = 1.3
+"""The tightest crop, for pictures that hold little more than the face."""
+RIVAL_SIZE = 0.6
+"""A second face in a photo counts when its size is at least this share of the largest one's."""
+MIN_TILE = 128
+"""Pixels below which a part of a picture is not searched on its own."""
+BRIDGED_SECONDS = 0.5
+"""Gaps in a track up to this long are interpolated; longer ones are held and reported."""
+
+
+# ---------------------------------------------------------------------------------------------------------- finding
+
+
+def find_faces(image: np.ndarray, detector: LandmarkDetector) -> list[np.ndarray]:
+    """All faces of an upright or sideways picture, the largest first: float32 (77, 2) each, in pixels of ``image``.
+
+    Looks at the whole picture, then at overlapping tiles of a half and of a quarter of its longer side (small faces),
+    then at the picture turned by 90, 270 and 180 degrees (phones); the first look that finds somebody decides where
+    faces are, and a closer look at each from four sides decides which way up they are.
+    """
+    for look in (_find_large, _find_in_halves, _find_in_quarters, _find_turned):
+        faces = look(image, detector)
+        if faces:
+            return [_right_way_up(face, image, detector) for face in faces]
+    return []
+
+
+def _find_large(image: np.ndarray, detector: LandmarkDetector) -> list[np.ndarray]:
+    return detector.detect(image)
+
+
+def _find_in_halves(image: np.ndarray, detector: LandmarkDetector) -> list[np.ndarray]:
+    return _find_in_tiles(image, max(image.shape[:2]) // 2, detector)
+
+
+def _find_in_quarters(image: np.ndarray, detector: LandmarkDetector) -> list[np.ndarray]:
+    return _find_in_tiles(image, max(image.shape[:2]) // 4, detector)
+
+
+def _find_turned(image: np.ndarray, detector: LandmarkDetector) -> list[np.ndarray]:
+    for turns in (1, 3, 2):
+        turned = np.ascontiguousarray(np.rot90(image, turns))
+        faces = [_turn_back(face, turns, image.shape) for face in detector.detect(turned)]
+        if faces:
+            return faces
+    return []
+
+
+def _find_in_tiles(image: np.ndarray, side: int, detector: LandmarkDetector) -> list[np.ndarray]:
+    """Faces of the tile that shows the largest one; tiles of ``side`` pixels overlap by half."""
+    height, width = image.shape[:2]
+    if side < MIN_TILE:
+        return []
+    best: list[np.ndarray] = []
+    for top in _tile_starts(height, side):
+        for left in _tile_starts(width, side):
+            tile = image[top : top + side, left : left + side]
+            faces = [face + np.float32([left, top]) for face in detector.detect(tile)]
+            if faces and (not best or face_size(faces[0]) > face_size(best[0])):
+                best = faces
+    return best
+
+
+def _tile_starts(length: int, side: int) -> list[int]:
+    """Where tiles of ``side`` begin that cover ``length`` and overlap by half or a little more."""
+    if length <= side:
+        return [0]
+    count = 1 + int(np.ceil((length - side) / (0.5 * side)))
+    return [round(k * (length - side) / (count - 1)) for k in range(count)]
+
+
+def _right_way_up(face: np.ndarray, image: np.ndarray, detector: LandmarkDetector) -> np.ndarray:
+    """The reading of a face on which most of four looks agree: as it is, and turned by quarters.
+
+    A detector knows a face on its side, but takes one on its head for another face, upright where it is not. Such a
+    reading stands alone: the looks from the sides and from the other end agree with each other.
+    """
+    window, corner = _window(image, face)
+    readings = {0: face - corner}  # by the number of quarter turns
+    for turns in (1, 2, 3):
+        turned = np.ascontiguousarray(np.rot90(window, turns))
+        found = [_turn_back(other, turns, window.shape) for other in detector.detect(turned)]
+        nearest = _nearest(found, readings[0])
+        if nearest is not None:
+            readings[turns] = nearest
+    agreeing = {
+        turns: [other for other in readings if _distance(reading, readings[other]) < 0.15 * face_size(face)]
+        for turns, reading in readings.items()
+    }
+    most = max(agreeing.values(), key=len)  # the first of equals: the face as it is
+    # Of these, the look in which the head stood most nearly upright saw best.
+    best = min(most, key=lambda turns: abs(np.angle(np.exp(1j * (roll(readings[turns]) - turns * np.pi / 2)))))
+    return face if best == 0 else (readings[best] + corner)
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean distance between the points of two faces."""
+    return float(np.linalg.norm(a - b, axis=1).mean())
+
+
+def _window(image: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What lies around a face, and the position (x, y) of its corner in the picture. It may be empty."""
+    height, width = image.shape[:2]
+    centre, reach = face.mean(axis=0), 1.1 * face_size(face)
+    x0, y0 = np.floor((centre - reach).clip(0, [width, height])).astype(int)
+    x1, y1 = np.ceil((centre + reach).clip(0, [width, height])).astype(int)
+    return image[y0:y1, x0:x1], np.array([x0, y0], dtype=np.float32)
+
+
+def _turn_back(face: np.ndarray, turns: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Coordinates in np.rot90(image, turns) -> coordinates in the image of ``shape`` (height, width, ...)."""
+    height, width = shape[:2]
+    x, y = face[:, 0], face[:, 1]
+    back = {1: (width - 1 - y, x), 2: (width - 1 - x, height - 1 - y), 3: (y, height - 1 - x)}[turns]
+    return np.stack(back, axis=1).astype(np.float32)
+
+
+def face_size(landmarks: np.ndarray) -> float:
+    """Size of one face in pixels: the distance from hairline to chin, or from ear to ear where that is longer.
+
+    Along the face's own axes, so that a turned picture gives the same size.
+    """
+    height = np.linalg.norm(landmarks[73] - landmarks[8])
+    width = np.linalg.norm(landmarks[0] - landmarks[16])
+    return float(max(height, 1.2 * width))
+
+
+def only_face(image: np.ndarray, detector: LandmarkDetector, name: str = "the photo") -> np.ndarray:
+    """The landmarks (77, 2) of the one person in a photo; people in the far background are overlooked.
+
+    Raises NoFaceError and SeveralFacesError; ``name`` ("photo 2") is what their sentences call the photo.
+    """
+    faces = find_faces(image, detector)
+    if not faces:
+        raise NoFaceError(f"No face found in {name}. Use a well-lit photo that shows the whole face from the front.")
+    rivals = [face for face in faces if face_size(face) >= RIVAL_SIZE * face_size(faces[0])]
+    if len(rivals) > 1:
+        raise SeveralFacesError(f"There are {len(rivals)} faces in {name}. Crop it so that one person is left.")
+    return faces[0]
+
+
+# --------------------------------------------------------------------------------------------------------- cropping
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square cut out of a picture: centre (x, y) and side in pixels, turned by ``angle`` radians (clockwise)."""
+
+    x: float
+    y: float
+    side: float
+    angle: float = 0.0
+
+    def matrix(self, size: int) -> np.ndarray:
+        """(2, 3): pixels of the ``size`` x ``size`` crop -> pixels of the picture."""
+        scale = self.side / size
+        cos, sin = scale * np.cos(self.angle), scale * np.sin(self.angle)
+        middle = 0.5 * (size - 1)
+        return np.array(
+            [[cos, -sin, self.x - cos * middle + sin * middle], [sin, cos, self.y - sin * middle - cos * middle]]
+        )
+
+    def to_crop(self, points: np.ndarray, size: int) -> np.ndarray:
+        """Points (..., 2) of the picture -> float32 (..., 2) in pixels of the crop."""
+        matrix = self.matrix(size)
+        return ((points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T).astype(np.float32)
+
+    def cut(self, image: np.ndarray, size: int) -> np.ndarray:
+        """uint8 (H, W, 3) -> uint8 (size, size, 3), bicubic; beyond the picture's edge its edge pixels go on."""
+        matrix = self.matrix(size)
+        reduction = int(self.side / size)
+        if reduction > 1:  # sampling a much larger picture would alias
+            image = np.asarray(Image.fromarray(image).reduce(reduction))
+            matrix = (matrix + np.array([[0, 0, 0.5], [0, 0, 0.5]])) / reduction - np.array([[0, 0, 0.5], [0, 0, 0.5]])
+        height, width = image.shape[:2]
+        steps = np.arange(size)
+        grid = np.stack(np.meshgrid(steps, steps), axis=-1) @ matrix[:, :2].T + matrix[:, 2]  # (size, size, 2) pixels
+        grid = (2 * grid + 1) / np.array([width, height]) - 1
+        pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
+        cut = F.grid_sample(
+            pixels, torch.from_numpy(grid)[None].float(), mode="bicubic", padding_mode="border", align_corners=False
+        )
+        return cut[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def roll(landmarks: np.ndarray) -> np.ndarray:
+    """In-plane rotation in radians, clockwise, (..., 77, 2) -> (...): from the eyes' outer corners."""
+    across = landmarks[..., 45, :] - landmarks[..., 36, :]
+    return np.arctan2(across[..., 1], across[..., 0])
+
+
+def crop_around(track: np.ndarray, frame_size: tuple[int, int]) -> Crop:
+    """One crop for a photo (77, 2) or a whole clip (T, 77, 2): median place, size and rotation, so that it never moves.
+
+    ``frame_size`` is (height, width) of the picture: a crop that would reach beyond it is shifted and, down to
+    MIN_CROP_SCALE, made smaller, because invented borders look worse than a tight crop.
+    """
+    faces = track.reshape(-1, NUM_LANDMARKS, 2)
+    angles = roll(faces)
+    # The median of angles that may wrap around: relative to their mean direction.
+    mean = np.angle(np.exp(1j * angles).mean())
+    angle = float(mean + np.median(np.angle(np.exp(1j * (angles - mean)))))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    upright = faces @ turn
+    centre = np.median(0.5 * (upright.min(axis=1) + upright.max(axis=1)), axis=0) @ turn.T
+    size = float(np.median([face_size(face) for face in faces]))
+    height, width = frame_size
+    spread = abs(np.cos(angle)) + abs(np.sin(angle))  # a turned square reaches further
+    side = max(MIN_CROP_SCALE * size, min(CROP_SCALE * size, height / spread, width / spread))
+    half = 0.5 * side * spread
+    x, y = (
+        float(np.clip(middle, half - 0.5, length - 0.5 - half)) if 2 * half <= length else 0.5 * (length - 1)
+        for middle, length in zip(centre, (width, height), strict=True)
+    )
+    return Crop(x, y, side, angle)
+
+
+# -------------------------------------------------------------------------------------------------------- following
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Frames ``first..last`` (inclusive) in which no face was seen and the last pose is held."""
+
+    first: int
+    last: int
+
+    def sentence(self, fps: float) -> str:
+        """For a person: "No face between 0:04 and 0:07: the last pose is held."."""
+        return f"No face between {_clock(self.first / fps)} and {_clock(np.ceil((self.last + 1) / fps))}: the last pose is held."
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+@dataclass(frozen=True)
+class Track:
+    """One person through a clip. Frames are not kept: a long clip needs no more memory than its points."""
+
+    landmarks: np.ndarray
+    """float32 (T, 77, 2), smoothed, in pixels of the clip's (upright) frames."""
+    fps: float
+    frame_size: tuple[int, int]
+    """(height, width) of the clip's frames."""
+    seen: np.ndarray = field(repr=False)
+    """bool (T,): whether the detector saw the face in this frame."""
+    gaps: tuple[Gap, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    @property
+    def warnings(self) -> list[str]:
+        """One sentence for each held gap."""
+        return [gap.sentence(self.fps) for gap in self.gaps]
+
+
+def track_face(
+    frames: Iterable[np.ndarray],
+    detector: LandmarkDetector,
+    fps: float,
+    on_frame: Callable[[int], None] | None = None,
+    name: str = "the clip",
+) -> Track:
+    """Follows the largest face of the first frame that shows one, frame by frame; frames are looked at and dropped.
+
+    ``frames`` are uint8 RGB (H, W, 3) of one size; ``on_frame(count)`` is called after each. Raises NoFaceError when
+    no frame shows a face.
+    """
+    found: list[np.ndarray | None] = []
+    last: np.ndarray | None = None
+    missed = 0
+    turns = 0
+    shape: tuple[int, ...] = (0, 0)
+    for frame in frames:
+        shape = frame.shape
+        turned = np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
+        face = None if last is None else _follow(turned, last, detector)
+        # A search of the whole frame is slow when nobody is there: less often the longer the face is away.
+        if face is None and (missed < 3 or missed % 5 == 0):
+            faces = find_faces(turned, detector) if last is None else _find_again(turned, detector)
+            face = _nearest(faces, last)
+            if face is not None and last is None:
+                extra = _quarter_turns(face)
+                if extra:  # a phone held sideways: turn all frames once instead of searching each
+                    turns = (turns + extra) % 4
+                    face = _follow(np.ascontiguousarray(np.rot90(frame, turns)), None, detector)
+        missed = 0 if face is not None else missed + 1
+        if face is not None:
+            last = face
+        found.append(face)
+        if on_frame is not None:
+            on_frame(len(found))
+    if last is None:
+        raise NoFaceError(f"No face found in {name}. Use a clip in which one face is seen from the front.")
+    if turns:
+        found = [None if face is None else _turn_back(face, turns, shape) for face in found]
+    return _finish_track(found, fps, (shape[0], shape[1]))
+
+
+def _quarter_turns(face: np.ndarray) -> int:
+    """How often np.rot90 must turn the frame so that the face stands within 45 degrees of upright."""
+    return int(np.round(float(roll(face)) / (np.pi / 2))) % 4
+
+
+def _follow(frame: np.ndarray, last: np.ndarray | None, detector: LandmarkDetector) -> np.ndarray | None:
+    """The face in a window around where it was: faster, and sure to be the same person."""
+    if last is None:
+        return _nearest(detector.detect(frame), None)
+    window, corner = _window(frame, last)
+    if min(window.shape[:2]) < 16:
+        return None
+    return _nearest([face + corner for face in detector.detect(window)], last)
+
+
+def _find_again(frame: np.ndarray, detector: LandmarkDetector) -> list[np.ndarray]:
+    """All faces where one was lost: its frames already stand upright, and tiny faces are not worth the time."""
+    return _find_large(frame, detector) or _find_in_halves(frame, detector)
+
+
+def _nearest(faces: list[np.ndarray], last: np.ndarray | None) -> np.ndarray | None:
+    if not faces:
+        return None
+    if last is None:
+        return faces[0]
+    distances = [np.linalg.norm(face.mean(axis=0) - last.mean(axis=0)) for face in faces]
+    return faces[int(np.argmin(distances))]
+
+
+def _finish_track(found: list[np.ndarray | None], fps: float, frame_size: tuple[int, int]) -> Track:
+    seen = np.array([face is not None for face in found])
+    times = np.flatnonzero(seen)
+    points = np.stack([face for face in found if face is not None]).reshape(len(times), -1)
+    everything = np.arange(len(found))
+    filled = np.stack([np.interp(everything, times, column) for column in points.T], axis=1)
+    filled = filled.reshape(-1, NUM_LANDMARKS, 2)
+    gaps = []
+    for first, last in _runs(~seen):
+        if last - first + 1 > BRIDGED_SECONDS * fps:
+            gaps.append(Gap(first, last))
+            # Before the first sight there is nothing to hold but the first pose itself.
+            filled[first : last + 1] = filled[first - 1] if first > 0 else filled[last + 1]
+    return Track(smooth(filled).astype(np.float32), fps, frame_size, seen, tuple(gaps))
+
+
+def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """First and last index of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def smooth(track: np.ndarray, frames: float = 1.5, tolerance: float = 0.02) -> np.ndarray:
+    """Removes a detector's jitter and keeps blinks and lips crisp: a bilateral filter along time, (T, 77, 2) -> same.
+
+    A neighbouring frame counts by its distance in time (``frames``, standard deviation) and by how far the point has
+    moved meanwhile (``tolerance`` of the eye distance, standard deviation). Jitter is an order of magnitude smaller
+    than a blink, so the one is averaged and the other is left alone; being symmetric in time, nothing lags.
+    """
+    if len(track) < 3:
+        return track
+    reach = int(np.ceil(2 * frames))
+    scale = tolerance * np.median(eye_distance(track))
+    padded = np.pad(track, ((reach, reach), (0, 0), (0, 0)), mode="edge")
+    total, weights = np.zeros_like(track), np.zeros(track.shape[:2] + (1,), dtype=track.dtype)
+    for shift in range(-reach, reach + 1):
+        other = padded[reach + shift : reach + shift + len(track)]
+        moved = np.sum((other - track) ** 2, axis=-1, keepdims=True)
+        weight = np.exp(-0.5 * (shift / frames) ** 2 - 0.5 * moved / max(scale, 1e-6) ** 2)
+        total += weight * other
+        weights += weight
+    return total / weights
+
+

@@ -1,0 +1,133 @@
+"""The generator G(y, e; psi, P) of the paper: a landmark image and a person's style -> the person in that pose."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ConfigMixin, ModelMixin  # noqa: F401  (diffusers looks ModelMixin up in this module)
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .layers import DownBlock, Factory, SelfAttention, StyledBlock, adaptive_instance_norm, blocks_at, check_sizes
+
+
+class Generator(ModelMixin, ConfigMixin):
+    """Image-to-image network of residual blocks whose AdaIN coefficients are psi_hat = P e (section 3.3).
+
+    Two designs in one class:
+
+    * ``source_conditioned=False``, the paper's: input is the landmark image, output is painted from nothing.
+    * ``source_conditioned=True``: input is also the photo warped to the target's landmarks and the warp's validity mask
+      (warping.py). Encoder features reach the decoder at equal resolution (``skips``), and the output is the valid
+      part of the warp plus a correction whose gain starts at zero: training starts at the warp and moves away from it
+      only where that helps.
+
+    ``patch_size`` 2 works on 2x2 pixels folded into channels. ``attention_resolution`` is for the down blocks,
+    ``up_attention_resolution`` for the up blocks; 0 leaves it out. Stateless: nothing is stored during forward.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        image_size: int = 256,
+        channels: list[int] = [64, 128, 256, 512],  # noqa: B006  (config defaults are never changed)
+        num_middle_blocks: int = 4,
+        embedding_dim: int = 512,
+        patch_size: int = 1,
+        attention_resolution: int = 32,
+        up_attention_resolution: int = 64,
+        source_conditioned: bool = False,
+        skips: bool = False,
+        spectral_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        check_sizes(image_size, patch_size, channels)
+        make = Factory(spectral_norm)
+        n = len(channels)
+        inputs = (7 if source_conditioned else 3) * patch_size**2
+        widths = [inputs, *channels]
+        self.down = nn.ModuleList(
+            DownBlock(make, a, b, norm_first=i > 0, norm_second=True)
+            for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+        )
+        down_attention = blocks_at(attention_resolution, image_size, patch_size, n)
+        self.down_attention = nn.ModuleDict({str(i): SelfAttention(make, channels[i]) for i in down_attention})
+        self.middle = nn.ModuleList(
+            StyledBlock(make, channels[-1], channels[-1], upsample=False) for _ in range(num_middle_blocks)
+        )
+        # Up blocks mirror the down blocks: to the width that the encoder had at that resolution.
+        up = [channels[-1], *reversed([channels[0], *channels[:-1]])] if skips else [channels[-1], *reversed(channels)]
+        self.up = nn.ModuleList(
+            StyledBlock(make, a, b, upsample=True) for a, b in zip(up[:-1], up[1:], strict=True)
+        )
+        up_sizes = [image_size // patch_size // 2 ** (n - 1 - i) for i in range(n)]
+        self.up_attention = nn.ModuleDict(
+            {str(i): SelfAttention(make, up[i + 1]) for i in range(n) if up_sizes[i] == up_attention_resolution}
+        )
+        self.to_rgb = make.conv(up[-1], 3 * patch_size**2)
+        if source_conditioned:
+            self.gain = nn.Parameter(torch.zeros(3 * patch_size**2))
+        self._styled = [c for block in [*self.middle, *self.up] for c in block.styled_channels] + [up[-1]]
+        self.projection = make.linear(embedding_dim, self.style_dim)
+        with torch.no_grad():  # start as plain instance norm: weights one, biases zero
+            self.projection.bias.copy_(self._neutral_style())
+
+    @property
+    def style_dim(self) -> int:
+        """S, the number of AdaIN coefficients: a weight and a bias for each channel of each AdaIN."""
+        return 2 * sum(self._styled)
+
+    def _neutral_style(self) -> Tensor:
+        return torch.cat([torch.cat([torch.ones(c), torch.zeros(c)]) for c in self._styled])
+
+    def _split(self, style: Tensor) -> list[tuple[Tensor, Tensor]]:
+        parts = style.split([2 * c for c in self._styled], dim=1)
+        return [(part[:, : part.shape[1] // 2], part[:, part.shape[1] // 2 :]) for part in parts]
+
+    def forward(
+        self,
+        landmark_images: Tensor,
+        embedding: Tensor | None = None,
+        style: Tensor | None = None,
+        warped: Tensor | None = None,
+        validity: Tensor | None = None,
+    ) -> Tensor:
+        """Frames (B, 3, H, W), nominally in [-1, 1].
+
+        landmark_images (B, 3, H, W) in [-1, 1]; either ``embedding`` e (B, N), or ``style`` psi' (B, S) or (S,);
+        a source-conditioned generator needs ``warped`` (B, 3, H, W) in [-1, 1] and ``validity`` (B, 1, H, W) in [0, 1].
+        """
+        if (embedding is None) == (style is None):
+            raise ValueError("give either embedding or style")
+        if (warped is None) == self.config.source_conditioned or (warped is None) != (validity is None):
+            raise ValueError("give warped and validity exactly when the generator is source-conditioned")
+        if style is None:
+            style = self.projection(embedding)
+        if style.ndim == 1:
+            style = style.expand(len(landmark_images), -1)
+        styles = self._split(style)
+
+        x = landmark_images
+        if warped is not None and validity is not None:
+            x = torch.cat([x, warped * validity, 2 * validity - 1], dim=1)
+        x = F.pixel_unshuffle(x, self.config.patch_size).contiguous(memory_format=torch.channels_last)
+        features = []
+        for i, block in enumerate(self.down):
+            x = block(x)
+            if str(i) in self.down_attention:
+                x = self.down_attention[str(i)](x)
+            features.append(x)
+        features.pop()  # the last one is x itself
+        for block in self.middle:
+            x = block(x, [styles.pop(0), styles.pop(0)])
+        for i, block in enumerate(self.up):
+            x = block(x, [styles.pop(0), styles.pop(0)])
+            if str(i) in self.up_attention:
+                x = self.up_attention[str(i)](x)
+            if self.config.skips and features:
+                x = x + features.pop()
+        x = self.to_rgb(F.relu(adaptive_instance_norm(x, *styles.pop(0))))
+        if warped is None or validity is None:
+            return torch.tanh(F.pixel_shuffle(x.float(), self.config.patch_size))
+        correction = 2 * torch.tanh(F.pixel_shuffle(x.float() * self.gain[:, None, None], self.config.patch_size))
+        return warped * validity + correction

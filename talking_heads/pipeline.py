@@ -1,0 +1,347 @@
+"""The pipeline: photos -> avatar, clip -> track, avatar and track -> frames."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from .avatar import Avatar
+from .drawing import draw_landmarks
+from .errors import IncompatibleAvatarError, InvalidModelError
+from .faces import Track, crop_around, only_face, track_face
+from .hub import BUNDLED, FORMAT_VERSION, fingerprint, load_strictly, read_json, resolve
+from .images import read_photo, to_float, to_uint8
+from .landmarks import LandmarkDetector, load_detector
+from .models import Discriminator, Embedder, Generator
+from .motion import MOTIONS, Motion, choose_shots, most_neutral, retarget
+from .video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
+from .warping import landmarks_to_tensor, warp_photo
+
+Photo = str | Path | Image.Image | np.ndarray
+ProgressCallback = Callable[[str, int, int | None], None]
+"""Called with (stage, how many are done, how many there are if that is known); what it raises cancels the work."""
+
+MAX_PHOTOS = 32
+
+
+@dataclass(frozen=True)
+class TalkingHeadVideo:
+    """The result of a pipeline call. Frames are painted when they are asked for, a few at a time, and never kept."""
+
+    frames: Callable[[], Iterator[np.ndarray]] = field(repr=False)
+    """Starts painting from the first frame: uint8 RGB (H, W, 3) each."""
+    num_frames: int
+    fps: float
+    driving: Path | None = None
+    """The clip whose sound belongs to the video."""
+    start: float = 0.0
+    """Seconds of the clip that were skipped."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on what the viewer may notice, e.g. a held pose."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.frames()
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    def save(self, path: str | Path, on_progress: ProgressCallback | None = None) -> Path:
+        """Paints and writes an mp4 (H.264, the driver's sound in sync, marked as generated); whole or not at all.
+
+        Raises OutputError. ``on_progress`` hears of the stage "painting".
+        """
+        path = Path(path)
+        check_writable(path)
+        with VideoWriter(
+            path, self.fps, audio_from=self.driving, audio_start=self.start, metadata=AI_GENERATED
+        ) as writer:
+            for i, frame in enumerate(self.frames()):
+                writer.write(frame)
+                if on_progress is not None:
+                    on_progress("painting", i + 1, self.num_frames)
+        return path
+
+
+class TalkingHeadPipeline(DiffusionPipeline):
+    """Embedder and generator, and everything between them and files.
+
+    Any number of avatars and clips can go through one pipeline; it remembers nothing of them. Its networks may be used
+    from one thread at a time.
+    """
+
+    def __init__(self, embedder: Embedder, generator: Generator, format_version: int = FORMAT_VERSION) -> None:
+        super().__init__()
+        self.register_modules(embedder=embedder, generator=generator)
+        self.register_to_config(format_version=format_version)
+        self.name = ""
+        self.folder: Path | None = None
+        self._detector: LandmarkDetector | None = None
+        self._fingerprint: str | None = None
+
+    # ------------------------------------------------------------------------------------------------ loading, saving
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        torch_dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """The bundled default model (None), a folder that ``save_pretrained`` wrote, or "org/name" of the Hub.
+
+        Raises InvalidModelError with a sentence where it is missing, incomplete, or another thing.
+        """
+        source = None if pretrained_model_name_or_path is None else os.fspath(pretrained_model_name_or_path)
+        folder = resolve(
+            source,
+            marker="model_index.json",
+            patterns=["embedder/*", "generator/*"],
+            revision=revision,
+            cache_dir=None if cache_dir is None else os.fspath(cache_dir),
+            local_files_only=local_files_only,
+        )
+        index = read_json(folder / "model_index.json")
+        if index.get("_class_name") != cls.__name__:
+            raise InvalidModelError(f"{folder} holds a {index.get('_class_name')}, not a {cls.__name__}.")
+        if index.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
+            raise InvalidModelError(f"{folder} was written by a newer version of this software. Update it.")
+        embedder = load_strictly(Embedder, folder / "embedder")
+        generator = load_strictly(Generator, folder / "generator")
+        if embedder.embedding_dim != generator.config.embedding_dim:
+            raise InvalidModelError(f"Embedder and generator in {folder} do not belong together.")
+        pipe = cls(embedder, generator)
+        pipe.folder = folder
+        pipe.name = "default" if folder == BUNDLED else str(source)
+        if torch_dtype is not None:
+            pipe.to(torch_dtype)
+        return pipe
+
+    @property
+    def fingerprint(self) -> str:
+        """16 digits that stand for the weights; avatars carry those of the model that made them."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.embedder, self.generator)
+        return self._fingerprint
+
+    def load_discriminator(self) -> Discriminator:
+        """The discriminator that was trained with this model; only fine-tuning needs it. Raises InvalidModelError."""
+        if self.folder is None or not (self.folder / "discriminator").is_dir():
+            raise InvalidModelError("This model came without its discriminator, which fine-tuning needs.")
+        return load_strictly(Discriminator, self.folder / "discriminator")
+
+    # ------------------------------------------------------------------------------------------------------- detector
+
+    @property
+    def detector(self) -> LandmarkDetector:
+        """The landmark detector, mediapipe unless another one is assigned."""
+        if self._detector is None:
+            self._detector = load_detector()
+        return self._detector
+
+    @detector.setter
+    def detector(self, detector: LandmarkDetector) -> None:
+        self._detector = detector
+
+    @property
+    def image_size(self) -> int:
+        """Side of the frames in pixels."""
+        return int(self.generator.config.image_size)
+
+    # --------------------------------------------------------------------------------------------------------- person
+
+    def look_at(self, photos: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray]:
+        """Photos -> crops uint8 (K, H, H, 3) and landmarks float32 (K, 77, 2): what the model sees.
+
+        Raises NoFaceError, SeveralFacesError, UnreadableMediaError, each naming the photo by its number.
+        """
+        if not photos:
+            raise ValueError("give at least one photo")
+        if len(photos) > MAX_PHOTOS:
+            raise ValueError(f"give at most {MAX_PHOTOS} photos")
+        crops, landmarks = [], []
+        for number, photo in enumerate(photos, start=1):
+            image = read_photo(photo)
+            name = "the photo" if len(photos) == 1 else f"photo {number}"
+            points = only_face(image, self.detector, name)
+            crop = crop_around(points, (image.shape[0], image.shape[1]))
+            crops.append(crop.cut(image, self.image_size))
+            landmarks.append(crop.to_crop(points, self.image_size))
+        return np.stack(crops), np.stack(landmarks)
+
+    @torch.inference_mode()
+    def create_avatar(self, photos: Sequence[Photo]) -> Avatar:
+        """1 to 32 photos of one person -> avatar: detect, crop, draw, embed, mean over the photos, project (psi' = P e).
+
+        ``photos`` are paths, PIL images or uint8 RGB arrays.
+        """
+        if isinstance(photos, str | Path | Image.Image | np.ndarray):
+            photos = [photos]
+        crops, landmarks = self.look_at(photos)
+        drawn = draw_landmarks(landmarks, self.image_size)
+        dtype = self.embedder.dtype
+        shots, lines = (to_float(images).to(self.device, dtype)[None] for images in (crops, drawn))
+        with self._autocast():
+            embedding = self.embedder(shots, lines).mean(dim=1)  # (1, N)
+        style = self.generator.projection(embedding.to(self.generator.dtype))  # (1, S)
+        # Out of inference mode's tensors, so that the avatar can be trained.
+        with torch.inference_mode(False):
+            return Avatar.create(
+                embedding[0].float().clone(), style[0].float().clone(), crops, landmarks, self.name, self.fingerprint
+            ).to(self.device)
+
+    # ---------------------------------------------------------------------------------------------------------- motion
+
+    def track(
+        self,
+        clip: str | Path,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> Track:
+        """Follows the face through a clip, or through its seconds ``start`` to ``end``; frames are not kept.
+
+        Raises UnreadableMediaError and NoFaceError. ``on_progress`` hears of the stage "tracking".
+        """
+        info = probe(clip)
+        total = None
+        if info.duration is not None:
+            last = info.duration if end is None else min(end, info.duration)
+            total = max(1, round((last - (start or 0.0)) * info.fps))
+
+        def count(done: int) -> None:
+            if on_progress is not None:
+                on_progress("tracking", done, None if total is None else max(total, done))
+
+        frames = read_frames(clip, start=start, end=end, fps=info.fps)
+        return track_face(frames, self.detector, info.fps, count)
+
+    def target_landmarks(
+        self, avatar: Avatar, track: Track, motion: Motion, head: float, expression: float, gaze: float
+    ) -> np.ndarray:
+        """Where the avatar's landmarks go in each frame, (T, 77, 2) in pixels of the output."""
+        crop = crop_around(track.landmarks, track.frame_size)
+        driving = crop.to_crop(track.landmarks, self.image_size)
+        if motion == "absolute":
+            return driving
+        photos = avatar.landmarks.cpu().numpy()
+        return retarget(driving, photos[most_neutral(photos)], head=head, expression=expression, gaze=gaze)
+
+    # -------------------------------------------------------------------------------------------------------- painting
+
+    def __call__(
+        self,
+        avatar: Avatar,
+        driving: str | Path | Track,
+        *,
+        motion: Motion = "relative",
+        head: float = 1.0,
+        expression: float = 1.0,
+        gaze: float = 1.0,
+        start: float | None = None,
+        end: float | None = None,
+        batch_size: int = 8,
+        on_progress: ProgressCallback | None = None,
+    ) -> TalkingHeadVideo:
+        """The avatar, moving like the clip.
+
+        ``driving``: a clip, which is tracked now, or a Track. ``motion``: "relative" carries over what changes in the
+        driver's face and keeps the person's own shape; "absolute" takes the driver's landmarks as they are. ``head``,
+        ``expression`` and ``gaze`` scale relative motion (1: as in the clip). ``start``/``end``: seconds of the clip.
+        Frames are painted ``batch_size`` at a time when the result is iterated or saved.
+        Raises IncompatibleAvatarError, and what ``track`` raises.
+        """
+        if motion not in MOTIONS:
+            raise ValueError(f"unknown motion {motion!r}; choose one of {', '.join(MOTIONS)}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {batch_size}")
+        self._check_fits(avatar)
+        if isinstance(driving, Track):
+            track, clip = driving, None
+        else:
+            clip = Path(driving)
+            track = self.track(clip, start=start, end=end, on_progress=on_progress)
+        targets = self.target_landmarks(avatar, track, motion, head, expression, gaze)
+        return TalkingHeadVideo(
+            frames=lambda: self.paint(avatar, targets, batch_size),
+            num_frames=len(targets),
+            fps=track.fps,
+            driving=clip,
+            start=start or 0.0,
+            warnings=tuple(track.warnings),
+        )
+
+    def _check_fits(self, avatar: Avatar) -> None:
+        if avatar.generator is not None:
+            return  # it brings everything that paints it
+        if avatar.config.base_revision != self.fingerprint:
+            raise IncompatibleAvatarError(
+                f"This avatar was made with the model {avatar.config.base_model or 'unknown'} "
+                f"({avatar.config.base_revision}), not with this one ({self.fingerprint}). "
+                "Load that model, or make the avatar again from the photos."
+            )
+
+    def paint(self, avatar: Avatar, landmarks: np.ndarray, batch_size: int = 8) -> Iterator[np.ndarray]:
+        """The avatar with its landmarks at (T, 77, 2), in pixels of the output: uint8 RGB (H, H, 3), one by one."""
+        generator = avatar.generator or self.generator
+        size = int(generator.config.image_size)
+        conditioned = bool(generator.config.source_conditioned)
+        weights = choose_shots(landmarks, avatar.landmarks.cpu().numpy()) if conditioned else None
+        shots = avatar.shots
+        for first in range(0, len(landmarks), batch_size):
+            # Within the loop: a generator that is left in the middle must not leave inference mode switched on.
+            with torch.inference_mode(), self._autocast():
+                points = landmarks[first : first + batch_size]
+                lines = to_float(draw_landmarks(points, size)).to(self.device, generator.dtype)
+                source: dict[str, torch.Tensor] = {}
+                if weights is not None:
+                    warped, validity = _warp_shots(
+                        shots, avatar.landmarks, landmarks_to_tensor(points).to(self.device), weights[first : first + batch_size]
+                    )
+                    source = {"warped": warped.to(generator.dtype), "validity": validity.to(generator.dtype)}
+                frames = to_uint8(generator(lines, style=avatar.style, **source))
+            yield from frames
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """16-bit arithmetic where the processor has instructions for it and the weights are float32."""
+        if self.generator.dtype != torch.float32:
+            return contextlib.nullcontext()
+        if self.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        if self.device.type == "cpu" and fast_bf16():
+            return torch.autocast("cpu", dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def fast_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 faster than float32 (AVX-512 BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _warp_shots(
+    shots: torch.Tensor, landmarks: torch.Tensor, targets: torch.Tensor, weights: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Warped photos (B, 3, H, H) and validity (B, 1, H, H): the chosen shot, or a cross-fade of two."""
+    warped = validity = None
+    for k in np.flatnonzero(weights.any(axis=0)):
+        rows = len(targets)
+        one, trust = warp_photo(shots[k].expand(rows, -1, -1, -1), landmarks[k].expand(rows, -1, -1), targets)
+        share = torch.from_numpy(weights[:, k]).to(one)[:, None, None, None]
+        warped = share * one if warped is None else warped + share * one
+        validity = share * trust if validity is None else validity + share * trust
+    assert warped is not None and validity is not None
+    return warped, validity
+
+

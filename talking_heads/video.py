@@ -1,0 +1,661 @@
+"""Clips: reading frames as a stream, writing mp4 with the driver's sound, and a few pictures made of pictures.
+
+Frames are uint8 RGB (H, W, 3) arrays and travel one by one: nothing here holds a clip in memory. Time is counted from
+the first picture of a clip, in exact fractions of a second, for the sound as well: that is what keeps them together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import math
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+from av.video.stream import VideoStream
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from .errors import OutputError, UnreadableMediaError
+
+logger = logging.getLogger(__name__)
+
+AI_GENERATED: Mapping[str, str] = {"comment": "AI-generated: this video was made with talking_heads."}
+"""Metadata for VideoWriter that says, where software looks for it, that nobody filmed this."""
+
+MAX_FPS = 60
+
+# A stranger's file opens as one of these or not at all: FFmpeg also knows playlists (HLS, concat), and a playlist may
+# name any other file of this machine.
+_FORMATS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,gif,flv,ogg,asf"
+_LONGEST_STILL = 60  # s between two pictures; a longer jump is a broken time stamp
+_LATEST_FIRST_PICTURE = 1  # s after the start that the file states; beyond, the statement is broken
+_SOUND_JITTER = 0.02  # s by which the stamps of sound may be off before it is moved
+_UNSPECIFIED, _BT709 = 2, 1  # H.273 numbers of YUV matrices; PyAV's Colorspace has swscale's numbers instead
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What a clip is, as ``read_frames`` delivers it."""
+
+    path: Path
+    width: int
+    """Pixels as displayed: after rotation, with non-square pixels made square, before ``max_side``."""
+    height: int
+    fps: float
+    """The constant rate at which ``read_frames`` delivers unless told otherwise; at most 60."""
+    duration: float | None
+    """Seconds, as the file states or FFmpeg estimates (low for MPEG files); None where neither knows."""
+    num_frames: int | None
+    """An estimate, duration x fps; None where the duration is unknown."""
+    has_audio: bool
+
+
+def probe(path: str | Path) -> ClipInfo:
+    """What a clip is. The first picture is decoded, so a clip that passes can be read.
+
+    Raises UnreadableMediaError for anything that is not a clip with at least one picture.
+    """
+    return _inspect(path).info
+
+
+def read_frames(
+    path: str | Path,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    max_side: int = 1280,
+    fps: float | None = None,
+) -> Iterator[np.ndarray]:
+    """The pictures of a clip from ``start`` until before ``end`` (seconds), one by one: uint8 RGB (H, W, 3).
+
+    They are upright, have square pixels and one size, at most ``max_side`` pixels on the longer side. They come at a
+    constant rate, ``fps`` or else the clip's own: pictures are repeated or dropped by their time stamps, so that
+    picture k is the one seen at ``start + k / fps``, however irregularly the clip was filmed. Of a damaged file come
+    the pictures that decode. Every array is the reader's own, to draw on.
+
+    Raises UnreadableMediaError if the file is no clip, nothing in it decodes, or nothing lies between ``start`` and
+    ``end``; the last at the first picture, all else at the call.
+    """
+    if max_side < 1 or (fps is not None and not _fraction(fps) > 0):
+        raise ValueError(f"max_side and fps must be positive, got {max_side} and {fps}")
+    begin = start or 0.0
+    if begin < 0:
+        raise UnreadableMediaError(f"A clip cannot start at {begin:g} s. Choose a start of 0 s or later.")
+    if end is not None and end <= begin:
+        raise UnreadableMediaError(f"The end, {end:g} s, must lie behind the start, {begin:g} s.")
+    clip = _inspect(path)
+    rate = _fraction(fps or clip.info.fps)
+    return _read(clip, _seconds(begin), None if end is None else _seconds(end), max_side, rate)
+
+
+def _read(clip: _Clip, start: Fraction, end: Fraction | None, max_side: int, fps: Fraction) -> Iterator[np.ndarray]:
+    with _open(clip.info.path) as (container, stream):
+        stream.thread_type = "AUTO"
+        timed = _timed(_decode(container, stream), clip, fps)
+        for frame in _at_constant_rate(timed, start, end, fps):
+            yield clip.upright(frame, max_side)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A clip, and what it takes to read it."""
+
+    info: ClipInfo
+    zero: Fraction
+    """Time stamp of the first picture in seconds: time 0 of the pictures and of the sound."""
+    transpose: bool
+    """How a stored picture becomes upright: transpose first, then mirror."""
+    mirror_x: bool
+    mirror_y: bool
+    sound: tuple[int, str] | None
+    """(samples per second, "mono" or "stereo") in which its sound can be encoded anew."""
+
+    def upright(self, frame: VideoFrame, max_side: int) -> np.ndarray:
+        """A decoded picture -> uint8 RGB (H, W, 3) as displayed, in an array of its own."""
+        scale = min(1.0, max_side / max(self.info.width, self.info.height))
+        width, height = max(1, round(self.info.width * scale)), max(1, round(self.info.height * scale))
+        if self.transpose:
+            width, height = height, width
+        try:
+            pixels = frame.to_ndarray(
+                format="rgb24",
+                width=width,
+                height=height,
+                interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
+                src_colorspace=_colorspace(frame),
+                dst_color_range=ColorRange.JPEG,
+            )
+        except av.FFmpegError as error:
+            raise UnreadableMediaError(
+                f"The colours of {self.info.path.name} ({frame.format.name}) are not known here. Export it as mp4."
+            ) from error
+        if self.transpose:
+            pixels = pixels.transpose(1, 0, 2)
+        return np.array(pixels[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1], order="C")
+
+
+def _inspect(path: str | Path) -> _Clip:
+    path = Path(path)
+    with _open(path) as (container, stream):
+        first = next(_decode(container, stream), None)
+        if first is None:
+            raise UnreadableMediaError(f"No picture of {path.name} can be decoded. Export the clip again.")
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        if not Fraction(1, 8) < aspect < 8:  # nobody films such pixels
+            aspect = Fraction(1)
+        width, height = max(1, round(first.width * aspect)), first.height
+        transpose, mirror_x, mirror_y = _orientation(first)
+        if transpose:
+            width, height = height, width
+        fps, duration, sound = _rate(stream), _duration(container, stream), _sound_format(container)
+        info = ClipInfo(
+            path=path,
+            width=width,
+            height=height,
+            fps=fps,
+            duration=duration,
+            num_frames=None if duration is None else max(1, round(duration * fps)),
+            has_audio=sound is not None,
+        )
+        return _Clip(info, _zero(stream, first), transpose, mirror_x, mirror_y, sound)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    if not path.exists():
+        raise UnreadableMediaError(f"The clip {path} does not exist. Check the path.")
+    if not path.is_file():
+        raise UnreadableMediaError(f"{path} is not a file. Give the path of a clip.")
+    try:
+        # An absolute path, since FFmpeg takes "a:b.mp4" for a protocol called "a".
+        container = av.open(str(path.resolve()), options={"format_whitelist": _FORMATS})
+    except PermissionError:
+        raise UnreadableMediaError(f"{path} may not be read. Change its permissions.") from None
+    except av.FFmpegError as error:
+        raise UnreadableMediaError(
+            f"{path.name} is no clip that can be read, or it is damaged. Give an mp4, mov, webm, mkv, avi, mpg or gif."
+        ) from error
+    with container:
+        # Songs carry their cover as a video stream.
+        pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+        if not pictures or pictures[0].codec_context is None:
+            raise UnreadableMediaError(f"{path.name} holds no moving pictures that can be decoded. Give a video clip.")
+        yield container, pictures[0]
+
+
+def _audio_stream(container: InputContainer) -> AudioStream | None:
+    decodable = (stream for stream in container.streams.audio if stream.codec_context is not None)
+    return next(decodable, None)
+
+
+def _sound_format(container: InputContainer) -> tuple[int, str] | None:
+    stream = _audio_stream(container)
+    if stream is None:
+        return None
+    # What every player takes: the two usual rates, and at most two channels.
+    rate = stream.rate if stream.rate == 44_100 else 48_000
+    return rate, "mono" if stream.layout.nb_channels == 1 else "stereo"
+
+
+def _decode(container: InputContainer, stream: Stream) -> Iterator[Any]:
+    """Every frame of a stream that decodes; what is damaged is skipped and reported once."""
+    damage: av.FFmpegError | None = None
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)  # ended by damage to the container, the iterator just ends next time
+            if packet is None:
+                break
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            damage = damage or error
+            continue
+        yield from frames
+    if damage:
+        logger.warning("%s is damaged in places (%s); its readable parts are used.", container.name, damage.strerror)
+
+
+def _timed(frames: Iterator[VideoFrame], clip: _Clip, fps: Fraction) -> Iterator[tuple[Fraction, VideoFrame | None]]:
+    """(seconds since the first frame, frame) in rising order; at the end of the last frame (seconds, None)."""
+    zero = clip.zero
+    step = duration = 1 / fps
+    time: Fraction | None = None
+    for frame in frames:
+        stamp = _stamp(frame, zero)
+        if time is None:
+            time = stamp or Fraction(0)
+        elif stamp is None:
+            time += step
+        elif time <= stamp <= time + _LONGEST_STILL:
+            time = stamp
+        else:  # stamps start anew, as in clips that were joined: carry on from here
+            time += step
+            zero += stamp - time
+        duration = frame.duration * (frame.time_base or Fraction(0)) or step
+        yield time, frame
+    if time is None:
+        return
+    if clip.info.duration is not None:
+        left = _seconds(clip.info.duration) - time
+        if duration > step:
+            # At an irregular rate mp4 states how long frames take in the order of decoding, which is another one.
+            duration = max(step, min(duration, left))
+        if left - duration > 0.5:
+            logger.warning("%s breaks off after %.1f of %.1f s.", clip.info.path, time, clip.info.duration)
+    yield time + min(duration, Fraction(_LONGEST_STILL)), None
+
+
+def _at_constant_rate(
+    timed: Iterator[tuple[Fraction, VideoFrame | None]], start: Fraction, end: Fraction | None, fps: Fraction
+) -> Iterator[VideoFrame]:
+    """For k = 0, 1, ... the frame on display at ``start + k / fps``, until ``end`` or the end of the clip."""
+    limit = math.inf if end is None else math.ceil((end - start) * fps)
+    shown: VideoFrame | None = None
+    due, time = 0, Fraction(0)
+    for time, frame in timed:
+        # Rounded, since stamps are (mkv: to 1 ms). With 0.6 and not 0.5, so that halving 60 frames a second to 30
+        # always drops the same one of two instead of wavering between them.
+        slot = math.floor((time - start) * fps + Fraction(6, 10))
+        if frame is None and time > start:
+            slot = max(slot, 1)  # however short, a clip has one picture
+        while shown is not None and due < min(slot, limit):
+            yield shown
+            due += 1
+        if due >= limit:
+            return
+        shown = frame
+    if due == 0:  # not known earlier: what files state about their length is too often wrong
+        raise UnreadableMediaError(
+            f"The clip lasts {float(time):.1f} s; a start at {float(start):g} s lies behind its end. Choose another."
+        )
+
+
+def _stamp(frame: VideoFrame | AudioFrame, zero: Fraction = Fraction(0)) -> Fraction | None:
+    """Seconds from ``zero`` to the time stamp of a frame, if it has one."""
+    return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base - zero
+
+
+def _zero(stream: Stream, first: VideoFrame) -> Fraction:
+    """The time stamp in seconds at which a stream begins: what the file states, if its first frame agrees."""
+    seen, stated = _stamp(first), None
+    if stream.start_time is not None and stream.time_base is not None:
+        stated = stream.start_time * stream.time_base
+    if seen is None:
+        return stated or Fraction(0)
+    return stated if stated is not None and 0 <= seen - stated <= _LATEST_FIRST_PICTURE else seen
+
+
+def _rate(stream: VideoStream) -> float:
+    """The constant rate that serves a clip best: its nominal one if it keeps that, else its average; 1 to 60."""
+    nominal, average = stream.guessed_rate, stream.average_rate
+    if nominal and average and abs(nominal / average - 1) > 0.02:
+        nominal = average
+    return min(float(MAX_FPS), max(1.0, float(nominal or average or 25)))
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """(transpose, mirror_x, mirror_y) from the display matrix: quarter turns and mirrors, which is what cameras write.
+
+    A stored point (x, y) is displayed at (a x + c y, b x + d y), up to a shift.
+    """
+    if "DISPLAYMATRIX" not in frame.side_data:
+        return False, False, False
+    matrix = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]  # PyAV's stub lists one kind of many
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    return (True, c < 0, b < 0) if abs(b) > abs(a) else (False, a < 0, d < 0)
+
+
+def _colorspace(frame: VideoFrame) -> Colorspace | None:
+    """BT.709 for HD pictures that do not say, as players have it; None: what the picture says, else BT.601."""
+    return Colorspace.ITU709 if frame.colorspace == _UNSPECIFIED and frame.height >= 720 else None
+
+
+def _fraction(fps: float) -> Fraction:
+    """29.97002997... -> 30000/1001."""
+    return Fraction(fps).limit_denominator(1001)
+
+
+def _seconds(time: float) -> Fraction:
+    """0.2 -> 1/5, which as a float it is not quite; otherwise a picture too many or too few slips in at the ends."""
+    return Fraction(time).limit_denominator(1_000_000)
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+class VideoWriter:
+    """Writes frames to an mp4 that every browser plays: H.264, yuv420p, BT.709, index in front; sound in AAC.
+
+        with VideoWriter("ada.mp4", fps=25, audio_from="driving.mp4", audio_start=1.5) as writer:
+            for frame in frames:
+                writer.write(frame)
+
+    The sound of ``audio_from``, from ``audio_start`` seconds after its first picture on, is cut to the length of the
+    frames; a clip without sound gives a silent film. The file is written under a hidden name in the same folder and
+    takes its own name on leaving the block; when the block is left by an error, KeyboardInterrupt included, nothing
+    stays behind. ``crf`` is H.264's quality: 0 is lossless, 18 looks it, 28 is small. ``metadata`` are mp4 tags, such
+    as AI_GENERATED.
+
+    Raises OutputError if the file cannot be written, at once where that can be known; UnreadableMediaError if
+    ``audio_from`` is no clip.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        fps: float,
+        *,
+        audio_from: str | Path | None = None,
+        audio_start: float = 0.0,
+        crf: int = 18,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        if not _fraction(fps) > 0 or audio_start < 0:
+            raise ValueError(f"fps must be positive and audio_start not negative, got {fps} and {audio_start}")
+        self.path = Path(path)
+        check_writable(self.path)
+        self.fps = fps
+        self.num_frames = 0
+        self._sound = None if audio_from is None else _Sound(_inspect(audio_from), _seconds(audio_start))
+        self._crf = crf
+        self._metadata = dict(metadata or {})
+        self._part = _beside(self.path)
+        self._container: OutputContainer | None = None
+        self._video: VideoStream
+        self._audio: AudioStream | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Append a frame, uint8 RGB (H, W, 3), all of one size. An odd size is made even by repeating the last line."""
+        _check_frame(frame, self._shape or frame.shape)
+        height, width = frame.shape[:2]
+        even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # 4:2:0 shares colours by 2 x 2
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(
+            format="yuv420p",
+            interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND,
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )
+        picture.pts, picture.time_base = self.num_frames, 1 / _fraction(self.fps)
+        with _output_errors(self.path):
+            if self._container is None:
+                self._container = self._start(picture.width, picture.height)
+                self._shape = frame.shape
+            self._container.mux(self._video.encode(picture))
+            self.num_frames += 1
+            self._write_sound(self._container)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            if self._container is not None:
+                # After a success this is closed already; after a failure it cannot be closed in order.
+                with contextlib.suppress(av.FFmpegError, OSError):
+                    self._container.close()
+            _remove(self._part)
+
+    def _start(self, width: int, height: int) -> OutputContainer:
+        container = av.open(str(self._part.resolve()), "w", format="mp4", options={"movflags": "+faststart"})
+        container.metadata.update(self._metadata)
+        self._video = container.add_stream("libx264", _fraction(self.fps), options={"crf": str(self._crf)})
+        self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
+        # Untagged, a browser guesses the colours from the size of the picture, and each browser in its own way.
+        self._video.color_range = ColorRange.MPEG
+        self._video.colorspace = _BT709
+        self._video.color_primaries = ColorPrimaries.BT709
+        self._video.color_trc = ColorTrc.BT709
+        if self._sound is not None and self._sound.has_more():
+            self._audio = container.add_stream("aac", self._sound.rate, layout=self._sound.layout, bit_rate=160_000)
+        return container
+
+    def _write_sound(self, container: OutputContainer) -> None:
+        """Carry the sound on until the end of the last frame written."""
+        if self._audio is None or self._sound is None:
+            return
+        for block in self._sound.until(self.num_frames / _fraction(self.fps)):
+            container.mux(self._audio.encode(block))
+
+    def _finish(self) -> None:
+        if self._container is None:
+            raise OutputError(f"{self.path.name} was not written: there is no frame to put into it.")
+        with _output_errors(self.path):
+            self._container.mux(self._video.encode(None))
+            if self._audio is not None:
+                self._container.mux(self._audio.encode(None))
+            self._container.close()
+            self._part.replace(self.path)
+
+
+class _Sound:
+    """The sound of a clip from ``start`` seconds after its first picture on, as blocks for an encoder."""
+
+    def __init__(self, clip: _Clip, start: Fraction) -> None:
+        self.rate, self.layout = clip.sound or (48_000, "stereo")
+        self._blocks = self._read(clip, round(start * self.rate)) if clip.sound else iter(())
+        self._next: np.ndarray | None = None
+        self._given = 0  # samples
+
+    def has_more(self) -> bool:
+        if self._next is None:
+            self._next = next(self._blocks, None)
+        return self._next is not None
+
+    def until(self, time: Fraction) -> Iterator[AudioFrame]:
+        """The blocks up to ``time`` (seconds) that were not given yet; the last one is cut there."""
+        end = round(time * self.rate)
+        while self._given < end and self.has_more():
+            assert self._next is not None
+            now, later = np.split(self._next, [end - self._given], axis=1)
+            block = AudioFrame.from_ndarray(np.ascontiguousarray(now), format="fltp", layout=self.layout)
+            block.sample_rate, block.pts, block.time_base = self.rate, self._given, Fraction(1, self.rate)
+            self._next = later if later.size else None
+            self._given += now.shape[1]
+            yield block
+
+    def _read(self, clip: _Clip, begin: int) -> Iterator[np.ndarray]:
+        """float32 (channels, n) in [-1, 1] from sample ``begin`` on; silence fills what the clip leaves out."""
+        with _open(clip.info.path) as (container, _):
+            stream = _audio_stream(container)
+            assert stream is not None
+            resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
+            position: int | None = None  # in samples since the first picture
+            for frame in _decode(container, stream):
+                for block in resampler.resample(frame):
+                    samples: np.ndarray = block.to_ndarray()
+                    stamp = _stamp(block, clip.zero)
+                    due = (position or 0) if stamp is None else round(stamp * self.rate)
+                    if position is None:
+                        position = min(due, 0)
+                    gap = due - position
+                    if _SOUND_JITTER * self.rate < gap <= _LONGEST_STILL * self.rate:
+                        samples = np.pad(samples, ((0, 0), (gap, 0)))
+                    elif -self.rate <= gap < -_SOUND_JITTER * self.rate:
+                        samples = samples[:, -gap:]
+                    # Else the stamp is right, or it is broken: carry on.
+                    position += samples.shape[1]
+                    skipped = max(0, samples.shape[1] - max(0, position - begin))
+                    if skipped < samples.shape[1]:
+                        yield samples[:, skipped:]
+
+
+def check_writable(path: str | Path, suffixes: Sequence[str] = (".mp4",)) -> None:
+    """Find out before the work, not after it, that its result cannot be written. Leaves no trace.
+
+    Raises OutputError if the suffix is none of ``suffixes``, the folder is missing or refuses files, or the disk is
+    full.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"The output {path.name} must end in {' or '.join(suffixes)}.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder. Give the path of a file.")
+    with _output_errors(path), tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
+def save_image(image: np.ndarray, path: str | Path) -> None:
+    """Write uint8 RGB (H, W, 3) as PNG, whole or not at all. Raises OutputError."""
+    check_writable(path, (".png",))
+    with _replacing(Path(path)) as part, _output_errors(Path(path)):
+        Image.fromarray(image).save(part)
+
+
+def save_gif(frames: Iterable[np.ndarray], path: str | Path, fps: float) -> None:
+    """Write frames, uint8 RGB (H, W, 3) of one size, as an endless GIF, whole or not at all, in constant memory.
+
+    ``fps`` is at most 50, the fastest that browsers play. Raises OutputError.
+    """
+    if not 0 < fps <= 50:
+        raise ValueError(f"a GIF plays at up to 50 frames a second, got {fps}")
+    path = Path(path)
+    check_writable(path, (".gif",))
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise OutputError(f"{path.name} was not written: there is no frame to put into it.")
+    with _replacing(path) as part, _output_errors(path):
+        options = {"final_delay": str(round(100 / fps))}  # the others follow from the stamps, in 1/100 s
+        with av.open(str(part.resolve()), "w", format="gif", options=options) as container:
+            stream = container.add_stream("gif", 100)
+            stream.height, stream.width = first.shape[:2]
+            stream.pix_fmt = "pal8"
+            for number, image in enumerate(chain([first], frames)):
+                _check_frame(image, first.shape)
+                frame = _with_palette(image)
+                frame.pts, frame.time_base = round(number * 100 / fps), Fraction(1, 100)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+
+def _check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"expected uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+    if frame.shape != shape:
+        raise ValueError(f"all frames must have one size, got {frame.shape} after {shape}")
+
+
+def _with_palette(image: np.ndarray) -> VideoFrame:
+    """A frame in its own best 256 colours; one palette for all frames would have to see them all first."""
+    indexed = Image.fromarray(image).quantize(256)
+    argb = np.full((256, 4), 255, np.uint8)
+    colours = np.array(indexed.getpalette(), np.uint8).reshape(-1, 3)
+    argb[: len(colours), 1:] = colours
+    return VideoFrame.from_ndarray((np.array(indexed), argb), format="pal8")  # type: ignore[arg-type]
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name in the same folder: on the same disk, so that taking the final name is one step."""
+    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A name to write to, which becomes ``path`` if the block ends well and vanishes if it does not."""
+    part = _beside(path)
+    try:
+        yield part
+        with _output_errors(path):
+            part.replace(path)
+    finally:
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    with contextlib.suppress(OSError):  # nothing there, or an error under way that says more
+        part.unlink()
+
+
+@contextlib.contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    """What the system says about writing ``path``, as a sentence."""
+    try:
+        yield
+    except (OSError, av.FFmpegError) as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"The disk is full: {path} could not be written. Free some space and try again."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            message = f"The folder {path.parent} may not be written to. Choose another one."
+        elif error.errno in (errno.ENOENT, errno.ENOTDIR) and not path.parent.is_dir():
+            message = f"The folder {path.parent} does not exist. Create it first, or choose another one."
+        else:
+            message = f"{path} could not be written ({error.strerror})."
+        raise OutputError(message) from error
+
+
+# ---------------------------------------------------------------------------------------------------------- composing
+
+
+def side_by_side(*streams: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Frames of several streams next to each other, uint8 RGB (H, W1 + W2 + ..., 3); ends with the shortest stream.
+
+    All take the height of the first stream's first frame.
+    """
+    height: int | None = None
+    for frames in zip(*streams, strict=False):
+        height = height or frames[0].shape[0]
+        yield np.concatenate([_at_height(frame, height) for frame in frames], axis=1)
+
+
+def _at_height(frame: np.ndarray, height: int) -> np.ndarray:
+    if frame.shape[0] == height:
+        return frame
+    width = max(1, round(frame.shape[1] * height / frame.shape[0]))
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str] | None = None, size: int = 192
+) -> np.ndarray:
+    """Images of any sizes, uint8 RGB (H, W, 3), as a grid on white, uint8 RGB; ``labels`` head the columns.
+
+    Every image is fitted into ``size`` x ``size`` pixels; rows may differ in length.
+    """
+    columns = max((len(row) for row in rows), default=0)
+    if columns == 0:
+        raise ValueError("a contact sheet needs at least one image")
+    if labels is not None and len(labels) != columns:
+        raise ValueError(f"expected {columns} labels, one for each column, got {len(labels)}")
+    gap, font = max(2, size // 48), ImageFont.load_default(max(8, size // 12))
+    cell, top = size + gap, gap if labels is None else gap + round(1.5 * max(8, size // 12))
+    sheet = Image.new("RGB", (gap + columns * cell, top + len(rows) * cell), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, label in enumerate(labels or ()):
+        draw.text((gap + column * cell + size / 2, top / 2), label, fill="black", font=font, anchor="mm")
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            fitted = ImageOps.contain(Image.fromarray(image), (size, size))
+            margin_x, margin_y = (size - fitted.width) // 2, (size - fitted.height) // 2
+            sheet.paste(fitted, (gap + x * cell + margin_x, top + y * cell + margin_y))
+    return np.array(sheet)

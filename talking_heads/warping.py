@@ -1,0 +1,129 @@
+"""Source conditioning: the photo warped so that its landmarks lie where they should (thin-plate spline), and where
+that warp can be trusted. Geometry only; everything is batched torch and differentiable in the photo."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .landmarks import INNER_LIP, NUM_LANDMARKS
+
+GRID = 33
+"""The spline is solved on GRID x GRID points and enlarged: its curvature between them is below a pixel."""
+_BORDER_STEPS = 4
+_RIDGE = 1e-4
+
+
+def _border_points() -> Tensor:
+    """Points on the frame of the unit square that the warp leaves where they are, (16, 2) in [0, 1]."""
+    steps = torch.linspace(0, 1, _BORDER_STEPS + 1)[:-1]
+    zero, one = torch.zeros_like(steps), torch.ones_like(steps)
+    sides = [(steps, zero), (one, steps), (1 - steps, one), (zero, 1 - steps)]
+    return torch.cat([torch.stack(side, dim=-1) for side in sides])
+
+
+def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID) -> Tensor:
+    """Where to look in the source for each point of the target.
+
+    ``source`` and ``target``: landmarks (B, 77, 2) in [0, 1] of the image's side. Returns (B, grid, grid, 2): for the
+    regular grid over the target (corners at 0 and 1), positions (x, y) in the source, in [0, 1] where inside.
+    """
+    border = _border_points().to(source).expand(len(source), -1, -1)
+    controls = torch.cat([target, border], dim=1)  # (B, n, 2)
+    values = torch.cat([source, border], dim=1)
+    b, n, _ = controls.shape
+    kernel = _radial(controls, controls) + _RIDGE * torch.eye(n, dtype=source.dtype, device=source.device)
+    affine = torch.cat([torch.ones_like(controls[..., :1]), controls], dim=-1)  # (B, n, 3)
+    zeros = torch.zeros(b, 3, 3, dtype=source.dtype, device=source.device)
+    system = torch.cat([torch.cat([kernel, affine], dim=2), torch.cat([affine.transpose(1, 2), zeros], dim=2)], dim=1)
+    right = torch.cat([values, torch.zeros(b, 3, 2, dtype=source.dtype, device=source.device)], dim=1)
+    weights = torch.linalg.solve(system, right)  # (B, n + 3, 2)
+    steps = torch.linspace(0, 1, grid, dtype=source.dtype, device=source.device)
+    points = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).reshape(1, -1, 2)
+    basis = _radial(points.expand(b, -1, -1), controls)  # (B, grid^2, n)
+    ones = torch.ones(b, grid * grid, 1, dtype=source.dtype, device=source.device)
+    mapped = torch.cat([basis, ones, points.expand(b, -1, -1)], dim=-1) @ weights
+    return mapped.reshape(b, grid, grid, 2)
+
+
+def _radial(a: Tensor, b: Tensor) -> Tensor:
+    """r^2 log r between all points of (B, n, 2) and (B, m, 2) -> (B, n, m)."""
+    squared = (a[:, :, None] - b[:, None]).square().sum(dim=-1)
+    return 0.5 * squared * squared.clamp_min(1e-12).log()
+
+
+def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The photo as if its landmarks were the target's.
+
+    photos: (B, 3, H, H) in [-1, 1]; source, target: (B, 77, 2) landmarks in pixels of that size.
+    Returns the warped photos (B, 3, H, H) and the validity mask (B, 1, H, H) in [0, 1]: it falls where the warp folds,
+    where it stretches few source pixels over many, and inside a mouth that opens, i.e. where the network must paint.
+    """
+    if source.shape[-2:] != (NUM_LANDMARKS, 2) or source.shape != target.shape or len(photos) != len(source):
+        raise ValueError(f"shapes do not fit: {tuple(photos.shape)}, {tuple(source.shape)}, {tuple(target.shape)}")
+    size = photos.shape[-1]
+    with torch.autocast(photos.device.type, enabled=False):  # the spline's sums cancel: 16 bit would tear the picture
+        coarse = thin_plate_grid((source + 0.5) / size, (target + 0.5) / size)  # (B, g, g, 2)
+    fine = F.interpolate(coarse.permute(0, 3, 1, 2), size=(size, size), mode="bicubic", align_corners=True)
+    lookup = (2 * fine - 1).permute(0, 2, 3, 1)
+    warped = F.grid_sample(photos, lookup, mode="bilinear", padding_mode="reflection", align_corners=False)
+    trust = F.interpolate(_trust(coarse), size=(size, size), mode="bilinear", align_corners=True)
+    mouth = opened_mouth(source, target, size)
+    return warped, (trust * (1 - mouth)).clamp(0, 1)
+
+
+def _trust(coarse: Tensor) -> Tensor:
+    """(B, g, g, 2) -> (B, 1, g, g): 1 where the map keeps areas, 0 where it folds or draws out more than threefold."""
+    step = 1.0 / (coarse.shape[1] - 1)
+    dx = (coarse[:, :, 2:] - coarse[:, :, :-2]) / (2 * step)
+    dy = (coarse[:, 2:] - coarse[:, :-2]) / (2 * step)
+    dx = F.pad(dx.permute(0, 3, 1, 2), (1, 1, 0, 0), mode="replicate")
+    dy = F.pad(dy.permute(0, 3, 1, 2), (0, 0, 1, 1), mode="replicate")
+    area = dx[:, 0] * dy[:, 1] - dx[:, 1] * dy[:, 0]  # source area per target area
+    return ((area - 0.1) / 0.4).clamp(0, 1)[:, None]
+
+
+def opened_mouth(source: Tensor, target: Tensor, size: int) -> Tensor:
+    """(B, 1, size, size) in [0, 1]: the inside of the target's lips, as far as the source's lips are more closed."""
+    masks = inside(target[:, INNER_LIP], size)
+    opening = _gap(target) - _gap(source)  # (B,) in mouth widths
+    return masks * ((opening - 0.03) / 0.1).clamp(0, 1)[:, None, None, None]
+
+
+def _gap(landmarks: Tensor) -> Tensor:
+    """Mean distance of the inner lips over the mouth's width, (B, 77, 2) -> (B,)."""
+    gaps = (landmarks[:, 61:64] - landmarks[:, [67, 66, 65]]).norm(dim=-1).mean(dim=1)
+    return gaps / (landmarks[:, 54] - landmarks[:, 48]).norm(dim=-1).clamp_min(1.0)
+
+
+def inside(polygons: Tensor, size: int, softness: float = 1.0) -> Tensor:
+    """Soft masks of polygons (B, n, 2) in pixels -> (B, 1, size, size) in [0, 1], ``softness`` pixels at the edge."""
+    masks = torch.zeros(len(polygons), 1, size, size, dtype=polygons.dtype, device=polygons.device)
+    for mask, polygon in zip(masks[:, 0], polygons, strict=True):
+        low = (polygon.amin(dim=0).floor() - 2).clamp(0, size).int().tolist()
+        high = (polygon.amax(dim=0).ceil() + 3).clamp(0, size).int().tolist()
+        if high[0] <= low[0] or high[1] <= low[1]:
+            continue
+        xs = torch.arange(low[0], high[0], dtype=polygons.dtype, device=polygons.device)
+        ys = torch.arange(low[1], high[1], dtype=polygons.dtype, device=polygons.device)
+        points = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)  # (h, w, 2)
+        a, b = polygon, polygon.roll(-1, dims=0)
+        edge = b - a
+        offset = points[..., None, :] - a  # (h, w, n, 2)
+        t = ((offset * edge).sum(-1) / edge.square().sum(-1).clamp_min(1e-6)).clamp(0, 1)
+        distance = (offset - t[..., None] * edge).norm(dim=-1).amin(dim=-1)
+        # Crossing number: a ray to the right crosses the outline an odd number of times from inside.
+        above = (a[:, 1] > points[..., 1:2]) != (b[:, 1] > points[..., 1:2])
+        flat = edge[:, 1].abs() < 1e-6
+        crossing = a[:, 0] + (points[..., 1:2] - a[:, 1]) * edge[:, 0] / torch.where(flat, torch.ones_like(a[:, 1]), edge[:, 1])
+        odd = ((above & (points[..., 0:1] < crossing)).sum(dim=-1) % 2).bool()
+        signed = torch.where(odd, distance, -distance)
+        mask[low[1] : high[1], low[0] : high[0]] = (0.5 + signed / softness).clamp(0, 1)
+    return masks
+
+
+def landmarks_to_tensor(landmarks: np.ndarray) -> Tensor:
+    """float32 (..., 77, 2) -> Tensor of the same shape."""
+    return torch.from_numpy(np.ascontiguousarray(landmarks, dtype=np.float32))

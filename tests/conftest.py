@@ -1,0 +1,109 @@
+"""What many tests share: no network, few threads, one real detector, one real photo, and a detector of painted marks."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+
+import numpy as np
+import pytest
+import torch
+
+from talking_heads.landmarks import MediapipeDetector
+from talking_heads.motion import MEAN_FACE
+
+torch.set_num_threads(2)
+
+
+class MarkDetector:
+    """A LandmarkDetector for pictures in which ``paint_face`` put faces: two marks of one person's colour are a face.
+
+    What it sees it sees in any rotation and in any part of the picture that holds both marks.
+    """
+
+    name = "marks"
+    has_irises = True
+
+    def __init__(self) -> None:
+        self.pictures = 0
+
+    def detect(self, image: np.ndarray) -> list[np.ndarray]:
+        """The mean face through each pair of marks, the largest first."""
+        self.pictures += 1
+        faces = []
+        for person in range(4):
+            level = 255 - 8 * person
+            right = np.argwhere((image[..., 0] == level) & (image[..., 2] == 0))[:, ::-1]
+            left = np.argwhere((image[..., 2] == level) & (image[..., 0] == 0))[:, ::-1]
+            if len(right) and len(left):
+                closed = image[right[0, 1], right[0, 0], 1] / 100
+                faces.append(_face_through(right.mean(axis=0), left.mean(axis=0), closed))
+        return sorted(faces, key=lambda face: -float(np.prod(np.ptp(face, axis=0))))
+
+
+def _face_through(right: np.ndarray, left: np.ndarray, closed: float) -> np.ndarray:
+    face = close_eyes(MEAN_FACE[:, :2], closed)
+    across = (left - right) / np.linalg.norm(MEAN_FACE[45] - MEAN_FACE[36])
+    turn = np.array([[across[0], -across[1]], [across[1], across[0]]])
+    return (0.5 * (right + left) + (face - 0.5 * (face[36] + face[45])) @ turn.T).astype(np.float32)
+
+
+def close_eyes(face: np.ndarray, amount: float = 1.0) -> np.ndarray:
+    """``face`` (..., 77, 2) with the upper lids brought down: 1 closes them."""
+    face = face.copy()
+    for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
+        face[..., upper, :] += amount * (face[..., lower, :] - face[..., upper, :])
+    return face
+
+
+def open_mouth(face: np.ndarray, amount: float) -> np.ndarray:
+    """``face`` (..., 77, 2) with the lower lips and the chin ``amount`` pixels further down."""
+    face = face.copy()
+    face[..., [5, 6, 7, 8, 9, 10, 11, 55, 56, 57, 58, 59, 65, 66, 67], 1] += amount
+    return face
+
+
+def paint_face(
+    image: np.ndarray, x: float, y: float, scale: float, roll: float = 0.0, person: int = 0, closed: float = 0.0
+) -> None:
+    """Puts the marks of a face, between the eyes at (x, y) and ``scale`` pixels high, into ``image``."""
+    level = 255 - 8 * person
+    reach = 0.5 * scale * np.linalg.norm(MEAN_FACE[45] - MEAN_FACE[36]) * np.array([np.cos(roll), np.sin(roll)])
+    green = round(100 * closed)
+    for sign, colour in ((-1, (level, green, 0)), (1, (0, green, level))):
+        column, row = np.round(np.array([x, y]) + sign * reach).astype(int)
+        image[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = colour
+
+
+def mean_face(size: float, x: float = 128.0, y: float = 128.0) -> np.ndarray:
+    """The mean face from the front, ``size`` pixels high, float32 (77, 2)."""
+    return (MEAN_FACE[:, :2] * size + [x, y]).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def detector() -> MediapipeDetector:
+    """The real detector: one start for the whole session."""
+    return MediapipeDetector()
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """A real photo of one person, uint8 (512, 512, 3), upright and nearly frontal. Copy before changing."""
+    from skimage.data import astronaut
+
+    photo = astronaut()
+    photo.setflags(write=False)
+    return photo
+
+
+@pytest.fixture(scope="session")
+def astronaut_face(detector: MediapipeDetector, astronaut: np.ndarray) -> np.ndarray:
+    """Its landmarks (77, 2)."""
+    return detector.detect(astronaut)[0]
+
+
+@pytest.fixture
+def marks() -> MarkDetector:
+    """The stub, for tests in which pixels do not matter."""
+    return MarkDetector()

@@ -1,0 +1,133 @@
+"""Configurations of networks and training: frozen dataclasses, and the presets ``tiny``, ``default`` and ``paper``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from talking_heads.errors import InvalidModelError
+
+from .losses import LossWeights
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Keyword arguments of the three networks' constructors; what is not given is the paper's."""
+
+    embedder: dict[str, Any] = field(default_factory=dict)
+    generator: dict[str, Any] = field(default_factory=dict)
+    discriminator: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MetaConfig:
+    """One run of meta-learning. Values that PAPER marks as the paper's own are the preset ``paper``'s."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    losses: LossWeights = field(default_factory=LossWeights.paper_v2)
+    image_size: int = 256
+    """Resolution of training; the networks are convolutional, so a run may start below their nominal size."""
+    num_shots: int = 8
+    """K."""
+    batch_size: int = 8
+    steps: int = 100_000
+    generator_rate: float = 5e-5
+    discriminator_rate: float = 2e-4
+    betas: tuple[float, float] = (0.0, 0.999)
+    ema: float = 0.999
+    discriminator_steps: int = 1
+    """Updates of D for each of E and G."""
+    adversarial_from: int = 0
+    """Step at which the discriminator joins; before, content and pixels alone are cheaper and steadier."""
+    animated_share: float = 0.0
+    """Share of episodes whose shots are the target itself, warped to a random pose and expression (dataset.py);
+    photos that stand alone in their clip always are."""
+    mouth_weight: float = 0.0
+    eye_weight: float = 0.0
+    """What mouth and eyes weigh more than the rest in the pixel term."""
+    stills_share: float = 0.5
+    """Share of episodes that come from photos and puppets, the others from videos."""
+    feature_net: str = ""
+    """Path of the weights that the content term uses (features.py)."""
+    seed: int = 0
+
+
+_TINY = dict(image_size=32, patch_size=1, attention_resolution=0)
+
+PRESETS: dict[str, MetaConfig] = {
+    # Seconds on a CPU: for tests.
+    "tiny": MetaConfig(
+        model=ModelConfig(
+            embedder=_TINY | {"channels": [8, 16, 16]},
+            generator=_TINY
+            | {
+                "channels": [8, 16],
+                "num_middle_blocks": 1,
+                "embedding_dim": 16,
+                "up_attention_resolution": 0,
+                "source_conditioned": True,
+                "skips": True,
+            },
+            discriminator=_TINY | {"channels": [8, 16, 16]},
+        ),
+        losses=LossWeights(squeezenet=0.0),
+        image_size=32,
+        num_shots=2,
+        batch_size=2,
+        steps=4,
+        generator_rate=1e-3,
+        discriminator_rate=1e-3,
+        ema=0.9,
+        animated_share=0.5,
+        mouth_weight=5.0,
+        eye_weight=5.0,
+    ),
+    # What is bundled: the paper's system with source conditioning, small enough for a CPU.
+    "default": MetaConfig(
+        model=ModelConfig(
+            embedder={"channels": [32, 64, 128, 256, 256], "patch_size": 2},
+            generator={
+                "channels": [48, 96, 224],
+                "num_middle_blocks": 4,
+                "embedding_dim": 256,
+                "patch_size": 2,
+                # At 64x64 it would take more time on a CPU than the convolutions around it.
+                "up_attention_resolution": 0,
+                "source_conditioned": True,
+                "skips": True,
+            },
+            discriminator={"channels": [32, 64, 128, 256, 256], "patch_size": 2},
+        ),
+        losses=LossWeights(),
+        num_shots=2,
+        batch_size=8,
+        steps=20_000,
+        generator_rate=3e-4,
+        discriminator_rate=4e-4,
+        betas=(0.5, 0.99),
+        adversarial_from=3000,
+        animated_share=0.3,
+        mouth_weight=8.0,
+        eye_weight=8.0,
+    ),
+    "paper": MetaConfig(),
+}
+
+
+def preset(name: str, **changes: Any) -> MetaConfig:
+    """A preset by name with some fields changed. ValueError for an unknown name."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **changes)
+
+
+def read_config(path: Path) -> MetaConfig:
+    """The ``config.json`` of a run. Raises InvalidModelError for a file that is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        model, weights, betas = ModelConfig(**values["model"]), LossWeights(**values["losses"]), tuple(values["betas"])
+        return MetaConfig(**(values | {"model": model, "losses": weights, "betas": betas}))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidModelError(f"{path} is not the configuration of a run ({error}).") from error

@@ -1,0 +1,133 @@
+"""Episodes: K shots and one target of one person, as the networks take them.
+
+An episode is a function of (seed, index): the same on every machine, whatever was drawn before it. A run that goes on
+after an interruption asks for the indices that it has not seen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from talking_heads.drawing import draw_landmarks
+from talking_heads.errors import UnreadableMediaError
+from talking_heads.images import to_float
+from talking_heads.warping import landmarks_to_tensor, warp_photo
+
+from .augment import (
+    apply_similarity,
+    mirror_landmarks,
+    random_colours,
+    random_motion,
+    random_similarity,
+    weight_map,
+)
+from .clips import Clip, load_clips
+from .config import MetaConfig
+
+
+class Episode(TypedDict):
+    """One sample; the loader stacks B of them."""
+
+    shots: Tensor
+    """(K, 3, H, W): photos of the person."""
+    shot_landmarks: Tensor
+    """(K, 3, H, W): their landmark images."""
+    image: Tensor
+    """(3, H, W): the target x."""
+    landmark_image: Tensor
+    """(3, H, W): its landmark image y."""
+    warped: Tensor
+    """(3, H, W): the first shot warped to the target's landmarks."""
+    validity: Tensor
+    """(1, H, W) in [0, 1]: where that warp can be trusted."""
+    weights: Tensor
+    """(1, H, W): of the pixel term."""
+    identity: Tensor
+    """(): which column of W."""
+
+
+class EpisodeDataset(Dataset[Episode]):
+    """Endless in principle: ``length`` only says how many a run will ask for."""
+
+    def __init__(self, clips: list[Clip], config: MetaConfig, length: int) -> None:
+        self.config = config
+        self.length = length
+        names = sorted({clip.meta.identity for clip in clips})
+        self.identities = {name: i for i, name in enumerate(names)}
+        # A person counts once, however many clips there are of him or her.
+        self.videos = _by_identity([clip for clip in clips if clip.meta.kind == "video"])
+        self.stills = _by_identity([clip for clip in clips if clip.meta.kind != "video"])
+
+    @classmethod
+    def from_folders(cls, folders: list[Path], config: MetaConfig, length: int, split: str = "train") -> EpisodeDataset:
+        """All prepared clips of a split below the folders; one that holds none of it adds nothing."""
+        clips = [clip for folder in folders for clip in load_clips(folder, split=None) if clip.meta.split == split]
+        if not clips:
+            places = ", ".join(map(str, folders))
+            raise UnreadableMediaError(f"There are no clips of the split {split!r} in {places}. Prepare some.")
+        return cls(clips, config, length)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Episode:
+        config = self.config
+        rng = np.random.default_rng([config.seed, index])
+        clip = self._draw_clip(rng)
+        frames, landmarks = self._draw_frames(clip, rng)
+        size = config.image_size
+        if rng.random() < 0.5:
+            frames, landmarks = frames.flip(-1), mirror_landmarks(landmarks, size)
+        frames, landmarks = apply_similarity(frames, landmarks, random_similarity(rng, size))
+        frames = random_colours(frames, rng)
+        drawn = to_float(draw_landmarks(landmarks, size))  # (K + 1, 3, H, W)
+        points = landmarks_to_tensor(landmarks)
+        warped, validity = warp_photo(frames[:1], points[:1], points[-1:])
+        weights = weight_map(landmarks[-1], size, config.mouth_weight, config.eye_weight)
+        return Episode(
+            shots=frames[:-1],
+            shot_landmarks=drawn[:-1],
+            image=frames[-1],
+            landmark_image=drawn[-1],
+            warped=warped[0],
+            validity=validity[0],
+            weights=torch.from_numpy(weights),
+            identity=torch.tensor(self.identities[clip.meta.identity]),
+        )
+
+    def _draw_clip(self, rng: np.random.Generator) -> Clip:
+        stills = rng.random() < self.config.stills_share
+        people = (self.stills if stills else self.videos) or self.videos or self.stills
+        clips = people[rng.integers(len(people))]
+        return clips[rng.integers(len(clips))]
+
+    def _draw_frames(self, clip: Clip, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
+        """K shots, then the target: (K + 1, 3, H, W) and landmarks (K + 1, 77, 2)."""
+        size, shots = self.config.image_size, self.config.num_shots
+        # A puppet's frame 0 is the untouched photo: real pixels are the target wherever there are some.
+        real_target = clip.meta.kind == "puppet" and rng.random() < 0.6
+        target = 0 if real_target else int(rng.integers(len(clip)))
+        pixels, points = clip.frame(target, size)
+        image = to_float(pixels)
+        if len(clip) == 1 or rng.random() < self.config.animated_share:
+            moved = np.stack([random_motion(points, rng) for _ in range(shots)])
+            start = landmarks_to_tensor(points).expand(shots, -1, -1)
+            animated, _ = warp_photo(image.expand(shots, -1, -1, -1), start, landmarks_to_tensor(moved))
+            return torch.cat([animated, image]), np.concatenate([moved, points[None]])
+        others = np.delete(np.arange(len(clip)), target)
+        chosen = rng.choice(others, shots, replace=len(others) < shots)
+        pairs = [clip.frame(int(i), size) for i in chosen] + [(pixels, points)]
+        return to_float(np.stack([pair[0] for pair in pairs])), np.stack([pair[1] for pair in pairs])
+
+
+def _by_identity(clips: list[Clip]) -> list[list[Clip]]:
+    groups: dict[str, list[Clip]] = {}
+    for clip in clips:
+        groups.setdefault(clip.meta.identity, []).append(clip)
+    return [groups[name] for name in sorted(groups)]

@@ -1,0 +1,136 @@
+"""The paper's losses, in the paper's order: one pure function a term, each a scalar, averaged over the batch.
+
+    L(phi, psi, P, theta, W, w0, b) = L_CNT + L_ADV + L_MCH,    L_ADV = -D(x_hat, y, i) + L_FM         generator step
+    L_DSC                                                                                          discriminator step
+
+What is real is a constant in every term of the generator step: it is detached here, so that no caller can forget.
+The terms carry no weights; those stand together in ``LossWeights``. Sums run in float32, also on bfloat16 inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each term is multiplied by; 0 switches a term off.
+
+    The defaults are ours, for the freely available SqueezeNet in the place of VGG19 and VGGFace. ``paper_v1`` and
+    ``paper_v2`` are the two versions of the paper: v2 raised the content weights and lowered that of the match.
+
+    Attributes:
+        vgg19: of ``content`` over VGG19 activations.
+        vggface: of ``content`` over VGGFace activations.
+        squeezenet: of ``normalised_content`` over SqueezeNet activations.
+        adversarial: of ``adversarial``.
+        feature_matching: of ``feature_matching``.
+        match: of ``match``; 0 in the feed-forward (FF) variant and in fine-tuning.
+        pixel: of ``pixel``; not in the paper.
+    """
+
+    vgg19: float = 0.0
+    vggface: float = 0.0
+    squeezenet: float = 4.0
+    adversarial: float = 1.0
+    feature_matching: float = 10.0
+    match: float = 10.0
+    pixel: float = 10.0
+
+    @classmethod
+    def paper_v1(cls) -> LossWeights:
+        """arXiv version 1, May 2019."""
+        return cls(vgg19=1e-2, vggface=2e-3, squeezenet=0.0, match=80.0, pixel=0.0)
+
+    @classmethod
+    def paper_v2(cls) -> LossWeights:
+        """arXiv version 2, September 2019: the ICCV text."""
+        return cls(vgg19=1.5e-1, vggface=2.5e-2, squeezenet=0.0, match=10.0, pixel=0.0)
+
+
+def content(fakes: Sequence[Tensor], reals: Sequence[Tensor]) -> Tensor:
+    """L_CNT of one network: sum_l mean |F_l(x_hat) - F_l(x)|, the L1 distance of its activations at each tap l.
+
+    ``fakes`` and ``reals`` are lists of (B,C_l,H_l,W_l) from a network in features.py; reals are detached.
+    """
+    return torch.stack([_l1(fake, real) for fake, real in zip(fakes, reals, strict=True)]).sum()
+
+
+def normalised_content(fakes: Sequence[Tensor], reals: Sequence[Tensor]) -> Tensor:
+    """L_CNT with each tap in its own unit: mean_l ( mean |F_l(x_hat) - F_l(x)| / mean |F_l(x)| ). Not the paper's.
+
+    Activations differ by an order of magnitude between taps, and raw L1 lets the largest decide. Here every tap counts
+    the same, and a network's overall scale drops out: 0 is equal, 1 is the price of an image without any features.
+    """
+    terms = [
+        _l1(fake, real) / _mean(real.detach().abs()).clamp_min(1e-6) for fake, real in zip(fakes, reals, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
+def adversarial(fake_scores: Tensor) -> Tensor:
+    """The first part of L_ADV: -D(x_hat, y, i), from scores (B,)."""
+    return -_mean(fake_scores)
+
+
+def feature_matching(fakes: Sequence[Tensor], reals: Sequence[Tensor]) -> Tensor:
+    """L_FM, the second part of L_ADV: the L1 distance of the discriminator's activations after each residual block.
+
+    ``fakes`` and ``reals`` are lists of (B,C_l,H_l,W_l); reals are detached. Averaged over the blocks.
+    """
+    return torch.stack([_l1(fake, real) for fake, real in zip(fakes, reals, strict=True)]).mean()
+
+
+def match(embeddings: Tensor, identities: Tensor) -> Tensor:
+    """L_MCH: |e_i - W_i|, both (B,N), averaged over N. W_i is detached: the embedder follows the discriminator.
+
+    It is what lets fine-tuning start the discriminator of an unseen person from the embedder's estimate.
+    """
+    return _l1(embeddings, identities)
+
+
+def pixel(fakes: Tensor, images: Tensor, weight_map: Tensor) -> Tensor:
+    """Weighted L1 over pixels: sum w |x_hat - x| / sum w. Ours, not the paper's.
+
+    Images are (B,3,H,W) in [-1,1]; ``weight_map`` is (B,1,H,W), not negative. Divided by the map's sum, so a map that
+    stresses the mouth moves attention there without raising the term as a whole; a constant map gives the plain mean.
+    """
+    if weight_map.shape != (images.shape[0], 1, *images.shape[2:]):
+        raise ValueError(f"expected a weight map (B, 1, H, W) for {tuple(images.shape)}, got {tuple(weight_map.shape)}")
+    weights = weight_map.detach().float()
+    distances = (fakes.float() - images.detach().float()).abs().mean(dim=1, keepdim=True)  # (B,1,H,W)
+    return (weights * distances).sum() / weights.sum().clamp_min(1e-6)
+
+
+def hinge(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """L_DSC: max(0, 1 + D(x_hat, y, i)) + max(0, 1 - D(x, y, i)), from scores (B,). Detach x_hat before D."""
+    return _mean(F.relu(1.0 + fake_scores)) + _mean(F.relu(1.0 - real_scores))
+
+
+def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """How unlike two batches of images look: lists of activations (B,C_l,H_l,W_l) -> (B,), 0 (equal) to 2. A metric.
+
+    mean_l mean_{h,w} || a_l / |a_l|  -  b_l / |b_l| ||^2 with unit length over the channels. This is LPIPS without its
+    learned channel weights: compare it only with itself, never with published LPIPS numbers.
+    """
+    per_tap = [
+        (F.normalize(x.float(), dim=1) - F.normalize(y.float(), dim=1)).square().sum(dim=1).mean(dim=(1, 2))  # (B,)
+        for x, y in zip(a, b, strict=True)
+    ]
+    return torch.stack(per_tap).mean(dim=0)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean(dtype=torch.float32)
+
+
+def _l1(fake: Tensor, real: Tensor) -> Tensor:
+    """mean |fake - real| with real as a constant. A shape mismatch is an error, never broadcast away."""
+    if fake.shape != real.shape:
+        raise ValueError(f"expected equal shapes, got {tuple(fake.shape)} and {tuple(real.shape)}")
+    return _mean((fake - real.detach()).abs())

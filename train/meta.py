@@ -1,0 +1,458 @@
+"""Meta-learning (section 3.2): embedder, generator and discriminator from episodes of many people.
+
+    python -m train.meta --clips PREPARED [--clips MORE] --output RUN --preset default --feature-net squeezenet1_0.npz
+    accelerate launch -m train.meta ...        on several devices
+
+A run's folder: ``config.json``; ``log.jsonl``, a line every few steps; ``samples/``, pictures of people from the
+validation split; ``step-NNNNNNN/``, checkpoints from which the same command goes on. Stopping it (Ctrl-C, SIGTERM)
+saves first; a run that is stopped and continued gives the weights of one that ran through.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_model
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from talking_heads.errors import InvalidModelError, MissingDependencyError, TalkingHeadsError, UnreadableMediaError
+from talking_heads.images import to_uint8
+from talking_heads.models import Discriminator, Embedder, Generator
+from talking_heads.models.layers import converge_spectral_norms, folded_state
+from talking_heads.video import contact_sheet, save_image
+
+from . import losses
+from .config import PRESETS, MetaConfig, ModelConfig, preset
+from .dataset import Episode, EpisodeDataset
+from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
+
+KEPT_CHECKPOINTS = 2
+PEOPLE = "people.json"
+"""In a checkpoint: whose column of W is which, in order."""
+
+
+class Average(nn.Module):
+    """Running average of a network's parameters (not in the paper; its co-author's code tests with it)."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.count = 0
+        self.values = {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """One step; the first steps weigh more, so that the random start is forgotten."""
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        for name, value in model.named_parameters():
+            self.values[name].lerp_(value.detach(), 1 - decay)
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return {"count": self.count, "values": self.values}
+
+    def load_state_dict(self, state: Any, *_: Any, **__: Any) -> None:  # type: ignore[override]
+        self.count = state["count"]
+        self.values = {name: value.to(self.values[name].device) for name, value in state["values"].items()}
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Writes the average into a network of the same architecture."""
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                value.copy_(self.values[name])
+
+
+class Progress:
+    """How far a run is, in steps and in samples seen; travels with the checkpoints."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.samples = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"step": self.step, "samples": self.samples}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.step, self.samples = state["step"], state["samples"]
+
+
+def build_networks(config: ModelConfig) -> tuple[Embedder, Generator, Discriminator]:
+    """The three networks with spectral norm. ValueError where their sizes do not fit each other."""
+    embedder, generator = Embedder(**config.embedder), Generator(**config.generator)
+    discriminator = Discriminator(**config.discriminator)
+    sizes = {embedder.embedding_dim, generator.config.embedding_dim, len(discriminator.w0)}
+    if len(sizes) != 1:
+        raise ValueError(f"embedding dimensions differ: {sizes}")
+    return embedder, generator, discriminator
+
+
+def paint(generator: nn.Module, batch: Episode, embedding: Tensor, source_conditioned: bool) -> Tensor:
+    """x_hat = G(y, e) for a batch, with the warped shot where the generator takes one."""
+    source = {"warped": batch["warped"], "validity": batch["validity"]} if source_conditioned else {}
+    return generator(batch["landmark_image"], embedding=embedding, **source)
+
+
+class Run:
+    """One run of meta-learning: everything that a step needs, and how it is saved."""
+
+    def __init__(
+        self,
+        config: MetaConfig,
+        data: EpisodeDataset,
+        output: Path,
+        mixed_precision: str = "bf16",
+        tracker: str | None = None,
+    ) -> None:
+        """``tracker``: "trackio", or none. MissingDependencyError where it is not installed."""
+        if tracker is not None and importlib.util.find_spec(tracker) is None:
+            raise MissingDependencyError(f"{tracker} is not installed. Install it: pip install {tracker}.")
+        torch.manual_seed(config.seed)
+        self.config, self.data, self.output = config, data, output
+        self.accelerator = Accelerator(mixed_precision=mixed_precision, log_with=tracker)
+        device = self.accelerator.device
+        networks = [net.to(device, memory_format=torch.channels_last) for net in build_networks(config.model)]
+        embedder, generator, discriminator = networks
+        dim = embedder.embedding_dim
+        identities = nn.Embedding(len(data.identities), dim)  # W; never published
+        nn.init.normal_(identities.weight, std=0.02)
+        self.averages = {"embedder": Average(embedder, config.ema), "generator": Average(generator, config.ema)}
+        content_paths = config.feature_net.split(",") if config.feature_net else []
+        self.content = ContentNets(content_paths, config.losses).to(device)
+        teach = torch.optim.Adam(
+            [*embedder.parameters(), *generator.parameters()], lr=config.generator_rate, betas=config.betas
+        )
+        judge = torch.optim.Adam(
+            [*discriminator.parameters(), *identities.parameters()], lr=config.discriminator_rate, betas=config.betas
+        )
+        prepared = self.accelerator.prepare(embedder, generator, discriminator, identities, teach, judge)
+        self.embedder, self.generator, self.discriminator, self.identities, self.teach, self.judge = prepared
+        self.progress = Progress()
+        self.accelerator.register_for_checkpointing(self.progress, *self.averages.values())
+        self.accelerator.register_save_state_pre_hook(_save_unwrapped)
+        self.accelerator.register_load_state_pre_hook(_load_unwrapped)
+
+    def batches(self, workers: int) -> Iterator[Episode]:
+        """The episodes that are still to be seen, in their order."""
+        done, size = self.progress, self.config.batch_size * self.accelerator.num_processes
+        order = range(done.samples, done.samples + max(0, self.config.steps - done.step) * size)
+        loader = DataLoader(
+            self.data, self.config.batch_size, sampler=order, num_workers=workers, drop_last=True,
+            persistent_workers=workers > 0, prefetch_factor=4 if workers else None,
+        )  # fmt: skip
+        yield from self.accelerator.prepare_data_loader(loader)
+
+    def step(self, batch: Episode) -> dict[str, float]:
+        """One update of E and G, then of D; returns the weighted terms."""
+        config, accelerator = self.config, self.accelerator
+        adversarial = self.progress.step >= config.adversarial_from
+        conditioned = bool(config.model.generator.get("source_conditioned", False))
+        judge = accelerator.unwrap_model(self.discriminator)
+        with accelerator.autocast():
+            embedding = self.embedder(batch["shots"], batch["shot_landmarks"]).mean(dim=1)  # e_i, (B, N)
+            fakes = paint(self.generator, batch, embedding, conditioned)
+            with torch.no_grad():  # a constant for E and G
+                identity = self.identities(batch["identity"])  # W_i, (B, N)
+            terms = generator_terms(
+                fakes, batch["image"], batch["landmark_image"], identity,
+                judge if adversarial else None, self.content, config.losses, batch["weights"],
+            )  # fmt: skip
+            if adversarial and config.losses.match > 0:
+                terms["match"] = config.losses.match * losses.match(embedding, identity)
+        self.teach.zero_grad(set_to_none=True)
+        accelerator.backward(sum(terms.values()))
+        self.teach.step()
+        if adversarial:
+            for _ in range(config.discriminator_steps):
+                with accelerator.autocast():
+                    identity = self.identities(batch["identity"])
+                    hinge = discriminator_loss(
+                        self.discriminator, fakes, batch["image"], batch["landmark_image"], identity
+                    )
+                self.judge.zero_grad(set_to_none=True)
+                accelerator.backward(hinge)
+                self.judge.step()
+            terms["hinge"] = hinge
+        self.averages["embedder"].update(accelerator.unwrap_model(self.embedder))
+        self.averages["generator"].update(accelerator.unwrap_model(self.generator))
+        self.progress.step += 1
+        self.progress.samples += config.batch_size * accelerator.num_processes
+        return as_numbers(terms)
+
+    def save(self) -> Path:
+        """A checkpoint named by its step; written beside, then renamed; only the newest few are kept."""
+        folder = self.output / f"step-{self.progress.step:07d}"
+        if folder.exists():
+            return folder
+        beside = folder.with_suffix(".tmp")
+        self.accelerator.wait_for_everyone()  # all have looked
+        self.accelerator.save_state(str(beside))
+        self.accelerator.wait_for_everyone()  # all have written
+        if self.accelerator.is_main_process:
+            _write_json(beside / PEOPLE, list(self.data.identities))
+            beside.replace(folder)
+            for old in checkpoints(self.output)[:-KEPT_CHECKPOINTS]:
+                shutil.rmtree(old)
+        return folder
+
+    def load(self, folder: Path) -> None:
+        """Goes on from a checkpoint, with this run's learning rates. InvalidModelError where it does not fit."""
+        people = folder / PEOPLE
+        if people.is_file() and json.loads(people.read_text(encoding="utf-8")) != list(self.data.identities):
+            raise InvalidModelError(f"{folder} was trained on other people. Give the clips that it began with.")
+        try:
+            self.accelerator.load_state(str(folder))
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            raise InvalidModelError(f"{folder} does not fit this configuration or these clips ({error}).") from error
+        rates = (self.config.generator_rate, self.config.discriminator_rate)
+        for optimiser, rate in zip((self.teach, self.judge), rates, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"], group["betas"] = rate, self.config.betas
+
+    def averaged(self) -> tuple[Embedder, Generator, Discriminator]:
+        """What is published: averages of E and G and the discriminator, spectral norm folded, on the CPU."""
+        trained = [self.accelerator.unwrap_model(net) for net in (self.embedder, self.generator, self.discriminator)]
+        folded = []
+        for name, net, kind in zip(
+            ("embedder", "generator", "discriminator"), trained, (Embedder, Generator, Discriminator), strict=True
+        ):
+            settings = getattr(self.config.model, name)
+            copy = kind(**settings)
+            copy.load_state_dict(net.state_dict())
+            if name in self.averages:
+                self.averages[name].copy_to(copy)
+            converge_spectral_norms(copy)  # averaged weights have other singular vectors
+            plain = kind(**(settings | {"spectral_norm": False}))
+            plain.load_state_dict({key: value.cpu() for key, value in folded_state(copy).items()})
+            folded.append(plain.eval())
+        return folded[0], folded[1], folded[2]
+
+
+def _save_unwrapped(models: list[nn.Module], weights: list[dict[str, Tensor]], _folder: str) -> None:
+    """Keys without the prefix of data parallelism, so that any number of processes can go on."""
+    for state in weights:
+        for key in list(state):
+            state[key.removeprefix("module.")] = state.pop(key)
+
+
+def _load_unwrapped(models: list[nn.Module], folder: str) -> None:
+    for i, model in enumerate(models):
+        inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        load_model(inner, Path(folder) / f"model{f'_{i}' if i else ''}.safetensors")
+    models.clear()  # accelerate has none left to load
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """A run's checkpoints, the newest last."""
+    return sorted(p for p in output.glob("step-*") if p.suffix != ".tmp")
+
+
+@torch.no_grad()
+def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.ndarray]:
+    """Losses of the averaged networks and of the bare warp on fixed episodes, and a picture of the first eight."""
+    embedder, generator, _ = run.averaged()
+    batch: Any = torch.utils.data.default_collate(episodes)
+    conditioned = generator.config.source_conditioned
+    fakes = torch.cat(
+        [
+            paint(generator, part, embedder(part["shots"], part["shot_landmarks"]).mean(dim=1), conditioned)
+            for part in ({key: value[i : i + 8] for key, value in batch.items()} for i in range(0, len(episodes), 8))
+        ]
+    )
+    content = run.content.to("cpu")
+    measured = {
+        "pixel": float(losses.pixel(fakes, batch["image"], batch["weights"])),
+        "pixel_warp": float(losses.pixel(batch["warped"], batch["image"], batch["weights"])),
+        "content": float(content(fakes, batch["image"])),
+        "content_warp": float(content(batch["warped"], batch["image"])),
+    }
+    run.content.to(run.accelerator.device)
+    columns = [batch["shots"][:, 0], batch["landmark_image"], batch["image"], batch["warped"], fakes]
+    rows = [[to_uint8(column[i : i + 1])[0] for column in columns] for i in range(min(8, len(episodes)))]
+    return measured, contact_sheet(rows, labels=["shot", "landmarks", "target", "warp", "painted"])
+
+
+def train(
+    run: Run,
+    validation: list[Episode],
+    *,
+    workers: int = 1,
+    log_every: int = 50,
+    save_every: int = 500,
+    sample_every: int = 500,
+) -> None:
+    """The loop: until ``config.steps``, or until the process is asked to stop. The log is the main process's share."""
+    accelerator, config = run.accelerator, run.config
+    main = accelerator.is_main_process
+    if main:
+        run.output.mkdir(parents=True, exist_ok=True)
+        _write_json(run.output / "config.json", asdict(config))
+        networks = {"embedder": run.embedder, "generator": run.generator, "discriminator": run.discriminator}
+        sizes = {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in networks.items()}
+        accelerator.print("parameters in millions:", json.dumps(sizes), f"people: {len(run.data.identities)}")
+    accelerator.init_trackers(run.output.resolve().name, _settings(config))  # none, unless asked for
+    started, first = time.monotonic(), run.progress.step
+    sums: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    if main and validation and run.progress.step == 0:
+        _sample(run, validation)
+    with _stop_on_signal() as wish:
+        for batch in run.batches(workers):
+            terms = run.step(batch)
+            sums.update(terms)
+            counts.update(terms.keys())
+            step = run.progress.step
+            if wish.asked:
+                accelerator.set_trigger()
+            last = accelerator.check_trigger() or step >= config.steps  # all processes stop at the same step
+            if main and (step % log_every == 0 or last):
+                seconds = time.monotonic() - started
+                per_second = config.batch_size * accelerator.num_processes * (step - first) / seconds
+                line = {"step": step, "samples": run.progress.samples, "samples_per_second": round(per_second, 2)}
+                line |= {name: round(value / counts[name], 4) for name, value in sums.items()}
+                _log(run, line)
+                accelerator.print(f"{(config.steps - step) * seconds / (step - first) / 60:.0f} min left", flush=True)
+                sums.clear()
+                counts.clear()
+            if step % save_every == 0 or last:
+                run.save()
+            if main and validation and (step % sample_every == 0 or step >= config.steps):
+                _sample(run, validation)
+            if last:
+                break
+
+
+def _log(run: Run, line: dict[str, Any]) -> None:
+    """Appends to log.jsonl, prints, and tells the tracker where there is one."""
+    text = json.dumps(line)
+    with (run.output / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
+    run.accelerator.print(text, flush=True)
+    flat = {f"validation/{k}": v for k, v in line.get("validation", {}).items()}
+    flat |= {k: v for k, v in line.items() if k not in ("step", "validation")}
+    run.accelerator.log(flat, step=line["step"])
+
+
+def _settings(config: MetaConfig) -> dict[str, Any]:
+    """The configuration as trackers take it: names and plain values."""
+    return {name: value if isinstance(value, (int, float, str)) else json.dumps(value)
+            for name, value in asdict(config).items()}  # fmt: skip
+
+
+def _sample(run: Run, validation: list[Episode]) -> None:
+    measured, picture = validate(run, validation)
+    (run.output / "samples").mkdir(exist_ok=True)
+    save_image(picture, run.output / "samples" / f"step-{run.progress.step:07d}.png")
+    rounded = {name: round(value, 4) for name, value in measured.items()}
+    _log(run, {"step": run.progress.step, "validation": rounded})
+
+
+@dataclass
+class _Wish:
+    asked: bool = False
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[_Wish]:
+    """Turns SIGTERM and Ctrl-C into a wish that the loop fulfils after its step; a second one stops at once."""
+    wish = _Wish()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        wish.asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield wish
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    beside.replace(path)
+
+
+def main(
+    clips: Annotated[list[Path], typer.Option(help="Folder of prepared clips; may be given several times.")],
+    output: Annotated[Path, typer.Option(help="Folder of the run; one that exists is continued.")],
+    preset_name: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "default",
+    feature_net: Annotated[str, typer.Option(help="Weights for the content loss; several with commas.")] = "",
+    steps: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Instead of the preset's: for stages at lower resolution.")
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Checkpoint of another run (an earlier stage) to begin with.")
+    ] = None,
+    adversarial_from: Annotated[int | None, typer.Option(help="Step at which the discriminator joins.")] = None,
+    generator_rate: Annotated[float | None, typer.Option(help="Learning rate of E and G.")] = None,
+    stills_share: Annotated[float | None, typer.Option(help="Share of episodes from photos and puppets.")] = None,
+    mixed_precision: Annotated[str, typer.Option(help="bf16, fp16 or no.")] = "bf16",
+    workers: Annotated[int, typer.Option(help="Processes that make episodes.", min=0)] = 1,
+    log_every: Annotated[int, typer.Option(help="Steps between lines of the log.", min=1)] = 50,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 500,
+    sample_every: Annotated[int, typer.Option(help="Steps between pictures.", min=1)] = 500,
+    tracker: Annotated[
+        str | None, typer.Option(help="trackio: keeps curves on this machine for its dashboard.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights and episodes.")] = 0,
+) -> None:
+    """Meta-train the three networks on prepared clips."""
+    if tracker not in (None, "trackio"):
+        raise typer.BadParameter("the tracker is trackio", param_hint="--tracker")
+    if mixed_precision not in ("bf16", "fp16", "no"):
+        raise typer.BadParameter("choose bf16, fp16 or no", param_hint="--mixed-precision")
+    try:
+        config = preset(preset_name, feature_net=feature_net, seed=seed)
+        given = {
+            "steps": steps, "batch_size": batch_size, "image_size": image_size, "adversarial_from": adversarial_from,
+            "generator_rate": generator_rate, "stills_share": stills_share,
+        }  # fmt: skip
+        config = replace(config, **{name: value for name, value in given.items() if value is not None})
+        data = EpisodeDataset.from_folders(clips, config, config.steps * config.batch_size)
+        validation = _validation_episodes(clips, config)
+        run = Run(config, data, output, mixed_precision, tracker)
+        existing = checkpoints(output)
+        if existing:
+            run.load(existing[-1])
+        elif start_from is not None:
+            run.load(start_from)
+            run.progress.step = run.progress.samples = 0
+    except (TalkingHeadsError, ValueError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from None
+    train(run, validation, workers=workers, log_every=log_every, save_every=save_every, sample_every=sample_every)
+    run.accelerator.end_training()
+
+
+def _validation_episodes(clips: list[Path], config: MetaConfig, number: int = 32) -> list[Episode]:
+    """The same ones in every run; none for a data set without a validation split."""
+    try:
+        data = EpisodeDataset.from_folders(clips, replace(config, seed=1234), number, split="validation")
+    except UnreadableMediaError:  # the training split has been read, so it is this split that is not there
+        return []
+    return [data[i] for i in range(number)]
+
+
+if __name__ == "__main__":
+    typer.run(main)

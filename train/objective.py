@@ -1,0 +1,96 @@
+"""What one step minimises: the terms of losses.py put together, for meta-learning and for fine-tuning alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from talking_heads.models import Discriminator
+
+from . import losses
+from .features import SqueezeNetFeatures, VGGFaceFeatures, load_feature_net
+from .losses import LossWeights
+
+
+class ContentNets(nn.Module):
+    """The frozen networks of L_CNT, each with the weight and the form of the term that goes with it."""
+
+    def __init__(self, paths: Sequence[str | Path], weights: LossWeights) -> None:
+        """``paths`` of published weights; ValueError when a weight is given for a network that is not."""
+        super().__init__()
+        self.nets = nn.ModuleList(load_feature_net(path) for path in paths)
+        self.weights = weights
+        given = {_name(net) for net in self.nets}
+        for name in ("vgg19", "vggface", "squeezenet"):
+            if getattr(weights, name) > 0 and name not in given:
+                raise ValueError(
+                    f"the content loss needs the weights of {name}: give their file, or set its weight to 0"
+                )
+
+    def forward(self, fakes: Tensor, images: Tensor) -> Tensor:
+        """Weighted sum over the networks, both inputs (B, 3, H, W) in [-1, 1]."""
+        total = fakes.new_zeros(())
+        for net in self.nets:
+            with torch.no_grad():
+                reals = net(images)
+            distance = losses.normalised_content if isinstance(net, SqueezeNetFeatures) else losses.content
+            total = total + getattr(self.weights, _name(net)) * distance(net(fakes), reals)
+        return total
+
+
+def _name(net: nn.Module) -> str:
+    if isinstance(net, SqueezeNetFeatures):
+        return "squeezenet"
+    return "vggface" if isinstance(net, VGGFaceFeatures) else "vgg19"
+
+
+def generator_terms(
+    fakes: Tensor,
+    images: Tensor,
+    landmark_images: Tensor,
+    identity: Tensor,
+    discriminator: Discriminator | None,
+    content: ContentNets,
+    weights: LossWeights,
+    weight_map: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """L_CNT + L_ADV and our pixel term, by name, each already weighted.
+
+    fakes, images, landmark_images: (B, 3, H, W); identity: W_i (B, N) or (N,), a constant here; no discriminator, no L_ADV.
+    """
+    terms = {"content": content(fakes, images)}
+    if weights.pixel > 0:
+        terms["pixel"] = weights.pixel * losses.pixel(fakes, images, weight_map)
+    if discriminator is not None:
+        learning = [p for p in discriminator.parameters() if p.requires_grad]
+        discriminator.requires_grad_(False)  # it teaches here and learns elsewhere
+        try:
+            scores, activations = discriminator(fakes, landmark_images, identity.detach())
+            with torch.no_grad():
+                _, reals = discriminator(images, landmark_images, identity)
+        finally:
+            for parameter in learning:  # what fine-tuning has frozen stays so
+                parameter.requires_grad_(True)
+        terms["adversarial"] = weights.adversarial * losses.adversarial(scores)
+        terms["feature_matching"] = weights.feature_matching * losses.feature_matching(activations, reals)
+    return terms
+
+
+def discriminator_loss(
+    discriminator: nn.Module, fakes: Tensor, images: Tensor, landmark_images: Tensor, identity: Tensor
+) -> Tensor:
+    """L_DSC, the hinge loss, on real and (detached) painted images in one pass; identity: (B, N) or (N,)."""
+    both = torch.cat([images, fakes.detach()])
+    if identity.ndim == 2:
+        identity = identity.repeat(2, 1)  # (2B, N)
+    scores, _ = discriminator(both, landmark_images.repeat(2, 1, 1, 1), identity)
+    real, fake = scores.chunk(2)
+    return losses.hinge(real, fake)
+
+
+def as_numbers(terms: Mapping[str, Tensor]) -> dict[str, float]:
+    """Detached Python numbers, for a log."""
+    return {name: float(value.detach()) for name, value in terms.items()}
