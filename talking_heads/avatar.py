@@ -18,6 +18,15 @@ from .hub import FORMAT_VERSION, WEIGHTS_NAME, load_strictly, resolve
 from .images import to_float
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
+from .video import check_writable
+
+
+def check_folder(folder: Path) -> None:
+    """Find out before the work that an avatar cannot be saved in ``folder``. Raises OutputError."""
+    if not folder.exists():
+        check_writable(folder, (folder.suffix.lower(),))
+    elif not (folder / "config.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is no avatar. Choose another folder.")
 
 
 class Avatar(ModelMixin, ConfigMixin):
@@ -99,11 +108,7 @@ class Avatar(ModelMixin, ConfigMixin):
         An existing avatar in that folder is replaced; a folder with anything else in it is refused.
         """
         folder = Path(save_directory)
-        foreign = folder.exists() and not (folder / "config.json").is_file() and (
-            not folder.is_dir() or any(folder.iterdir())
-        )
-        if foreign:
-            raise OutputError(f"{folder} exists and is no avatar. Choose another folder.")
+        check_folder(folder)
         beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         try:
             super().save_pretrained(beside, **kwargs)

@@ -42,8 +42,17 @@ def find_faces(image: np.ndarray, detector: LandmarkDetector) -> list[np.ndarray
     for look in (_find_large, _find_in_halves, _find_in_quarters, _find_turned):
         faces = look(image, detector)
         if faces:
-            return [_right_way_up(face, image, detector) for face in faces]
+            return _without_doubles([_right_way_up(face, image, detector) for face in faces])
     return []
+
+
+def _without_doubles(faces: list[np.ndarray]) -> list[np.ndarray]:
+    """Turned faces, and those where tiles overlap, are reported twice: of readings in one place the largest is kept."""
+    kept: list[np.ndarray] = []
+    for face in faces:
+        if all(np.linalg.norm((face - other).mean(axis=0)) > 0.5 * face_size(other) for other in kept):
+            kept.append(face)
+    return kept
 
 
 def _find_large(image: np.ndarray, detector: LandmarkDetector) -> list[np.ndarray]:
@@ -68,18 +77,16 @@ def _find_turned(image: np.ndarray, detector: LandmarkDetector) -> list[np.ndarr
 
 
 def _find_in_tiles(image: np.ndarray, side: int, detector: LandmarkDetector) -> list[np.ndarray]:
-    """Faces of the tile that shows the largest one; tiles of ``side`` pixels overlap by half."""
+    """Faces of all tiles, the largest first; tiles of ``side`` pixels overlap by half, so some are found twice."""
     height, width = image.shape[:2]
     if side < MIN_TILE:
         return []
-    best: list[np.ndarray] = []
+    faces: list[np.ndarray] = []
     for top in _tile_starts(height, side):
         for left in _tile_starts(width, side):
             tile = image[top : top + side, left : left + side]
-            faces = [face + np.float32([left, top]) for face in detector.detect(tile)]
-            if faces and (not best or face_size(faces[0]) > face_size(best[0])):
-                best = faces
-    return best
+            faces += [face + np.array([left, top], dtype=np.float32) for face in detector.detect(tile)]
+    return sorted(faces, key=face_size, reverse=True)
 
 
 def _tile_starts(length: int, side: int) -> list[int]:
@@ -248,7 +255,8 @@ class Gap:
 
     def sentence(self, fps: float) -> str:
         """For a person: "No face between 0:04 and 0:07: the last pose is held."."""
-        return f"No face between {_clock(self.first / fps)} and {_clock(np.ceil((self.last + 1) / fps))}: the last pose is held."
+        first, end = _clock(self.first / fps), _clock(np.ceil((self.last + 1) / fps))
+        return f"No face between {first} and {end}: the last pose is held."
 
 
 def _clock(seconds: float) -> str:
@@ -301,6 +309,8 @@ def track_face(
         # A search of the whole frame is slow when nobody is there: less often the longer the face is away.
         if face is None and (missed < 3 or missed % 5 == 0):
             faces = find_faces(turned, detector) if last is None else _find_again(turned, detector)
+            if last is not None and missed <= BRIDGED_SECONDS * fps:  # nobody leaps: that is somebody else
+                faces = [face for face in faces if np.linalg.norm((face - last).mean(axis=0)) < face_size(last)]
             face = _nearest(faces, last)
             if face is not None and last is None:
                 extra = _quarter_turns(face)
@@ -383,7 +393,7 @@ def smooth(track: np.ndarray, frames: float = 1.5, tolerance: float = 0.02) -> n
     reach = int(np.ceil(2 * frames))
     scale = tolerance * np.median(eye_distance(track))
     padded = np.pad(track, ((reach, reach), (0, 0), (0, 0)), mode="edge")
-    total, weights = np.zeros_like(track), np.zeros(track.shape[:2] + (1,), dtype=track.dtype)
+    total, weights = np.zeros_like(track), np.zeros((*track.shape[:2], 1), dtype=track.dtype)
     for shift in range(-reach, reach + 1):
         other = padded[reach + shift : reach + shift + len(track)]
         moved = np.sum((other - track) ** 2, axis=-1, keepdims=True)
@@ -391,5 +401,3 @@ def smooth(track: np.ndarray, frames: float = 1.5, tolerance: float = 0.02) -> n
         total += weight * other
         weights += weight
     return total / weights
-
-

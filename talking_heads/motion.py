@@ -161,16 +161,24 @@ def retarget(
         pose = fit_pose(driver, points)
         # Expression: what is left of the driver after its head's motion is undone.
         still = (points - pose.shift) / pose.scale - driver @ pose.rotation[:2].T
-        change = still @ pose.rotation[:2]  # (77, 3): the driver's own axes
-        change[:, 2] = 0.0  # depth is not observed
-        change *= scale * expression
-        change[IRISES] = _gaze_change(points, reference, photo, gaze)
+        undone = still @ _unturned(pose.rotation).T  # (77, 2): in the driver's own axes; depth is not observed
+        change = np.column_stack([undone, np.zeros(NUM_LANDMARKS)]) * scale * expression
+        change[IRISES] = _gaze_change(reference + undone, reference, photo, gaze)
         moved = person + change
         rotation, zoom = _scaled_rotation(pose, head), pose.scale**head
         centre = driver[_RIGID].mean(axis=0)
         shift = head * size_ratio * (pose.project(centre[None])[0] - centre[:2])
         result[t] = zoom * ((moved - pivot) @ rotation[:2].T) + pivot[:2] + shift
     return _keep_lids_and_lips_apart(result).astype(np.float32)
+
+
+def _unturned(rotation: np.ndarray) -> np.ndarray:
+    """(2, 2): displacements seen in the image -> those in the face's own plane that look so from there.
+
+    What a turned head foreshortens is drawn out again, at most twofold: further there is little left but noise.
+    """
+    u, singular, vt = np.linalg.svd(rotation[:2, :2])
+    return (vt.T / np.maximum(singular, 0.5)) @ u.T
 
 
 def _scaled_rotation(pose: Pose, amount: float) -> np.ndarray:
@@ -190,7 +198,7 @@ def _expression_scale(driver: np.ndarray, person: np.ndarray) -> np.ndarray:
     for eye, _, _ in _EYES:
         heights = [_eye_height(face, eye) for face in (person, driver)]
         scale[eye] = np.clip(heights[0] / max(heights[1] * spans, 1e-6), 0.5, 2.0)
-    widths = [np.linalg.norm(face[48] - face[54]) for face in (person, driver)]
+    widths = [float(np.linalg.norm(face[48] - face[54])) for face in (person, driver)]
     mouth = float(np.clip(widths[0] / max(widths[1] * spans, 1e-6), 0.7, 1.4))
     scale[OUTER_LIP] = scale[INNER_LIP] = mouth
     return scale

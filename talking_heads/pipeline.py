@@ -315,14 +315,16 @@ class TalkingHeadPipeline(DiffusionPipeline):
             yield from frames
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """16-bit arithmetic where the processor has instructions for it and the weights are float32."""
         if self.generator.dtype != torch.float32:
             return contextlib.nullcontext()
-        if self.device.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        if self.device.type == "cpu" and fast_bf16():
-            return torch.autocast("cpu", dtype=torch.bfloat16)
-        return contextlib.nullcontext()
+        return autocast(self.device)
+
+
+def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """bfloat16 arithmetic on float32 weights where the device has instructions for it, else none."""
+    if device.type == "cuda" or (device.type == "cpu" and fast_bf16()):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
 
 
 def fast_bf16() -> bool:

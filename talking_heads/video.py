@@ -12,7 +12,7 @@ import logging
 import math
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -633,6 +633,70 @@ def _at_height(frame: np.ndarray, height: int) -> np.ndarray:
         return frame
     width = max(1, round(frame.shape[1] * height / frame.shape[0]))
     return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def compose_side_by_side(
+    driving: str | Path,
+    result: Iterable[np.ndarray],
+    num_frames: int,
+    path: str | Path,
+    fps: float,
+    *,
+    start: float = 0.0,
+    captions: tuple[str, str] = ("driving clip", "AI-generated"),
+    on_frame: Callable[[int], None] | None = None,
+) -> None:
+    """Write an mp4 of the driving clip and the ``result`` beside it, with captions and the clip's sound.
+
+    ``result`` are ``num_frames`` frames, uint8 RGB (H, W, 3), that belong to the clip from ``start`` seconds on; the
+    clip takes their height. Frames pass one by one; the file is whole or not there at all, as VideoWriter's are.
+    ``on_frame(count)`` is called after each. Raises OutputError and UnreadableMediaError.
+    """
+    from moviepy import CompositeVideoClip, TextClip, VideoClip, clips_array
+
+    def clip(frames: Iterator[np.ndarray], caption: str) -> VideoClip:
+        moving = VideoClip(_in_order(frames, fps), duration=num_frames / fps)
+        height = moving.size[1]
+        text = TextClip(
+            text=caption, font_size=max(8, height // 18), color="white", stroke_color="black", stroke_width=1,
+            margin=(2, 2), duration=moving.duration,
+        ).with_position(("center", "bottom"))  # fmt: skip
+        return CompositeVideoClip([moving, text], use_bgclip=True)
+
+    first, frames = _peek(result)
+    clip_frames = (_at_height(frame, first.shape[0]) for frame in read_frames(driving, start=start, fps=fps))
+    layout = clips_array([[clip(clip_frames, captions[0]), clip(frames, captions[1])]], bg_color=(0, 0, 0))
+    # moviepy lays the pictures out; reading and writing stay here, where no frame is lost and sound keeps its place.
+    with (
+        contextlib.closing(layout),
+        VideoWriter(path, fps, audio_from=driving, audio_start=start, metadata=AI_GENERATED) as writer,
+    ):
+        for k in range(num_frames):
+            writer.write(layout.get_frame((k + 0.5) / fps))
+            if on_frame is not None:
+                on_frame(k + 1)
+
+
+def _peek(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """The first frame, and all of them."""
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("there is no frame to compose")
+    return first, chain([first], frames)
+
+
+def _in_order(frames: Iterator[np.ndarray], fps: float) -> Callable[[float], np.ndarray]:
+    """A stream as moviepy asks for it: the frame at a time, where time never runs back. The last frame stays."""
+    number, frame = 0, next(frames)
+
+    def at(time: float) -> np.ndarray:
+        nonlocal number, frame
+        while number < math.floor(time * fps + 1e-6):
+            number, frame = number + 1, next(frames, frame)
+        return frame
+
+    return at
 
 
 def contact_sheet(

@@ -24,11 +24,12 @@ def _border_points() -> Tensor:
     return torch.cat([torch.stack(side, dim=-1) for side in sides])
 
 
-def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID) -> Tensor:
+def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID, margin: float = 0.0) -> Tensor:
     """Where to look in the source for each point of the target.
 
     ``source`` and ``target``: landmarks (B, 77, 2) in [0, 1] of the image's side. Returns (B, grid, grid, 2): for the
-    regular grid over the target (corners at 0 and 1), positions (x, y) in the source, in [0, 1] where inside.
+    regular grid over the target (corners at ``margin`` and 1 - ``margin``), positions (x, y) in the source, in [0, 1]
+    where inside.
     """
     border = _border_points().to(source).expand(len(source), -1, -1)
     controls = torch.cat([target, border], dim=1)  # (B, n, 2)
@@ -40,12 +41,17 @@ def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID) -> Tensor:
     system = torch.cat([torch.cat([kernel, affine], dim=2), torch.cat([affine.transpose(1, 2), zeros], dim=2)], dim=1)
     right = torch.cat([values, torch.zeros(b, 3, 2, dtype=source.dtype, device=source.device)], dim=1)
     weights = torch.linalg.solve(system, right)  # (B, n + 3, 2)
-    steps = torch.linspace(0, 1, grid, dtype=source.dtype, device=source.device)
-    points = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).reshape(1, -1, 2)
+    points = _regular_grid(grid, margin, source).reshape(1, -1, 2)
     basis = _radial(points.expand(b, -1, -1), controls)  # (B, grid^2, n)
     ones = torch.ones(b, grid * grid, 1, dtype=source.dtype, device=source.device)
     mapped = torch.cat([basis, ones, points.expand(b, -1, -1)], dim=-1) @ weights
     return mapped.reshape(b, grid, grid, 2)
+
+
+def _regular_grid(grid: int, margin: float, like: Tensor) -> Tensor:
+    """(grid, grid, 2): positions (x, y) from ``margin`` to 1 - ``margin``."""
+    steps = torch.linspace(margin, 1 - margin, grid, dtype=like.dtype, device=like.device)
+    return torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
 
 
 def _radial(a: Tensor, b: Tensor) -> Tensor:
@@ -65,9 +71,12 @@ def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, 
         raise ValueError(f"shapes do not fit: {tuple(photos.shape)}, {tuple(source.shape)}, {tuple(target.shape)}")
     size = photos.shape[-1]
     with torch.autocast(photos.device.type, enabled=False):  # the spline's sums cancel: 16 bit would tear the picture
-        coarse = thin_plate_grid((source + 0.5) / size, (target + 0.5) / size)  # (B, g, g, 2)
-    fine = F.interpolate(coarse.permute(0, 3, 1, 2), size=(size, size), mode="bicubic", align_corners=True)
-    lookup = (2 * fine - 1).permute(0, 2, 3, 1)
+        # From the centre of the first pixel to that of the last: enlarged with aligned corners, it meets every centre.
+        coarse = thin_plate_grid((source + 0.5) / size, (target + 0.5) / size, margin=0.5 / size)  # (B, g, g, 2)
+        # Bicubic enlargement bends straight lines by a third of a pixel, so it gets the displacements only.
+        shift = (coarse - _regular_grid(coarse.shape[1], 0.5 / size, coarse)).permute(0, 3, 1, 2)
+        shift = F.interpolate(shift, size=(size, size), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+        lookup = 2 * (_regular_grid(size, 0.5 / size, coarse) + shift) - 1
     warped = F.grid_sample(photos, lookup, mode="bilinear", padding_mode="reflection", align_corners=False)
     trust = F.interpolate(_trust(coarse), size=(size, size), mode="bilinear", align_corners=True)
     mouth = opened_mouth(source, target, size)
@@ -117,7 +126,9 @@ def inside(polygons: Tensor, size: int, softness: float = 1.0) -> Tensor:
         # Crossing number: a ray to the right crosses the outline an odd number of times from inside.
         above = (a[:, 1] > points[..., 1:2]) != (b[:, 1] > points[..., 1:2])
         flat = edge[:, 1].abs() < 1e-6
-        crossing = a[:, 0] + (points[..., 1:2] - a[:, 1]) * edge[:, 0] / torch.where(flat, torch.ones_like(a[:, 1]), edge[:, 1])
+        crossing = a[:, 0] + (points[..., 1:2] - a[:, 1]) * edge[:, 0] / torch.where(
+            flat, torch.ones_like(a[:, 1]), edge[:, 1]
+        )
         odd = ((above & (points[..., 0:1] < crossing)).sum(dim=-1) % 2).bool()
         signed = torch.where(odd, distance, -distance)
         mask[low[1] : high[1], low[0] : high[0]] = (0.5 + signed / softness).clamp(0, 1)

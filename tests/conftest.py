@@ -1,10 +1,13 @@
-"""What many tests share: no network, few threads, one real detector, one real photo, and a detector of painted marks."""
+"""What many tests share: no network, few threads, one real detector, one real photo, and a stub that sees marks."""
 
 from __future__ import annotations
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+os.environ["NUMBA_DISABLE_JIT"] = "1"  # face-alignment would compile for ten seconds to look at one face
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ import torch
 from talking_heads.landmarks import MediapipeDetector
 from talking_heads.motion import MEAN_FACE
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tiny networks: more threads would wait for each other
 
 
 class MarkDetector:
@@ -107,3 +110,22 @@ def astronaut_face(detector: MediapipeDetector, astronaut: np.ndarray) -> np.nda
 def marks() -> MarkDetector:
     """The stub, for tests in which pixels do not matter."""
     return MarkDetector()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model of 32 pixels with random weights; copy before changing."""
+    from talking_heads.models import Discriminator, Embedder, Generator
+    from train.config import preset
+    from train.export import save_model
+
+    config = preset("tiny").model
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(
+        Embedder(**config.embedder, spectral_norm=False),
+        Generator(**config.generator, spectral_norm=False),
+        Discriminator(**config.discriminator, spectral_norm=False),
+        folder,
+    )
+    return folder

@@ -135,7 +135,7 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
 
 
 def test_transparent_palette_is_laid_on_white(tmp_path: Path) -> None:
-    image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8).repeat(8, 0).repeat(8, 1), mode=None).convert("P")
+    image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8).repeat(8, 0).repeat(8, 1)).convert("P")
     image.putpalette([200, 10, 10, 10, 200, 10])
     image.save(tmp_path / "photo.png", transparency=0)
     got = read_photo(tmp_path / "photo.png")
@@ -150,12 +150,12 @@ def test_palette_photos_are_reduced_smoothly(tmp_path: Path) -> None:
 
 
 def test_huge_photos_are_reduced(tmp_path: Path) -> None:
-    tall = np.tile(np.linspace(0, 255, 12_000).astype(np.uint8)[:, None, None], (1, 8_000, 3))
+    tall = np.tile(np.linspace(0, 255, 12_000).astype(np.uint8)[:, None, None], (1, 3_000, 3))
     Image.fromarray(tall).save(tmp_path / "photo.jpg", quality=80)
     got = read_photo(tmp_path / "photo.jpg")
-    assert got.shape == (2048, 1365, 3)
+    assert got.shape == (2048, 512, 3)
     assert difference(got[:, :, 0], np.linspace(0, 255, 2048)[:, None]) < 2
-    assert read_photo(tmp_path / "photo.jpg", max_side=100).shape == (100, 67, 3)
+    assert read_photo(tmp_path / "photo.jpg", max_side=100).shape == (100, 25, 3)
 
 
 def test_small_photos_keep_their_size_and_pixels() -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from talking_heads.video import (
     AI_GENERATED,
     VideoWriter,
     check_writable,
+    compose_side_by_side,
     contact_sheet,
     probe,
     read_frames,
@@ -490,3 +492,30 @@ def test_contact_sheet() -> None:
         contact_sheet([[grey(0)]], labels=["a", "b"])
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([])
+
+
+def test_a_composed_video_keeps_every_frame_and_the_sound(tmp_path: Path) -> None:
+    driving = write_clip(tmp_path / "driving.mp4", counted(50), sound=beep(2, 1.0))
+    heard: list[int] = []
+    result = (grey(4 * (49 - k)) for k in range(40))
+    compose_side_by_side(driving, result, 40, tmp_path / "both.mp4", 25, start=0.4, on_frame=heard.append)
+    pairs = list(read_frames(tmp_path / "both.mp4"))
+    assert [number_of(pair[:20, :60]) for pair in pairs] == list(range(10, 50))
+    assert [number_of(pair[:20, 68:]) for pair in pairs] == list(range(49, 9, -1))
+    assert all(pair[30:, side].std() > 5 for pair in pairs for side in (slice(0, 64), slice(64, 128)))  # captions
+    assert heard == list(range(1, 41))
+    assert beep_time(tmp_path / "both.mp4") == pytest.approx(0.6, abs=0.03)
+
+
+def test_a_composed_video_is_whole_or_not_there(tmp_path: Path) -> None:
+    driving = write_clip(tmp_path / "driving.mp4", counted(5))
+
+    def broken() -> Iterator[np.ndarray]:
+        yield grey(0)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compose_side_by_side(driving, broken(), 5, tmp_path / "both.mp4", 25)
+    with pytest.raises(ValueError, match="no frame"):
+        compose_side_by_side(driving, iter(()), 5, tmp_path / "both.mp4", 25)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["driving.mp4"]

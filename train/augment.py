@@ -95,10 +95,10 @@ def weight_map(landmarks: np.ndarray, size: int, mouth: float, eyes: float) -> n
     return np.array(image, dtype=np.float32)[None]
 
 
-def random_similarity(rng: np.random.Generator, size: int) -> np.ndarray:
+def random_similarity(rng: np.random.Generator, size: int, strength: float) -> np.ndarray:
     """(2, 3): pixels of the new picture -> pixels of the old one; a little turned, scaled and shifted."""
-    angle, scale = np.deg2rad(rng.normal(0, 5)), np.exp(rng.normal(0, 0.08))
-    shift = size * rng.normal(0, 0.03, 2)
+    angle, scale = np.deg2rad(strength * rng.normal(0, 5)), np.exp(strength * rng.normal(0, 0.08))
+    shift = strength * size * rng.normal(0, 0.03, 2)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     middle = 0.5 * (size - 1)
     linear = np.array([[cos, -sin], [sin, cos]])
@@ -116,11 +116,11 @@ def apply_similarity(images: Tensor, landmarks: np.ndarray, matrix: np.ndarray) 
     return moved, points.astype(np.float32)
 
 
-def random_colours(images: Tensor, rng: np.random.Generator) -> Tensor:
+def random_colours(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     """One change of brightness, contrast, saturation and white balance for all of (B, 3, H, W) in [-1, 1]."""
     grey = images.mean(dim=1, keepdim=True)
-    images = grey + (images - grey) * float(np.exp(rng.normal(0, 0.2)))
+    images = grey + (images - grey) * float(np.exp(strength * rng.normal(0, 0.2)))
     mean = images.mean(dim=(0, 2, 3), keepdim=True)
-    images = mean + (images - mean) * float(np.exp(rng.normal(0, 0.12)))
-    balance = torch.from_numpy(rng.normal(0, 0.04, (1, 3, 1, 1)).astype(np.float32))
-    return (images + balance + float(rng.normal(0, 0.08))).clamp(-1, 1)
+    images = mean + (images - mean) * float(np.exp(strength * rng.normal(0, 0.12)))
+    balance = torch.from_numpy((strength * rng.normal(0, 0.04, (1, 3, 1, 1))).astype(np.float32))
+    return (images + balance + strength * float(rng.normal(0, 0.08))).clamp(-1, 1)

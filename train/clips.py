@@ -10,6 +10,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -63,8 +64,8 @@ class Clip:
         return pixels, (self.landmarks[index] + 0.5) * scale - 0.5
 
 
-def save_clip(path: Path, frames: list[np.ndarray] | np.ndarray, landmarks: np.ndarray, meta: ClipMeta) -> None:
-    """Writes T square uint8 frames (S, S, 3) and landmarks (T, 77, 2); beside first, then renamed."""
+def make_clip(frames: Sequence[np.ndarray] | np.ndarray, landmarks: np.ndarray, meta: ClipMeta) -> Clip:
+    """A clip of T square uint8 frames (S, S, 3) and landmarks (T, 77, 2) in their pixels, or ValueError."""
     if len(frames) != len(landmarks) or landmarks.shape[1:] != (NUM_LANDMARKS, 2) or len(frames) == 0:
         raise ValueError(f"{len(frames)} frames and landmarks {landmarks.shape} do not make a clip")
     parts = []
@@ -73,18 +74,18 @@ def save_clip(path: Path, frames: list[np.ndarray] | np.ndarray, landmarks: np.n
         Image.fromarray(frame).save(buffer, "JPEG", quality=95, subsampling=0)
         parts.append(np.frombuffer(buffer.getvalue(), dtype=np.uint8))
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    text = json.dumps({"format": FORMAT_VERSION, **asdict(meta)})
+    return Clip(np.concatenate(parts), offsets, landmarks.astype(np.float32), meta)
+
+
+def save_clip(path: Path, frames: Sequence[np.ndarray] | np.ndarray, landmarks: np.ndarray, meta: ClipMeta) -> None:
+    """Writes what make_clip makes; beside first, then renamed."""
+    clip = make_clip(frames, landmarks, meta)
+    text = json.dumps({"format": FORMAT_VERSION, **asdict(clip.meta)})
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as file:
-            np.savez(
-                file,
-                jpeg=np.concatenate(parts),
-                offsets=offsets,
-                landmarks=landmarks.astype(np.float32),
-                meta=np.array(text),
-            )
+            np.savez(file, jpeg=clip.jpeg, offsets=clip.offsets, landmarks=clip.landmarks, meta=np.array(text))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -93,7 +94,7 @@ def save_clip(path: Path, frames: list[np.ndarray] | np.ndarray, landmarks: np.n
 def load_clip(path: Path) -> Clip:
     """Reads one clip. Raises UnreadableMediaError for a file that is none, or of a newer format."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             meta = dict(json.loads(str(data["meta"])))
             jpeg, offsets, landmarks = data["jpeg"], data["offsets"], data["landmarks"]
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

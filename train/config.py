@@ -49,6 +49,10 @@ class MetaConfig:
     """What mouth and eyes weigh more than the rest in the pixel term."""
     stills_share: float = 0.5
     """Share of episodes that come from photos and puppets, the others from videos."""
+    mirror: float = 0.5
+    """Share of episodes that are mirrored."""
+    jitter: float = 1.0
+    """How strongly colours and framing of an episode change; 0 for fine-tuning, which must learn one person's own."""
     feature_net: str = ""
     """Path of the weights that the content term uses (features.py)."""
     seed: int = 0
@@ -100,7 +104,9 @@ PRESETS: dict[str, MetaConfig] = {
             },
             discriminator={"channels": [32, 64, 128, 256, 256], "patch_size": 2},
         ),
-        losses=LossWeights(),
+        # Under spectral norm without normalisation, the discriminator's activations and the differences between
+        # embeddings are small: the one term weighs more than the paper's, the other less.
+        losses=LossWeights(feature_matching=100.0, match=2.0),
         num_shots=2,
         batch_size=8,
         steps=20_000,

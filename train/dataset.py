@@ -6,6 +6,7 @@ after an interruption asks for the indices that it has not seen.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -82,10 +83,10 @@ class EpisodeDataset(Dataset[Episode]):
         clip = self._draw_clip(rng)
         frames, landmarks = self._draw_frames(clip, rng)
         size = config.image_size
-        if rng.random() < 0.5:
+        if rng.random() < config.mirror:
             frames, landmarks = frames.flip(-1), mirror_landmarks(landmarks, size)
-        frames, landmarks = apply_similarity(frames, landmarks, random_similarity(rng, size))
-        frames = random_colours(frames, rng)
+        frames, landmarks = apply_similarity(frames, landmarks, random_similarity(rng, size, config.jitter))
+        frames = random_colours(frames, rng, config.jitter)
         drawn = to_float(draw_landmarks(landmarks, size))  # (K + 1, 3, H, W)
         points = landmarks_to_tensor(landmarks)
         warped, validity = warp_photo(frames[:1], points[:1], points[-1:])
@@ -100,6 +101,14 @@ class EpisodeDataset(Dataset[Episode]):
             weights=torch.from_numpy(weights),
             identity=torch.tensor(self.identities[clip.meta.identity]),
         )
+
+    def portraits(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """One shot of each person: column of W, image (3, H, W) and landmark image (3, H, W)."""
+        size = self.config.image_size
+        for clips in (*self.videos, *self.stills):
+            pixels, points = clips[0].frame(0, size)
+            drawn = draw_landmarks(points, size)
+            yield self.identities[clips[0].meta.identity], to_float(pixels)[0], to_float(drawn)[0]
 
     def _draw_clip(self, rng: np.random.Generator) -> Clip:
         stills = rng.random() < self.config.stills_share

@@ -231,7 +231,7 @@ def lamps() -> tuple[np.ndarray, np.ndarray]:
 
 
 def shade(albedo: np.ndarray, gloss: np.ndarray, eyes: np.ndarray, lit: np.ndarray) -> np.ndarray:
-    """Albedo (N, 3) sRGB, gloss (N,), eyeballs (N,), normals and visible shares of key and sky (N, 5) -> sRGB (N, 3)."""
+    """Albedo (N, 3) sRGB, gloss (N,), eyeballs (N,), normals, visible shares of key and sky (N, 5) -> sRGB (N, 3)."""
     normals, key, sky = lit[:, :3], lit[:, 3], lit[:, 4]
     normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
     colour = albedo**2.2
@@ -336,7 +336,7 @@ class Studio:
     def __init__(self, model: FaceModel, seed: int) -> None:
         self.model = model
         coat = measure(model)
-        self.coat, self.fields = coat, fields(coat)
+        self.fields = fields(coat)
         identity = np.random.default_rng(seed).normal(0, 0.55, 60)
         self.body = model.vertices(identity)
         # Hair stands off the scalp and grows in locks; shoulders reach out of the picture.

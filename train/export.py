@@ -1,4 +1,4 @@
-"""Trained networks -> a folder that ``TalkingHeadPipeline.from_pretrained`` reads."""
+"""Between training and use: folding spectral norm, and the folder that ``from_pretrained`` reads."""
 
 from __future__ import annotations
 
@@ -6,11 +6,39 @@ import os
 import shutil
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.models import Discriminator, Embedder, Generator
+from talking_heads.models.layers import converge_spectral_norms, folded_state, load_folded
+
+
+Net = TypeVar("Net", Embedder, Generator, Discriminator)
+
+
+def folded(model: Net) -> Net:
+    """A copy of a network in training for inference: spectral norm folded into the weights, on the CPU, in eval mode.
+
+    The power iterations of ``model`` are brought to their end first: averaged weights have other singular vectors.
+    """
+    converge_spectral_norms(model)
+    plain = type(model)(**(settings(model) | {"spectral_norm": False}))
+    plain.load_state_dict({key: value.float().cpu() for key, value in folded_state(model).items()})
+    return plain.eval()
+
+
+def trainable(model: Net) -> Net:
+    """A copy of a folded network for training: with spectral norm, and computing the same."""
+    copy = type(model)(**(settings(model) | {"spectral_norm": True}))
+    load_folded(copy, {key: value.float().cpu() for key, value in model.state_dict().items()})
+    return copy.train()
+
+
+def settings(model: Net) -> dict[str, Any]:
+    """What the network's constructor was called with. diffusers keeps notes of its own between these."""
+    return {key: value for key, value in model.config.items() if not key.startswith("_")}
 
 
 def save_model(
@@ -22,7 +50,7 @@ def save_model(
 ) -> None:
     """Writes the pipeline and, beside it for fine-tuning, the discriminator; replaces what was there, whole or not.
 
-    The networks are those that ``Run.averaged`` returns: spectral norm folded. A README.md in the folder stays.
+    The networks are ``folded``, as ``Run.averaged`` returns them. A README.md in the folder stays.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))

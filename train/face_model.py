@@ -202,7 +202,7 @@ def inside_outline(points: np.ndarray, outline: np.ndarray) -> np.ndarray:
     return distances(points, outline).min(axis=1) * np.where(inside, 1.0, -1.0)
 
 
-@njit
+@njit(cache=True)
 def _rasterise(points, triangles, height, width):  # type: ignore[no-untyped-def]
     seen = np.full((height, width), -1, np.int32)
     barycentric = np.zeros((height, width, 3), np.float32)
@@ -239,7 +239,7 @@ def _rasterise(points, triangles, height, width):  # type: ignore[no-untyped-def
     return seen, barycentric, depth
 
 
-@njit
+@njit(cache=True)
 def _interpolate(seen, barycentric, triangles, values):  # type: ignore[no-untyped-def]
     height, width = seen.shape
     channels = values.shape[1]
@@ -256,7 +256,7 @@ def _interpolate(seen, barycentric, triangles, values):  # type: ignore[no-untyp
     return out
 
 
-@njit
+@njit(cache=True)
 def _vertex_normals(vertices, triangles):  # type: ignore[no-untyped-def]
     normals = np.zeros_like(vertices)
     for f in range(triangles.shape[0]):

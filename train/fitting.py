@@ -17,87 +17,18 @@ from .face_model import Camera, FaceModel, gaze_angle
 
 # The vertex that the detector means by each of the 77 landmarks. Found by running it on heads that example_clip.py
 # paints, ten identities with parted lips: the vertex that lies nearest to the detected point on average.
-LANDMARK_VERTICES = np.array(
-    [
-        1223,
-        1197,
-        1220,
-        1896,
-        237,
-        833,
-        1675,
-        2197,
-        965,
-        2571,
-        4390,
-        3004,
-        2470,
-        2614,
-        3435,
-        3415,
-        3441,  # jaw
-        432,
-        1699,
-        1696,
-        1419,
-        2063,
-        4257,
-        3633,
-        3901,
-        3904,
-        2673,  # brows
-        1358,
-        4527,
-        4628,
-        4857,
-        1265,
-        1143,
-        129,
-        4269,
-        3485,  # nose
-        568,
-        1023,
-        617,
-        891,
-        1518,
-        1551,
-        4261,
-        3787,
-        3756,
-        2809,
-        3766,
-        3732,  # eyes
-        5708,
-        5720,
-        154,
-        171,
-        4263,
-        6224,
-        6185,
-        6375,
-        6508,
-        5518,
-        5976,
-        5870,  # outer lip
-        5647,
-        6039,
-        5758,
-        6529,
-        6233,
-        6514,
-        5938,
-        5982,  # inner lip
-        23431,
-        21859,  # irises
-        320,
-        476,
-        1423,
-        976,
-        3637,
-        4185,
-        2561,  # hairline
-    ]
-)
+# fmt: off
+LANDMARK_VERTICES = np.array([
+    1223, 1197, 1220, 1896, 237, 833, 1675, 2197, 965, 2571, 4390, 3004, 2470, 2614, 3435, 3415, 3441,  # jaw
+    432, 1699, 1696, 1419, 2063, 4257, 3633, 3901, 3904, 2673,  # brows
+    1358, 4527, 4628, 4857, 1265, 1143, 129, 4269, 3485,  # nose
+    568, 1023, 617, 891, 1518, 1551, 4261, 3787, 3756, 2809, 3766, 3732,  # eyes
+    5708, 5720, 154, 171, 4263, 6224, 6185, 6375, 6508, 5518, 5976, 5870,  # outer lip
+    5647, 6039, 5758, 6529, 6233, 6514, 5938, 5982,  # inner lip
+    23431, 21859,  # irises
+    320, 476, 1423, 976, 3637, 4185, 2561,  # hairline
+])
+# fmt: on
 NUM_IDENTITY = 50
 PIXEL_SIGMA = 0.008  # of the face's size: how exactly a landmark is believed
 EXPRESSION_SIGMA, GAZE_SIGMA = 0.3, 1.0

@@ -4,7 +4,8 @@
     accelerate launch -m train.meta ...        on several devices
 
 A run's folder: ``config.json``; ``log.jsonl``, a line every few steps; ``samples/``, pictures of people from the
-validation split; ``step-NNNNNNN/``, checkpoints from which the same command goes on. Stopping it (Ctrl-C, SIGTERM)
+validation split; ``step-NNNNNNN/``, checkpoints from which the same command goes on; ``model/``, what
+``TalkingHeadPipeline.from_pretrained`` takes. Stopping it (Ctrl-C, SIGTERM)
 saves first; a run that is stopped and continued gives the weights of one that ran through.
 """
 
@@ -35,12 +36,12 @@ from torch.utils.data import DataLoader
 from talking_heads.errors import InvalidModelError, MissingDependencyError, TalkingHeadsError, UnreadableMediaError
 from talking_heads.images import to_uint8
 from talking_heads.models import Discriminator, Embedder, Generator
-from talking_heads.models.layers import converge_spectral_norms, folded_state
 from talking_heads.video import contact_sheet, save_image
 
 from . import losses
 from .config import PRESETS, MetaConfig, ModelConfig, preset
 from .dataset import Episode, EpisodeDataset
+from .export import folded, save_model
 from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
 
 KEPT_CHECKPOINTS = 2
@@ -85,12 +86,14 @@ class Progress:
     def __init__(self) -> None:
         self.step = 0
         self.samples = 0
+        self.judged = False
+        """Whether the discriminator has joined."""
 
     def state_dict(self) -> dict[str, int]:
-        return {"step": self.step, "samples": self.samples}
+        return {"step": self.step, "samples": self.samples, "judged": self.judged}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.step, self.samples = state["step"], state["samples"]
+        self.step, self.samples, self.judged = state["step"], state["samples"], bool(state.get("judged", False))
 
 
 def build_networks(config: ModelConfig) -> tuple[Embedder, Generator, Discriminator]:
@@ -131,7 +134,7 @@ class Run:
         embedder, generator, discriminator = networks
         dim = embedder.embedding_dim
         identities = nn.Embedding(len(data.identities), dim)  # W; never published
-        nn.init.normal_(identities.weight, std=0.02)
+        nn.init.zeros_(identities.weight)  # introduce_discriminator() gives it its values
         self.averages = {"embedder": Average(embedder, config.ema), "generator": Average(generator, config.ema)}
         content_paths = config.feature_net.split(",") if config.feature_net else []
         self.content = ContentNets(content_paths, config.losses).to(device)
@@ -164,6 +167,8 @@ class Run:
         adversarial = self.progress.step >= config.adversarial_from
         conditioned = bool(config.model.generator.get("source_conditioned", False))
         judge = accelerator.unwrap_model(self.discriminator)
+        if adversarial and not self.progress.judged:
+            self.introduce_discriminator()
         with accelerator.autocast():
             embedding = self.embedder(batch["shots"], batch["shot_landmarks"]).mean(dim=1)  # e_i, (B, N)
             fakes = paint(self.generator, batch, embedding, conditioned)
@@ -194,6 +199,22 @@ class Run:
         self.progress.step += 1
         self.progress.samples += config.batch_size * accelerator.num_processes
         return as_numbers(terms)
+
+    @torch.no_grad()
+    def introduce_discriminator(self) -> None:
+        """Starts W_i at e_i and w0 so that W_i + w0 has mean zero over the people.
+
+        Embeddings are not negative (the ReLU before their sum). From a W around zero, L_MCH would drive them all to
+        zero, where the ReLU passes no gradient: the embedder would be dead within some hundred steps.
+        """
+        embedder = self.accelerator.unwrap_model(self.embedder).eval()
+        column = self.accelerator.unwrap_model(self.identities).weight
+        device = column.device
+        for identity, image, lines in self.data.portraits():
+            column[identity] = embedder(image[None, None].to(device), lines[None, None].to(device))[0, 0]
+        embedder.train()
+        self.accelerator.unwrap_model(self.discriminator).w0 -= column.mean(dim=0)
+        self.progress.judged = True
 
     def save(self) -> Path:
         """A checkpoint named by its step; written beside, then renamed; only the newest few are kept."""
@@ -227,21 +248,12 @@ class Run:
 
     def averaged(self) -> tuple[Embedder, Generator, Discriminator]:
         """What is published: averages of E and G and the discriminator, spectral norm folded, on the CPU."""
-        trained = [self.accelerator.unwrap_model(net) for net in (self.embedder, self.generator, self.discriminator)]
-        folded = []
-        for name, net, kind in zip(
-            ("embedder", "generator", "discriminator"), trained, (Embedder, Generator, Discriminator), strict=True
-        ):
-            settings = getattr(self.config.model, name)
-            copy = kind(**settings)
-            copy.load_state_dict(net.state_dict())
-            if name in self.averages:
-                self.averages[name].copy_to(copy)
-            converge_spectral_norms(copy)  # averaged weights have other singular vectors
-            plain = kind(**(settings | {"spectral_norm": False}))
-            plain.load_state_dict({key: value.cpu() for key, value in folded_state(copy).items()})
-            folded.append(plain.eval())
-        return folded[0], folded[1], folded[2]
+        networks = build_networks(self.config.model)
+        for copy, net in zip(networks, (self.embedder, self.generator, self.discriminator), strict=True):
+            copy.load_state_dict(self.accelerator.unwrap_model(net).state_dict())
+        self.averages["embedder"].copy_to(networks[0])
+        self.averages["generator"].copy_to(networks[1])
+        return folded(networks[0]), folded(networks[1]), folded(networks[2])
 
 
 def _save_unwrapped(models: list[nn.Module], weights: list[dict[str, Tensor]], _folder: str) -> None:
@@ -332,6 +344,8 @@ def train(
                 counts.clear()
             if step % save_every == 0 or last:
                 run.save()
+                if main:
+                    save_model(*run.averaged(), run.output / "model")
             if main and validation and (step % sample_every == 0 or step >= config.steps):
                 _sample(run, validation)
             if last:

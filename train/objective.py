@@ -59,7 +59,8 @@ def generator_terms(
 ) -> dict[str, Tensor]:
     """L_CNT + L_ADV and our pixel term, by name, each already weighted.
 
-    fakes, images, landmark_images: (B, 3, H, W); identity: W_i (B, N) or (N,), a constant here; no discriminator, no L_ADV.
+    fakes, images, landmark_images: (B, 3, H, W); identity: W_i (B, N) or (N,), a constant here. Without a
+    discriminator there is no L_ADV.
     """
     terms = {"content": content(fakes, images)}
     if weights.pixel > 0:

@@ -140,7 +140,7 @@ def _row_for(relative: Path, folder: Path, rows: dict[str, dict[str, str]]) -> d
 def prepare_video(
     job: Job, detector: LandmarkDetector, size: int, max_frames: int
 ) -> tuple[list[np.ndarray], np.ndarray, ClipMeta]:
-    """Two passes over the file, so that it is never in memory: track, then crop ``max_frames`` of its frames at most."""
+    """Two passes over the file, so that it is never in memory: track, then crop at most ``max_frames`` frames."""
     path = job.files[0]
     fps = probe(path).fps
     track = track_face(read_frames(path, fps=fps), detector, fps, name=path.name)

@@ -18,6 +18,7 @@ something else than what was rendered are dropped.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
@@ -62,6 +63,7 @@ NECK_JOINT = np.array([0.0, -7.0, -1.5], np.float32)
 FPS = 10.0
 
 TEETH, GUMS, CAVE = (0.97, 0.93, 0.86), (0.66, 0.36, 0.35), (0.40, 0.20, 0.19)
+LASH_WIDTH = 0.34  # cm, of which the lower lid hides a third
 MAX_YAW, MAX_PITCH = 30.0, 15.0
 MAX_DEVIATION = 0.05  # of the eye distance, between what was rendered and what is detected
 MIN_FACE_PIXELS = 96.0
@@ -82,7 +84,7 @@ class Anatomy:
     neighbours: Any  # (V, V) sparse: mean over the neighbours
     lids: np.ndarray  # (V, 2) 0..1: how far a blink of the left and of the right eye moves a vertex
     around_eyes: np.ndarray  # (V,) bool: lids, with their folds and lashes
-    lashes: np.ndarray  # (V,) 0..1: edge of the upper lids
+    lashes: np.ndarray  # (V,) cm to the edge of the upper lids when they are closed, 1 and more off the lids
     gaze_angle: np.ndarray  # (V,) degrees from the middle of the pupil
     without_ears: np.ndarray  # (V, 3) cm that draw the ears into the head: the sheet brings the photo's own
 
@@ -111,8 +113,8 @@ class Anatomy:
 
         lids, around = np.zeros((len(rest), 2), np.float32), np.zeros(len(rest), bool)
         for side, name in enumerate(("eyeBlink_L", "eyeBlink_R")):
-            shift = np.linalg.norm(model.expression[model.expression_names.index(name)], axis=1)
-            lids[:, side] = smoothstep(0.02, 0.55, shift / shift.max()) * skin
+            shift = np.linalg.norm(model.expression[model.expression_names.index(name)], axis=1) * skin
+            lids[:, side] = smoothstep(0.02, 0.55, shift / shift.max())
             around |= shift > 0.04 * shift.max()
         closed = model.vertices(None, model.weights(eyeBlink=1.0))
         marks = closed[model.landmark_vertices]
@@ -128,7 +130,7 @@ class Anatomy:
             neighbours=links.tocsr(),
             lids=lids,
             around_eyes=around,
-            lashes=smoothstep(0.24, 0.06, distances(closed, margin).min(axis=1)) * lids.max(axis=1),
+            lashes=distances(closed, margin).min(axis=1) + 1 - lids.max(axis=1),
             gaze_angle=gaze_angle(rest, part),
             without_ears=_without_ears(rest, part, links),
         )
@@ -226,7 +228,11 @@ class Puppet:
         fill = (colour[nearest] / weight[nearest]).astype(np.float32)
         for _ in range(60):
             fill = colour + (1 - weight) * (anatomy.neighbours @ fill)
-        fill *= 1 - 0.55 * anatomy.lashes[:, None]
+        # Lids are no brows, which are what lies nearest above them: they take the colour of the skin below the eye.
+        below = sure[self.rest[sure, 1] < self.rest[LANDMARK_VERTICES[[41, 46]], 1].mean() - 0.5]
+        under = fill[below[cKDTree(self.rest[below]).query(self.rest[anatomy.around_eyes], k=8)[1]]].mean(axis=1)
+        lid = anatomy.lids[anatomy.around_eyes].max(axis=1)[:, None]
+        fill[anatomy.around_eyes] += lid * (0.93 * under - fill[anatomy.around_eyes])
 
         # Eyes: white and iris are round, so what the lids hide is what is seen elsewhere at the same angle.
         bins = np.minimum(anatomy.gaze_angle // 3, 12).astype(int)
@@ -316,7 +322,7 @@ class Puppet:
         # What a closing lid leaves of the eye is a dark line.
         shut = np.where(anatomy.eyes, 1 - 0.75 * smoothstep(0.5, 1.0, closing.max()), 1.0)
         trust *= shut
-        values = front.interpolate(np.column_stack([self.texture_at, trust, self.fill * shut[:, None]]))
+        values = front.interpolate(np.column_stack([self.texture_at, trust, self.fill * shut[:, None], anatomy.lashes]))
         torn = stretch(sheet_points, self.sheet_at, self.sheet_triangles)
         at = behind.interpolate(np.column_stack([self.sheet_at, smoothstep(5.0, 2.5, torn)]))
         frame = _compose(self.wall, self.cutout, values, front.depth, at, behind.depth)
@@ -343,7 +349,7 @@ def fill_holes(image: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def follow_edges(mask: np.ndarray, grey: np.ndarray, radius: int = 9, smoothness: float = 1e-3) -> np.ndarray:
-    """Coarse mask, grey image (H, W), both 0..1 -> the mask with the image's outlines (guided filter, He et al. 2010)."""
+    """Coarse mask, grey image (H, W), both 0..1 -> the mask with the image's outlines (guided filter, He 2010)."""
 
     def mean(values: np.ndarray) -> np.ndarray:
         return ndimage.uniform_filter(values, 2 * radius + 1)
@@ -366,12 +372,12 @@ def stretch(points: np.ndarray, texture_at: np.ndarray, triangles: np.ndarray) -
     return _stretch(points, texture_at, triangles)
 
 
-@njit
+@njit(cache=True)
 def _area(p, a, b, c):  # type: ignore[no-untyped-def]
     return abs((p[b, 0] - p[a, 0]) * (p[c, 1] - p[a, 1]) - (p[c, 0] - p[a, 0]) * (p[b, 1] - p[a, 1]))
 
 
-@njit
+@njit(cache=True)
 def _stretch(points, texture_at, triangles):  # type: ignore[no-untyped-def]
     now = np.zeros(points.shape[0], np.float32)
     before = np.full(points.shape[0], 1e-3, np.float32)
@@ -384,7 +390,7 @@ def _stretch(points, texture_at, triangles):  # type: ignore[no-untyped-def]
     return now / before
 
 
-@njit
+@njit(cache=True)
 def _bilinear(image, x, y, out):  # type: ignore[no-untyped-def]
     height, width, channels = image.shape
     x = min(max(x - 0.5, 0.0), width - 1.0)
@@ -397,7 +403,7 @@ def _bilinear(image, x, y, out):  # type: ignore[no-untyped-def]
         out[c] = top * (1 - v) + bottom * v
 
 
-@njit
+@njit(cache=True)
 def _sample(image, at):  # type: ignore[no-untyped-def]
     out = np.empty((at.shape[0], image.shape[2]), np.float32)
     for n in range(at.shape[0]):
@@ -405,11 +411,11 @@ def _sample(image, at):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit
-def _compose(wall, cutout, head, head_depth, sheet_at, sheet_depth):  # type: ignore[no-untyped-def] # noqa: PLR0917
+@njit(cache=True)
+def _compose(wall, cutout, head, head_depth, sheet_at, sheet_depth):  # type: ignore[no-untyped-def]
     """Wall, then what of the head the photo does not show, then the sheet, then the face -> (H, W, 3).
 
-    ``head`` is (H, W, 6): place in the photo (2), trust, fill (3); ``sheet_at`` (H, W, 3): place in the photo, trust.
+    ``head`` is (H, W, 7): place in the photo (2), trust, fill (3), lashes; ``sheet_at`` (H, W, 3): place, trust.
     The sheet lies on the head where the photo shows both: within 1.5 cm it covers what is only filled in, and is
     covered by what is trusted.
     """
@@ -424,9 +430,10 @@ def _compose(wall, cutout, head, head_depth, sheet_at, sheet_depth):  # type: ig
             trust = np.float32(0)
             if has_head:
                 trust = head[i, j, 2]
+                lash = 1 - 0.85 * (1 - trust) * max(0.0, 1 - head[i, j, 6] / LASH_WIDTH)
                 _bilinear(cutout, head[i, j, 0], head[i, j, 1], texel)
                 for c in range(3):
-                    face[c] = head[i, j, 3 + c] + trust * (texel[c] - head[i, j, 3 + c])
+                    face[c] = lash * (head[i, j, 3 + c] + trust * (texel[c] - head[i, j, 3 + c]))
                     frame[i, j, c] = face[c]
             if sheet_depth[i, j] > -np.inf and not (has_head and head_depth[i, j] > sheet_depth[i, j] + 1.5):
                 _bilinear(cutout, sheet_at[i, j, 0], sheet_at[i, j, 1], texel)
@@ -540,7 +547,7 @@ def make_puppet(
     return Puppet(anatomy, wide.cut(image, CANVAS), person, landmarks * SUPERSAMPLE, fit), photo, landmarks
 
 
-def make_clip(
+def animate(
     anatomy: Anatomy, image: np.ndarray, detector: LandmarkDetector, frames: int, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], np.ndarray, int]:
     """A photo -> frames (T, SIZE, SIZE, 3), detected landmarks (T, 77, 2), and how many frames were dropped."""
@@ -587,13 +594,26 @@ def _run(still: Still, face_model: Path, detector: str, frames: int) -> tuple[in
     anatomy, eye = _tools(face_model, detector)
     try:
         image = read_photo(still.path)
-        pictures, points, dropped = make_clip(anatomy, image, eye, frames, np.random.default_rng(still.seed))
+        pictures, points, dropped = animate(anatomy, image, eye, frames, np.random.default_rng(still.seed))
     except TalkingHeadsError as error:
         return 0, 0, str(error)
     extra = {"face_pixels": face_size(points[0]), "sharpness": sharpness(pictures[0]), "dropped": float(dropped)}
     meta = ClipMeta(still.identity, still.source, still.split, FPS, still.licence, "puppet", extra)
     save_clip(still.target, pictures, points, meta)
     return len(pictures), dropped, ""
+
+
+def _run_all(
+    todo: list[Still], face_model: Path, detector: str, frames: int, workers: int
+) -> Iterator[tuple[Still, int, int, str]]:
+    if workers == 1:
+        for still in todo:
+            yield still, *_run(still, face_model, detector, frames)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        tasks = {pool.submit(_run, still, face_model, detector, frames): still for still in todo}
+        for task in as_completed(tasks):
+            yield tasks[task], *task.result()
 
 
 def main(
@@ -623,15 +643,12 @@ def main(
                 target = output / f"{name}__puppet{k}.npz"
                 todo.append(Still(path, source, job.identity, job.split, job.licence, seeds, target))
     kept = dropped = 0
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        tasks = {pool.submit(_run, still, face_model, detector, frames): still for still in todo}
-        for count, task in enumerate(as_completed(tasks), start=1):
-            good, bad, reason = task.result()
-            kept, dropped = kept + good, dropped + bad
-            if reason:
-                typer.echo(f"{tasks[task].source}: {reason}")
-            if count % 20 == 0 or count == len(tasks):
-                typer.echo(f"{count} of {len(tasks)} photos, {kept} frames kept, {dropped} dropped")
+    for count, (still, good, bad, reason) in enumerate(_run_all(todo, face_model, detector, frames, workers), start=1):
+        kept, dropped = kept + good, dropped + bad
+        if reason:
+            typer.echo(f"{still.source}: {reason}")
+        if count % 20 == 0 or count == len(todo):
+            typer.echo(f"{count} of {len(todo)} clips, {kept} frames kept, {dropped} dropped")
 
 
 if __name__ == "__main__":

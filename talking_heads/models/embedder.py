@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from diffusers import ConfigMixin, ModelMixin  # noqa: F401  (diffusers looks ModelMixin up in this module)
+from diffusers import ConfigMixin, ModelMixin  # diffusers looks ModelMixin up in this module
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
-from diffusers import ConfigMixin, ModelMixin  # noqa: F401  (diffusers looks ModelMixin up in this module)
+from diffusers import ConfigMixin, ModelMixin  # diffusers looks ModelMixin up in this module
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,8 +49,7 @@ class Generator(ModelMixin, ConfigMixin):
         inputs = (7 if source_conditioned else 3) * patch_size**2
         widths = [inputs, *channels]
         self.down = nn.ModuleList(
-            DownBlock(make, a, b, norm_first=i > 0, norm_second=True)
-            for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            DownBlock(make, a, b, norm_first=i > 0, norm_second=True) for i, (a, b) in enumerate(pairwise(widths))
         )
         down_attention = blocks_at(attention_resolution, image_size, patch_size, n)
         self.down_attention = nn.ModuleDict({str(i): SelfAttention(make, channels[i]) for i in down_attention})
@@ -57,9 +58,7 @@ class Generator(ModelMixin, ConfigMixin):
         )
         # Up blocks mirror the down blocks: to the width that the encoder had at that resolution.
         up = [channels[-1], *reversed([channels[0], *channels[:-1]])] if skips else [channels[-1], *reversed(channels)]
-        self.up = nn.ModuleList(
-            StyledBlock(make, a, b, upsample=True) for a, b in zip(up[:-1], up[1:], strict=True)
-        )
+        self.up = nn.ModuleList(StyledBlock(make, a, b, upsample=True) for a, b in pairwise(up))
         up_sizes = [image_size // patch_size // 2 ** (n - 1 - i) for i in range(n)]
         self.up_attention = nn.ModuleDict(
             {str(i): SelfAttention(make, up[i + 1]) for i in range(n) if up_sizes[i] == up_attention_resolution}

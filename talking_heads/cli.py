@@ -1,0 +1,345 @@
+"""The command line: ``talking-heads`` or ``python -m talking_heads``.
+
+Exit codes: 0, done; 2, something the user can put right, said in one line on stderr; 130, stopped with Ctrl-C. An
+output file is whole or not there. Torch and the models are imported within the commands: help comes at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from . import __version__
+from .errors import MissingDependencyError, OutputError, TalkingHeadsError, UnreadableMediaError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .avatar import Avatar
+    from .pipeline import ProgressCallback, TalkingHeadPipeline, TalkingHeadVideo
+
+MANY = ("--photos",)
+"""Options that take every value up to the next option."""
+EXAMPLE = Path(__file__).parent / "examples" / "driving.mp4"
+
+app = typer.Typer(
+    help="Photos of a person and a driving clip in, a video of that person moving like the clip out.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+)
+
+
+# ------------------------------------------------------------------------------------------------------------ options
+
+
+def _finite(value: float | None) -> float | None:
+    """``nan`` and ``inf`` are numbers to Python and pass every limit."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number.")
+    return value
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"talking-heads {__version__}")
+        raise typer.Exit
+
+
+Photos = Annotated[
+    list[Path] | None, typer.Option(help="1 to 32 photos of one person: --photos a.jpg b.jpg", show_default=False)
+]
+Model = Annotated[
+    str | None, typer.Option(help="Folder of a model, or org/name of the Hub.", show_default="the bundled one")
+]
+Detector = Annotated[Literal["mediapipe", "face-alignment"], typer.Option(help="Finds the landmarks of faces.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="cuda if there is one")]
+Strength = Annotated[
+    float, typer.Option(help="Of relative motion: 0 none, 1 as the driver.", callback=_finite, min=0, max=2)
+]
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+# ----------------------------------------------------------------------------------------------------------- commands
+
+
+@app.command()
+def animate(
+    driving: Annotated[Path, typer.Option(help="Clip whose motion is taken.")],
+    output: Annotated[Path, typer.Option(help="The mp4 to write.")],
+    photos: Photos = None,
+    avatar: Annotated[str | None, typer.Option(help="A saved avatar instead of photos: folder or org/name.")] = None,
+    model: Model = None,
+    detector: Detector = "mediapipe",
+    motion: Annotated[
+        Literal["relative", "absolute"],
+        typer.Option(help="Carry over what changes in the driver's face, or its landmarks as they are."),
+    ] = "relative",
+    head: Strength = 1.0,
+    expression: Strength = 1.0,
+    gaze: Strength = 1.0,
+    start: Annotated[float | None, typer.Option(help="Second of the clip to begin at.", callback=_finite)] = None,
+    end: Annotated[float | None, typer.Option(help="Second of the clip to end at.", callback=_finite)] = None,
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Show the clip beside the result.")] = False,
+    device: Device = None,
+) -> None:
+    """Photos (or an avatar) and a driving clip -> an mp4 with the clip's sound."""
+    from .video import check_writable, compose_side_by_side, probe
+
+    if bool(photos) == bool(avatar):
+        raise typer.BadParameter("give either photos or an avatar.", param_hint="--photos / --avatar")
+    # What can be known before the work is said before the work.
+    check_writable(output)
+    probe(driving)
+    if output.exists() and output.samefile(driving):
+        raise OutputError(f"{output} is the driving clip itself. Choose another output.")
+    _check_photos(photos or [])
+    pipe = _load(model, detector, device)
+    with _notes() as notes, _progress_bars() as show:
+        person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
+        video = pipe(
+            person, driving, motion=motion, head=head, expression=expression, gaze=gaze, start=start, end=end,
+            on_progress=show,
+        )  # fmt: skip
+        notes.extend(video.warnings)
+        if side_by_side:
+            compose_side_by_side(
+                driving, video, len(video), output, video.fps, start=video.start,
+                on_frame=lambda done: show("painting", done, len(video)),
+            )  # fmt: skip
+        else:
+            video.save(output, show)
+    typer.echo(output)
+
+
+@app.command("avatar")
+def make_avatar(
+    output: Annotated[Path, typer.Option(help="Folder for the avatar.")],
+    photos: Photos = None,
+    steps: Annotated[int, typer.Option(help="Steps of fine-tuning to this person; 0: none.", min=0)] = 0,
+    model: Model = None,
+    detector: Detector = "mediapipe",
+    device: Device = None,
+) -> None:
+    """Photos -> a saved avatar, for ``animate --avatar``."""
+    from .avatar import check_folder
+
+    if not photos:
+        raise typer.BadParameter("give at least one photo.", param_hint="--photos")
+    check_folder(output)
+    _check_photos(photos)
+    pipe = _load(model, detector, device)
+    with _notes(), _progress_bars() as show:
+        person = _fine_tuned(pipe, photos, steps, show) if steps else pipe.create_avatar(photos)
+        person.save_pretrained(output)
+    typer.echo(output)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="The mp4 to write; a contact sheet (png) goes beside it.")] = Path(
+        "talking-head.mp4"
+    ),
+    model: Model = None,
+    device: Device = None,
+) -> None:
+    """A portrait of the public domain and the bundled clip -> a video, and a contact sheet to look at."""
+    from skimage.data import astronaut
+
+    from .video import check_writable, contact_sheet, read_frames, save_image
+
+    sheet = output.with_suffix(".png")
+    check_writable(output)
+    check_writable(sheet, (".png",))
+    photo = astronaut()
+    pipe = _load(model, "mediapipe", device)
+    with _notes() as notes, _progress_bars() as show:
+        video = pipe(pipe.create_avatar([photo]), EXAMPLE, on_progress=show)
+        notes.extend(video.warnings)
+        chosen = {round(k * (len(video) - 1) / 5) for k in range(6)}
+        result: list[np.ndarray] = []
+        _keeping(video, chosen, result).save(output, show)
+        driving = [frame for k, frame in enumerate(read_frames(EXAMPLE, fps=video.fps)) if k in chosen]
+        save_image(contact_sheet([[photo], driving, result]), sheet)
+    typer.echo(f"{output}  the video\n{sheet}  photo, frames of the driving clip, frames of the video")
+
+
+@app.command()
+def benchmark(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seconds: Annotated[float, typer.Option(help="Length of the clip.", callback=_finite, min=0.2)] = 10.0,
+    model: Model = None,
+    device: Device = None,
+) -> None:
+    """Measure this machine: each part of the work, and a clip from end to end."""
+    from .benchmark import as_table, measure
+
+    measured = measure(seconds, model, None if device is None else _device(device))
+    typer.echo(json.dumps(measured, indent=2) if as_json else as_table(measured))
+
+
+# -------------------------------------------------------------------------------------------------------------- parts
+
+
+def _check_photos(photos: Sequence[Path]) -> None:
+    for photo in photos:
+        if not photo.is_file():
+            raise UnreadableMediaError(f"The photo {photo} does not exist. Check the path.")
+    from .pipeline import MAX_PHOTOS  # brings torch: last
+
+    if len(photos) > MAX_PHOTOS:
+        raise typer.BadParameter(f"{len(photos)} photos are too many; choose {MAX_PHOTOS}.", param_hint="--photos")
+
+
+def _load(model: str | None, detector: str, device: str | None) -> TalkingHeadPipeline:
+    from .landmarks import load_detector
+    from .pipeline import TalkingHeadPipeline
+
+    chosen = _device(device)
+    pipe = TalkingHeadPipeline.from_pretrained(model)
+    pipe.to(chosen)
+    pipe.detector = load_detector(detector, chosen)
+    return pipe
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        # Each backend has its own error for not being there, in paragraphs.
+        raise typer.BadParameter(f"{name} cannot be used on this machine; cpu can.", param_hint="--device") from None
+    return name
+
+
+def _load_avatar(source: str, pipe: TalkingHeadPipeline) -> Avatar:
+    from .avatar import Avatar
+
+    return Avatar.from_pretrained(source).to(pipe.device)
+
+
+def _fine_tuned(pipe: TalkingHeadPipeline, photos: Sequence[Path], steps: int, show: ProgressCallback) -> Avatar:
+    try:
+        # By name, since the library must not depend on the training package: it is there or it is not.
+        train = importlib.import_module("train")
+        fine_tune = train.fine_tune
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Fine-tuning cannot be loaded ({error}). Install it: pip install talking-heads[train]."
+        ) from None
+    return fine_tune(pipe, photos, steps=steps, on_step=lambda step, *_: show("fine-tuning", step, steps))
+
+
+def _keeping(video: TalkingHeadVideo, chosen: set[int], kept: list[np.ndarray]) -> TalkingHeadVideo:
+    """The same video, of which the ``chosen`` frames are also put into ``kept`` when they are painted."""
+
+    def frames() -> Iterator[np.ndarray]:
+        for k, frame in enumerate(video):
+            if k in chosen:
+                kept.append(frame)
+            yield frame
+
+    return replace(video, frames=frames)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s")
+
+
+@contextlib.contextmanager
+def _progress_bars() -> Iterator[ProgressCallback]:
+    """A bar for each stage, on stderr, if that is a terminal: in a log a bar is noise."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<11}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        tasks: dict[str, int] = {}
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield show
+
+
+@contextlib.contextmanager
+def _notes() -> Iterator[list[str]]:
+    """Sentences to print when the work is done, below the bars; what the library logs meanwhile is among them."""
+    notes: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger(__package__)
+    logger.addHandler(handler)
+    try:
+        yield notes
+    finally:
+        logger.removeHandler(handler)
+    for note in dict.fromkeys(notes):
+        typer.echo(f"Warning: {note}", err=True)
+
+
+# --------------------------------------------------------------------------------------------------------------- main
+
+
+def spread(arguments: Sequence[str]) -> list[str]:
+    """``--photos a b`` -> ``--photos a --photos b``: shells expand ``*.jpg`` this way, and no command has bare words.
+
+    A photo whose name begins with a dash is given as ``./-name.jpg``.
+    """
+    result: list[str] = []
+    option: str | None = None
+    fresh = False
+    for word in arguments:
+        if word.startswith("-") and word != "-":
+            option, fresh = (word if word in MANY else None), True
+        elif option is not None and not fresh:
+            result.append(option)
+        else:
+            fresh = False
+        result.append(word)
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script: runs ``arguments`` (the process's own when None) and returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(spread(arguments) or ["--help"], prog_name="talking-heads", standalone_mode=False)
+    except TalkingHeadsError as error:
+        return _complain(str(error))
+    except typer.TyperException as error:  # a wrong command, option or value
+        return _complain(getattr(error, "format_message", error.__str__)())
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    return int(code or 0)
+
+
+def _complain(sentence: str) -> int:
+    typer.echo(f"Error: {' '.join(sentence.split())}", err=True)
+    return 2

@@ -1,0 +1,335 @@
+"""The command line as people use it: what works, what is refused in one line, and that nothing half-written stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media import beep, counted, grey, write_clip, write_sound_only
+from PIL import Image
+
+from talking_heads import Avatar, TalkingHeadPipeline, __version__
+from talking_heads.cli import EXAMPLE, main, spread
+from talking_heads.landmarks import MediapipeDetector
+from talking_heads.video import probe, read_frames
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray, tiny_model: Path) -> Path:
+    """Photos, clips, models and avatars, good and bad, by name."""
+    folder = tmp_path_factory.mktemp("shelf")
+    photo = Image.fromarray(astronaut)
+    photo.save(folder / "ada.png")
+    photo.convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257).save(folder / "16bit.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise by 90 degrees
+    photo.rotate(90).save(folder / "rotated.jpg", exif=exif)
+    transparent = photo.convert("RGBA")
+    transparent.putalpha(Image.fromarray(np.where(np.mgrid[:512, :512][1] < 60, 0, 255).astype(np.uint8)))
+    transparent.save(folder / "transparent.png")
+    wide = Image.new("RGB", (12_000, 3_000), "grey")
+    wide.paste(photo.resize((3_000, 3_000)), (4_500, 0))
+    wide.save(folder / "wide.jpg")
+    Image.fromarray(grey(128, 256, 256)).save(folder / "nobody.png")
+    Image.fromarray(np.hstack([astronaut, astronaut])).save(folder / "twins.png")
+    (folder / "text.jpg").write_text("This is no photo.\n")
+
+    window = astronaut[:240, 110:350]
+    write_clip(folder / "moving.mp4", [np.roll(window, k % 4, axis=1) for k in range(10)], sound=beep(0.4, 0.1))
+    write_clip(folder / "one.mp4", [window])
+    write_clip(folder / "leaves.mp4", [window] * 12 + [grey(128, 240, 240)] * 18)
+    write_clip(folder / "grey.mp4", counted(5))
+    write_sound_only(folder / "sound.mp4")
+    (folder / "empty.mp4").touch()
+    write_without_frames(folder / "zero.mp4")
+    whole = (folder / "moving.mp4").read_bytes()
+    (folder / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
+    noise = np.random.default_rng(0).integers(0, 50, (25, *window.shape), dtype=np.uint8)  # fills the file evenly
+    streamed = write_clip(folder / "streamed.mp4", [np.maximum(window, grain) for grain in noise], faststart=True)
+    streamed.write_bytes(streamed.read_bytes()[: streamed.stat().st_size // 3])
+
+    other = shutil.copytree(tiny_model, folder / "other")
+    settings = json.loads((other / "generator" / "config.json").read_text())
+    settings["channels"] = [8, 24]
+    (other / "generator" / "config.json").write_text(json.dumps(settings))
+    missing = shutil.copytree(tiny_model, folder / "incomplete")
+    (missing / "embedder" / "diffusion_pytorch_model.safetensors").unlink()
+    Avatar(16, 232, 1, 32, base_model="somebody/else", base_revision="0" * 16).save_pretrained(folder / "stranger")
+    (folder / "folder.mp4").mkdir()
+    return folder
+
+
+def write_without_frames(path: Path) -> None:
+    """An mp4 with a video stream in which there is nothing."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+
+
+@pytest.fixture
+def run(
+    shelf: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    detector: MediapipeDetector,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in this process, words that name something on the shelf being replaced by its path.
+
+    The output folder is ``out``; the model is the tiny one; the detector is the real one, loaded once for all.
+    """
+    monkeypatch.setattr("talking_heads.landmarks.load_detector", lambda name="mediapipe", device="cpu": detector)
+    (tmp_path / "out").mkdir()
+
+    def call(line: str) -> tuple[int, str, str]:
+        words = []
+        for word in line.split():
+            if word.startswith("out"):
+                words.append(str(tmp_path / word))
+            elif word == "tiny":
+                words.append(str(tiny_model))
+            else:
+                words.append(str(shelf / word) if (shelf / word).exists() else word)
+        code = main(words)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def everything_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# ------------------------------------------------------------------------------------------------------------- working
+
+
+def test_photos_take_every_value_up_to_the_next_option() -> None:
+    assert spread(["animate", "--photos", "a", "b", "--end", "2"]) == (
+        ["animate", "--photos", "a", "--photos", "b", "--end", "2"]
+    )
+    assert spread(["--photos", "a", "--photos", "b", "c"]) == ["--photos", "a", "--photos", "b", "--photos", "c"]
+    assert spread(["--photos=a", "x", "--end", "1", "2"]) == ["--photos=a", "x", "--end", "1", "2"]
+    assert spread(["--photos", "--end", "1"]) == ["--photos", "--end", "1"]  # for the parser to complain
+
+
+def test_photos_and_a_clip_become_a_video_with_its_sound(run: Callable, tmp_path: Path) -> None:
+    code, out, err = run("animate --photos ada.png rotated.jpg --driving moving.mp4 --output out/v.mp4 --model tiny")
+    assert (code, out.strip(), err) == (0, str(tmp_path / "out/v.mp4"), "")
+    info = probe(tmp_path / "out/v.mp4")
+    assert (info.width, info.height, info.num_frames, info.has_audio) == (32, 32, 10, True)
+    assert everything_in(tmp_path / "out") == ["v.mp4"]
+
+
+def test_options_of_motion_and_time_reach_the_video(run: Callable, tmp_path: Path) -> None:
+    line = "animate --photos ada.png --driving moving.mp4 --model tiny"
+    assert run(f"{line} --output out/a.mp4 --motion absolute --start 0.08 --end 0.2")[0] == 0
+    assert run(f"{line} --output out/b.mp4 --head 0 --expression 0 --gaze 0")[0] == 0
+    assert probe(tmp_path / "out/a.mp4").num_frames == 3
+    still = np.stack(list(read_frames(tmp_path / "out/b.mp4"))).astype(int)
+    assert np.abs(still - still[0]).mean() < 1  # nothing moves when nothing is carried over
+
+
+def test_side_by_side_shows_clip_and_result(run: Callable, shelf: Path, tmp_path: Path) -> None:
+    line = "animate --photos ada.png --driving moving.mp4 --model tiny"
+    assert run(f"{line} --output out/plain.mp4")[0] == run(f"{line} --output out/both.mp4 --side-by-side")[0] == 0
+    both = list(read_frames(tmp_path / "out/both.mp4"))
+    plain = list(read_frames(tmp_path / "out/plain.mp4"))
+    assert len(both) == len(plain) == 10 and both[0].shape == (32, 64, 3)
+    assert probe(tmp_path / "out/both.mp4").has_audio
+    for pair, result, driver in zip(both, plain, read_frames(shelf / "moving.mp4"), strict=True):
+        small = np.asarray(Image.fromarray(driver).resize((32, 32), Image.Resampling.LANCZOS)).astype(int)
+        assert np.abs(pair[:16, :32] - small[:16]).mean() < 12  # above the captions
+        assert np.abs(pair[:16, 32:] - result[:16].astype(int)).mean() < 12
+
+
+@pytest.mark.parametrize("photo", ["cmyk.jpg", "16bit.png", "rotated.jpg", "transparent.png", "wide.jpg"])
+def test_odd_photos_give_the_avatar_of_the_plain_one(run: Callable, tmp_path: Path, photo: str) -> None:
+    assert run("avatar --photos ada.png --output out/plain --model tiny")[0] == 0
+    assert run(f"avatar --photos {photo} --output out/odd --model tiny") == (0, f"{tmp_path / 'out/odd'}\n", "")
+    plain, odd = (Avatar.from_pretrained(tmp_path / "out" / name).photo_images[0] for name in ("plain", "odd"))
+    if photo == "16bit.png":
+        plain = np.asarray(Image.fromarray(plain).convert("L").convert("RGB"))
+    assert np.abs(plain.astype(int) - odd).mean() < 12
+
+
+def test_an_avatar_is_saved_and_animated(run: Callable, tmp_path: Path) -> None:
+    assert run("avatar --photos ada.png --output out/ada --model tiny")[0] == 0
+    assert run("animate --avatar out/ada --driving one.mp4 --output out/v.mp4 --model tiny")[::2] == (0, "")
+    assert probe(tmp_path / "out/v.mp4").num_frames == 1
+
+
+def test_an_avatar_is_fine_tuned(run: Callable, tmp_path: Path) -> None:
+    assert run("avatar --photos ada.png --output out/ada --model tiny --steps 1")[::2] == (0, "")
+    assert Avatar.from_pretrained(tmp_path / "out/ada").generator is not None
+    assert run("animate --avatar out/ada --driving one.mp4 --output out/v.mp4 --model tiny")[0] == 0
+
+
+def test_a_face_that_leaves_is_a_warning(run: Callable, tmp_path: Path) -> None:
+    code, _, err = run("animate --photos ada.png --driving leaves.mp4 --output out/v.mp4 --model tiny")
+    assert (code, err) == (0, "Warning: No face between 0:00 and 0:02: the last pose is held.\n")
+    assert probe(tmp_path / "out/v.mp4").num_frames == 30
+
+
+def test_what_is_left_of_a_damaged_clip_is_used(run: Callable, tmp_path: Path) -> None:
+    code, _, err = run("animate --photos ada.png --driving streamed.mp4 --output out/v.mp4 --model tiny")
+    assert code == 0
+    assert err.startswith("Warning: ") and "breaks off after" in err
+    assert 2 < len(list(read_frames(tmp_path / "out/v.mp4"))) < 12
+
+
+def test_the_demo(run: Callable, tmp_path: Path) -> None:
+    code, out, err = run("demo --output out/talking-head.mp4 --model tiny")
+    assert (code, err) == (0, "")
+    assert "talking-head.mp4" in out and "talking-head.png" in out
+    assert everything_in(tmp_path / "out") == ["talking-head.mp4", "talking-head.png"]
+    info, driving = probe(tmp_path / "out/talking-head.mp4"), probe(EXAMPLE)
+    assert (info.num_frames, info.has_audio) == (driving.num_frames, driving.has_audio)
+    with Image.open(tmp_path / "out/talking-head.png") as sheet:
+        assert sheet.width > 6 * 192 and sheet.height > 3 * 192
+
+
+# ------------------------------------------------------------------------------------------------------------- refused
+
+ANIMATE = "animate --output out/v.mp4 --model tiny"
+REFUSED = {
+    "no face in photo 2": (f"{ANIMATE} --photos ada.png nobody.png --driving one.mp4", "No face found in photo 2"),
+    "two faces": (f"{ANIMATE} --photos twins.png --driving one.mp4", "There are 2 faces in the photo"),
+    "text as photo": (f"{ANIMATE} --photos text.jpg --driving one.mp4", "text.jpg is not a picture"),
+    "no such photo": (f"{ANIMATE} --photos gone.jpg --driving one.mp4", "The photo gone.jpg does not exist"),
+    "33 photos": (f"{ANIMATE} --driving one.mp4 --photos {'ada.png ' * 33}", "33 photos are too many"),
+    "no photos": (f"{ANIMATE} --driving one.mp4", "give either photos or an avatar"),
+    "photos and avatar": (f"{ANIMATE} --photos ada.png --avatar a --driving one.mp4", "either photos or an avatar"),
+    "truncated clip": (f"{ANIMATE} --photos ada.png --driving truncated.mp4", "truncated.mp4 is no clip"),
+    "empty clip": (f"{ANIMATE} --photos ada.png --driving empty.mp4", "empty.mp4 is no clip"),
+    "clip of 0 frames": (f"{ANIMATE} --photos ada.png --driving zero.mp4", "zero.mp4"),
+    "clip of sound": (f"{ANIMATE} --photos ada.png --driving sound.mp4", "sound.mp4 holds no moving pictures"),
+    "no such clip": (f"{ANIMATE} --photos ada.png --driving gone.mp4", "gone.mp4 does not exist"),
+    "nobody in the clip": (f"{ANIMATE} --photos ada.png --driving grey.mp4", "No face found in the clip"),
+    "start behind the end": (f"{ANIMATE} --photos ada.png --driving moving.mp4 --start 9", "lies behind its end"),
+    "end before start": (
+        f"{ANIMATE} --photos ada.png --driving one.mp4 --start 2 --end 1",
+        "must lie behind the start",
+    ),
+    "start is no number": (f"{ANIMATE} --photos ada.png --driving one.mp4 --start nan", "nan is no finite number"),
+    "too much head": (f"{ANIMATE} --photos ada.png --driving one.mp4 --head 3", "--head"),
+    "unknown motion": (f"{ANIMATE} --photos ada.png --driving one.mp4 --motion up", "'relative', 'absolute'"),
+    "unknown detector": (f"{ANIMATE} --photos ada.png --driving one.mp4 --detector dlib", "face-alignment"),
+    "unknown device": (f"{ANIMATE} --photos ada.png --driving one.mp4 --device quark", "quark cannot be used"),
+    "unknown option": (f"{ANIMATE} --foto ada.png", "No such option: --foto"),
+    "unknown command": ("dance", "No such command 'dance'"),
+    "wrong suffix": ("animate --photos ada.png --driving one.mp4 --output out/v.avi", "must end in .mp4"),
+    "no output folder": ("animate --photos ada.png --driving one.mp4 --output out/no/v.mp4", "does not exist. Create"),
+    "output is a folder": ("animate --photos ada.png --driving one.mp4 --output folder.mp4", "is a folder"),
+    "output is the clip": ("animate --photos ada.png --driving one.mp4 --output one.mp4", "is the driving clip itself"),
+    "read-only folder": ("animate --photos ada.png --driving one.mp4 --output /sys/v.mp4", "may not be written to"),
+    "missing weights": ("avatar --photos ada.png --output out/a --model incomplete", "has no diffusion_pytorch_model"),
+    "other architecture": ("avatar --photos ada.png --output out/a --model other", "another"),
+    "no model there": ("avatar --photos ada.png --output out/a --model folder.mp4", "holds no model_index.json"),
+    "no such model": ("avatar --photos ada.png --output out/a --model ./gone", "There is no folder ./gone"),
+    "stranger's avatar": (f"{ANIMATE} --avatar stranger --driving one.mp4", "was made with the model somebody/else"),
+    "model as avatar": (f"{ANIMATE} --avatar tiny --driving one.mp4", "holds no config.json"),
+    "avatar over a file": ("avatar --photos ada.png --output ada.png --model tiny", "exists and is no avatar"),
+    "avatar nowhere": ("avatar --photos ada.png --output out/no/a --model tiny", "does not exist. Create"),
+    "avatar of nobody": ("avatar --output out/a --model tiny", "give at least one photo"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_is_said_in_one_line(run: Callable, shelf: Path, tmp_path: Path, case: str) -> None:
+    line, sentence = REFUSED[case]
+    before = {path: path.stat().st_mtime_ns for path in shelf.rglob("*")}
+    code, out, err = run(line)
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: ") and sentence in err
+    assert err.endswith("\n") and err.count("\n") == 1
+    assert everything_in(tmp_path / "out") == []
+    assert before == {path: path.stat().st_mtime_ns for path in shelf.rglob("*")}
+
+
+@pytest.mark.parametrize("options", ["", "--side-by-side"])
+def test_a_full_disk_is_said_and_leaves_nothing(run: Callable, tmp_path: Path, options: str) -> None:
+    """The limit on the size of files stands for the disk; Python ignores the signal that goes with it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        code, out, err = run(f"{ANIMATE} --photos ada.png --driving moving.mp4 {options}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: The disk is full") and err.count("\n") == 1
+    assert everything_in(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("options", ["", "--side-by-side"])
+def test_ctrl_c_is_130(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+    def interrupted(pipe: TalkingHeadPipeline, *_: object) -> Iterator[np.ndarray]:
+        yield grey(0, 32, 32)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TalkingHeadPipeline, "paint", interrupted)
+    assert run(f"{ANIMATE} --photos ada.png --driving moving.mp4 {options}") == (130, "", "")
+    assert everything_in(tmp_path / "out") == []
+
+
+# ----------------------------------------------------------------------------------------------- processes of their own
+
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def animating(shelf: Path, driving: Path, model: Path) -> list[str | Path]:
+    """The command line of a process that writes v.mp4 where it is started."""
+    words = "-m talking_heads animate --output v.mp4 --model".split()
+    return [sys.executable, *words, model, "--photos", shelf / "ada.png", "--driving", driving]
+
+
+def test_help_and_version_come_without_torch() -> None:
+    program = (
+        "import sys\nfrom talking_heads.cli import main\n"
+        "assert main(['--version']) == main(['animate', '--help']) == main([]) == 0\n"
+        "assert not {'torch', 'diffusers', 'mediapipe', 'av'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"talking-heads {__version__}\n")
+    assert "--photos" in done.stdout
+
+
+def test_a_process_says_nothing_but_the_result(shelf: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Native libraries write to stderr behind Python's back."""
+    done = subprocess.run(
+        animating(shelf, shelf / "one.mp4", tiny_model),
+        env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "v.mp4\n", "")
+
+
+def test_ctrl_c_while_writing_leaves_nothing(shelf: Path, tiny_model: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        animating(shelf, EXAMPLE, tiny_model),
+        env=ENVIRONMENT, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not everything_in(tmp_path) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert everything_in(tmp_path) != ["v.mp4"]  # but its hidden beginning
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "")
+    assert everything_in(tmp_path) == []

@@ -1,0 +1,124 @@
+"""Fine-tuning: the paper's initialisation, what is trained, and that nothing which was passed in changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import SIZE, save_tiny_model
+
+from talking_heads import Avatar, TalkingHeadPipeline
+from talking_heads.drawing import draw_landmarks
+from talking_heads.errors import InvalidModelError
+from talking_heads.images import to_float
+from talking_heads.landmarks import LandmarkDetector
+from train import fine_tune
+from train.export import trainable
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory: pytest.TempPathFactory, detector: LandmarkDetector) -> TalkingHeadPipeline:
+    pipe = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path_factory.mktemp("models") / "tiny"))
+    pipe.detector = detector
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def photos(astronaut: np.ndarray) -> list[np.ndarray]:
+    return [astronaut, np.ascontiguousarray(astronaut[:, ::-1])]
+
+
+def outputs(avatar: Avatar, generator: torch.nn.Module) -> torch.Tensor:
+    """What a generator paints of an avatar in the pose of its own photos, the warp being the photo."""
+    lines = to_float(draw_landmarks(avatar.landmarks.numpy(), SIZE))
+    with torch.no_grad():
+        return generator(lines, style=avatar.style, warped=avatar.shots, validity=torch.ones_like(lines[:, :1]))
+
+
+def test_learns_the_person(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:
+    before = {name: value.clone() for name, value in pipe.generator.state_dict().items()}
+    random_state = torch.get_rng_state()
+    terms: list[dict[str, float]] = []
+    start = pipe.create_avatar(photos)
+    avatar = fine_tune(
+        pipe, photos, 40, generator_rate=2e-3, on_step=lambda _done, _total, values: terms.append(values)
+    )
+    # The pixels get nearer to the photos', and only in the avatar's own generator.
+    assert len(terms) == 40
+    assert np.mean([t["pixel"] for t in terms[-10:]]) < 0.9 * np.mean([t["pixel"] for t in terms[:10]])
+    assert avatar.generator is not None
+    near = (outputs(avatar, avatar.generator) - start.shots).abs().mean()
+    far = (outputs(start, pipe.generator) - start.shots).abs().mean()
+    assert near < far
+    assert not torch.equal(avatar.style, start.style)
+    assert torch.equal(avatar.embedding, start.embedding)
+    for name, value in pipe.generator.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_starts_from_the_meta_learned_function(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:
+    avatar = pipe.create_avatar(photos)
+    copy = trainable(pipe.generator).eval()
+    assert torch.allclose(outputs(avatar, copy), outputs(avatar, pipe.generator), atol=2e-3)
+
+
+def test_with_a_rate_of_zero_nothing_changes(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:
+    avatar = fine_tune(pipe, photos[:1], 2, generator_rate=0.0, discriminator_rate=0.0)
+    assert avatar.generator is not None
+    start = pipe.create_avatar(photos[:1])
+    assert torch.equal(avatar.style, start.style)  # psi' = P e
+    assert torch.allclose(outputs(avatar, avatar.generator), outputs(start, pipe.generator), atol=2e-3)
+
+
+def test_is_a_function_of_its_seed(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:
+    one, two = (fine_tune(pipe, photos, 3, seed=5) for _ in range(2))
+    other = fine_tune(pipe, photos, 3, seed=6)
+    assert torch.equal(one.style, two.style)
+    assert not torch.equal(one.style, other.style)
+
+
+def test_own_generator_travels_with_the_avatar(
+    pipe: TalkingHeadPipeline, photos: list[np.ndarray], tmp_path: Path
+) -> None:
+    avatar = fine_tune(pipe, photos, 2)
+    avatar.save_pretrained(tmp_path / "ada")
+    loaded = Avatar.from_pretrained(tmp_path / "ada")
+    assert loaded.generator is not None and avatar.generator is not None
+    assert torch.equal(outputs(avatar, avatar.generator), outputs(loaded, loaded.generator))
+    # It needs no base model any more.
+    other = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "other", seed=3))
+    frame = next(iter(other.paint(loaded, loaded.landmarks.numpy())))
+    assert frame.shape == (SIZE, SIZE, 3)
+
+
+def test_can_be_cancelled(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:
+    def stop(done: int, _total: int, _terms: dict[str, float]) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(pipe, photos, STEPS, on_step=stop)
+
+
+def test_misuse(pipe: TalkingHeadPipeline, photos: list[np.ndarray], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        fine_tune(pipe, photos, 0)
+    pipe.save_pretrained(tmp_path / "alone")  # the pipeline without the discriminator beside it
+    alone = TalkingHeadPipeline.from_pretrained(tmp_path / "alone")
+    alone.detector = pipe.detector
+    with pytest.raises(InvalidModelError, match="discriminator"):
+        fine_tune(alone, photos, 1)
+
+
+def test_command_line_explains_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "train.finetune", "--help"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "--photos" in done.stdout and "--steps" in done.stdout

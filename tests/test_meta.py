@@ -1,0 +1,403 @@
+"""Meta-learning on real tiny networks: everything learns in its order, and a stopped run goes on as if it had not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from accelerate.state import AcceleratorState
+from people import write_people
+from PIL import Image
+from torch.utils.data import default_collate
+from typer.testing import CliRunner
+
+from talking_heads.errors import InvalidModelError, MissingDependencyError
+from train.config import LossWeights, ModelConfig, preset, read_config
+from train.dataset import EpisodeDataset
+from train.meta import Average, Run, build_networks, checkpoints, main, train, validate
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = preset("tiny", jitter=0.0)
+app = typer.Typer()
+app.command()(main)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_people(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def no_validation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_people(tmp_path_factory.mktemp("train"))
+    (folder / "dora.npz").unlink()
+    return folder
+
+
+@pytest.fixture
+def start(clips: Path, tmp_path: Path) -> Callable[..., Run]:
+    """A new run in float32; ``folder`` names it, the rest changes the configuration."""
+
+    def make(folder: str = "run", **changes) -> Run:
+        AcceleratorState._reset_state(reset_partial_state=True)  # one run a process is what accelerate expects
+        config = replace(CONFIG, **changes)
+        data = EpisodeDataset.from_folders([clips], config, config.steps * config.batch_size)
+        return Run(config, data, tmp_path / folder, mixed_precision="no")
+
+    return make
+
+
+def weights(run: Run) -> dict[str, dict[str, torch.Tensor]]:
+    nets = {name: getattr(run, name) for name in ("embedder", "generator", "discriminator", "identities")}
+    return {name: {key: value.clone() for key, value in net.state_dict().items()} for name, net in nets.items()}
+
+
+def everything(run: Run) -> dict[str, object]:
+    """All that a run is made of, flat: weights, buffers, averages, optimisers, counters."""
+    state: dict[str, object] = {"step": run.progress.step, "samples": run.progress.samples}
+    for name, values in weights(run).items():
+        state |= {f"{name}.{key}": value for key, value in values.items()}
+    for name, average in run.averages.items():
+        state[f"{name}.count"] = average.count
+        state |= {f"average.{name}.{key}": value for key, value in average.values.items()}
+    for name in ("teach", "judge"):
+        for i, values in getattr(run, name).state_dict()["state"].items():
+            state |= {f"{name}.{i}.{key}": value for key, value in values.items()}
+    return state
+
+
+def assert_equal(one: dict[str, object], other: dict[str, object]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        equal = torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
+        assert equal, name
+
+
+# ----------------------------------------------------------------------------------------------------- the steps
+
+
+def test_every_weight_learns_and_every_term_is_finite(start):
+    run = start(steps=3)
+    before = weights(run)
+    for batch in run.batches(workers=0):
+        terms = run.step(batch)
+        assert set(terms) == {"content", "pixel", "adversarial", "feature_matching", "match", "hinge"}
+        assert all(abs(value) < 1000 for value in terms.values())
+    assert (run.progress.step, run.progress.samples) == (3, 6)
+    seen = {int(run.data[i]["identity"]) for i in range(6)}
+    for name, after in weights(run).items():
+        for key, value in after.items():
+            assert torch.isfinite(value).all(), key
+            if name == "identities":  # only of the people who came
+                changed = (value != before[name][key]).any(dim=1).nonzero().flatten().tolist()
+                assert set(changed) == seen
+            elif "attention" not in key:
+                assert not torch.equal(value, before[name][key]), f"{name}.{key} does not learn"
+
+
+def test_the_discriminator_joins_at_its_step(start):
+    run = start(steps=3, adversarial_from=2)
+    before = weights(run)
+    for batch in run.batches(workers=0):
+        terms = run.step(batch)
+        now = weights(run)
+        joined = run.progress.step > 2
+        assert ("hinge" in terms) == ("adversarial" in terms) == ("match" in terms) == joined
+        for name in ("discriminator", "identities"):
+            same = all(torch.equal(value, before[name][key]) for key, value in now[name].items())
+            assert same != joined, name
+
+
+def test_the_number_of_discriminator_steps_is_kept(start):
+    run = start(steps=1, discriminator_steps=3)
+    run.step(next(iter(run.batches(workers=0))))
+    counts = {int(state["step"]) for state in run.judge.state_dict()["state"].values()}
+    assert counts == {3}
+    assert {int(state["step"]) for state in run.teach.state_dict()["state"].values()} == {1}
+
+
+def test_without_match_and_pixel_their_terms_are_gone(start):
+    run = start(steps=1, losses=LossWeights(squeezenet=0.0, match=0.0, pixel=0.0))
+    terms = run.step(next(iter(run.batches(workers=0))))
+    assert set(terms) == {"content", "adversarial", "feature_matching", "hinge"}
+
+
+def test_one_batch_is_overfitted(start):
+    """What the warp leaves wrong is learned: the error falls well below that at which training started."""
+    run = start(steps=1, batch_size=4, adversarial_from=1000, generator_rate=1e-2, animated_share=1.0)
+    batch = next(iter(run.batches(workers=0)))
+    pixels = [run.step(batch)["pixel"] for _ in range(60)]
+    assert sum(pixels[-5:]) < 0.6 * sum(pixels[:5])
+
+
+def test_training_starts_at_the_warp(start):
+    run = start()
+    measured, picture = validate(run, [run.data[i] for i in range(3)])
+    assert measured["pixel"] == pytest.approx(measured["pixel_warp"], rel=0.35)
+    assert picture.dtype.name == "uint8" and picture.ndim == 3
+
+
+# ------------------------------------------------------------------------------------------------------ averages
+
+
+def test_the_average_follows_its_formula():
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = Average(model, decay=0.3)
+    expected = model.weight.item()
+    for k in range(1, 5):
+        with torch.no_grad():
+            model.weight.fill_(float(k))
+        average.update(model)
+        decay = min(0.3, (1 + k) / (10 + k))
+        expected = decay * expected + (1 - decay) * k
+        assert average.values["weight"].item() == pytest.approx(expected, rel=1e-6)
+    other = torch.nn.Linear(1, 1, bias=False)
+    average.copy_to(other)
+    assert other.weight.item() == average.values["weight"].item()
+
+
+def test_what_is_published_is_the_average_with_spectral_norm_folded(start):
+    run = start(steps=4)
+    for batch in run.batches(workers=0):
+        run.step(batch)
+    embedder, generator, discriminator = run.averaged()
+    for published, name in ((embedder, "embedder"), (generator, "generator"), (discriminator, "discriminator")):
+        assert not published.training
+        assert not published.config.spectral_norm
+        raw = run.averages[name].values if name in run.averages else dict(run.discriminator.named_parameters())
+        state = published.state_dict()
+        assert not any("parametrizations" in key for key in state)
+        for key, value in raw.items():
+            if key.endswith(".parametrizations.weight.original"):
+                matrix = value.detach().flatten(1).double()
+                expected = value.detach() / torch.linalg.matrix_norm(matrix, ord=2)
+                got = state[key.replace(".parametrizations.weight.original", ".weight")]
+                torch.testing.assert_close(got.double(), expected.double(), rtol=0.06, atol=1e-3)
+            else:
+                assert torch.equal(state[key], value.detach()), key
+    batch = default_collate([run.data[0]])
+    with torch.no_grad():
+        embedding = embedder(batch["shots"], batch["shot_landmarks"]).mean(dim=1)
+        source = {"warped": batch["warped"], "validity": batch["validity"]}
+        assert torch.isfinite(generator(batch["landmark_image"], embedding=embedding, **source)).all()
+
+
+def test_looking_at_a_run_does_not_change_it(start):
+    run = start(steps=2)
+    for batch in run.batches(workers=0):
+        run.step(batch)
+    before = everything(run)
+    validate(run, [run.data[i] for i in range(2)])
+    run.averaged()
+    assert_equal(before, everything(run))
+
+
+# ------------------------------------------------------------------------------------------------ stop and go on
+
+
+def test_two_and_two_steps_are_four_steps_bit_for_bit(start, tmp_path):
+    straight = start("straight", steps=4, adversarial_from=1)
+    train(straight, [], workers=0)
+    first = start("halves", steps=2, adversarial_from=1)
+    train(first, [], workers=0)
+    second = start("halves", steps=4, adversarial_from=1)
+    (checkpoint,) = checkpoints(tmp_path / "halves")
+    assert checkpoint.name == "step-0000002"
+    second.load(checkpoint)
+    assert_equal(everything(first), everything(second))
+    train(second, [], workers=0)
+    assert second.progress.step == 4 and second.progress.samples == 8
+    assert_equal(everything(straight), everything(second))
+
+
+def test_a_run_goes_on_at_the_episode_that_comes_next(start):
+    run = start(steps=5)
+    run.progress.step, run.progress.samples = 2, 4
+    images = [batch["image"] for batch in run.batches(workers=0)]
+    assert len(images) == 3
+    expected = [run.data[i]["image"] for i in range(4, 10)]
+    assert torch.equal(torch.cat(images), torch.stack(expected))
+    run.progress.step = 7  # a run that was already longer than it is asked for now
+    assert list(run.batches(workers=0)) == []
+
+
+def test_workers_give_the_same_batches(start):
+    run = start(steps=2)
+    for one, other in zip(run.batches(workers=0), run.batches(workers=2), strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_only_the_newest_checkpoints_are_kept_and_all_are_whole(start, tmp_path):
+    run = start(steps=4)
+    (tmp_path / "run" / "step-0000003.tmp").mkdir(parents=True)  # of a run that was killed
+    train(run, [], workers=0, save_every=1)
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-0000003", "step-0000004"]
+    assert not list((tmp_path / "run").glob("*.tmp"))
+    assert run.save() == tmp_path / "run" / "step-0000004"  # once more does no harm
+    people = json.loads((tmp_path / "run" / "step-0000004" / "people.json").read_text())
+    assert people == ["ada", "bob", "cy"]
+
+
+def test_learning_rates_are_those_of_the_run_that_goes_on(start, tmp_path):
+    train(start(steps=1), [], workers=0)
+    run = start(steps=2, generator_rate=0.5, discriminator_rate=0.25, betas=(0.5, 0.9))
+    run.load(tmp_path / "run" / "step-0000001")
+    assert {(group["lr"], group["betas"]) for group in run.teach.param_groups} == {(0.5, (0.5, 0.9))}
+    assert {(group["lr"], group["betas"]) for group in run.judge.param_groups} == {(0.25, (0.5, 0.9))}
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(start, tmp_path):
+    train(start(steps=1), [], workers=0)
+    checkpoint = tmp_path / "run" / "step-0000001"
+    wider = replace(CONFIG.model, embedder=CONFIG.model.embedder | {"channels": [12, 16, 16]})
+    with pytest.raises(InvalidModelError, match="does not fit this configuration"):
+        start(model=wider).load(checkpoint)
+    with pytest.raises(InvalidModelError, match="does not fit"):
+        start().load(tmp_path / "absent")
+    (checkpoint / "people.json").write_text('["eve", "bob", "cy"]')
+    with pytest.raises(InvalidModelError, match="other people"):
+        start().load(checkpoint)
+    (checkpoint / "people.json").unlink()
+    start().load(checkpoint)
+
+
+def test_two_processes_share_the_steps_and_one_goes_on(no_validation, start, tmp_path):
+    output = tmp_path / "two"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "train.meta",
+    ]
+    command += ["--clips", str(no_validation), "--output", str(output), "--preset", "tiny", "--mixed-precision", "no"]
+    command += ["--workers", "0", "--log-every", "1", "--steps", "2"]
+    cpu = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | cpu, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["samples"]) for line in lines] == [(1, 4), (2, 8)]
+    (checkpoint,) = checkpoints(output)
+    run = start(steps=3)
+    run.load(checkpoint)
+    assert (run.progress.step, run.progress.samples) == (2, 8)
+    for batch in run.batches(workers=0):
+        run.step(batch)
+    assert (run.progress.step, run.progress.samples) == (3, 10)
+
+
+# ------------------------------------------------------------------------------------------------ what is written
+
+
+def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys):
+    run = start(steps=5, adversarial_from=3)
+    validation = [run.data[i] for i in range(3)]
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    train(run, validation, workers=0, log_every=2, sample_every=4)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    folder = tmp_path / "run"
+    assert read_config(folder / "config.json") == run.config
+    assert "parameters in millions" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    training = {line["step"]: line for line in lines if "validation" not in line}
+    assert list(training) == [2, 4, 5]
+    assert [line["step"] for line in lines if "validation" in line] == [0, 4, 5]
+    assert training[4]["samples"] == 8 and "hinge" not in training[2]
+    assert training[4]["hinge"] > 0.5  # the mean over the one step that had it, not over two
+    for line in lines:
+        assert all(value == value for value in line.get("validation", line).values())
+    for step in (0, 4, 5):
+        with Image.open(folder / "samples" / f"step-{step:07d}.png") as image:
+            assert image.width > image.height  # five columns, three rows
+
+
+def test_a_configuration_comes_back_from_its_file(tmp_path):
+    for name in ("tiny", "default", "paper"):
+        config = preset(name, feature_net="a.npz,b.pth")
+        (tmp_path / "config.json").write_text(json.dumps(asdict(config)))
+        assert read_config(tmp_path / "config.json") == config
+    for text in ("{}", "[]", "no", json.dumps(asdict(CONFIG) | {"colour": 1})):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(InvalidModelError, match="not the configuration of a run"):
+            read_config(tmp_path / "config.json")
+    with pytest.raises(InvalidModelError):
+        read_config(tmp_path / "absent.json")
+
+
+def test_a_tracker_that_is_not_installed_is_named(clips, tmp_path):
+    data = EpisodeDataset.from_folders([clips], CONFIG, 2)
+    with pytest.raises(MissingDependencyError, match="pip install no_such_tracker"):
+        Run(CONFIG, data, tmp_path, mixed_precision="no", tracker="no_such_tracker")
+
+
+def test_networks_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="embedding dimensions differ"):
+        build_networks(ModelConfig(**asdict(CONFIG.model) | {"embedder": {"channels": [8, 16, 8], "image_size": 32}}))
+
+
+def test_errors_are_one_sentence_and_exit_code_2(no_validation, tmp_path):
+    clips = no_validation
+    AcceleratorState._reset_state(reset_partial_state=True)
+    base = ["--output", str(tmp_path / "run"), "--mixed-precision", "no", "--clips"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for arguments, words in (
+        ([*base, str(empty), "--preset", "tiny"], "There are no prepared clips in"),
+        ([*base, str(clips)], "the content loss needs the weights of squeezenet"),
+        ([*base, str(clips), "--feature-net", str(tmp_path / "absent.npz")], "There are no feature weights at"),
+        ([*base, str(clips), "--preset", "huge"], "unknown preset 'huge'"),
+        ([*base, str(clips), "--preset", "tiny", "--start-from", str(empty)], "does not fit"),
+    ):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2, result.output
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("Error: ") and words in line
+    assert not (tmp_path / "run").exists()
+    assert CliRunner().invoke(app, [*base, str(clips), "--tracker", "magic"]).exit_code == 2
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(no_validation, tmp_path):
+    """A real process, stopped in the middle, saves where it was; the command line then runs on from there."""
+    clips = no_validation
+    output = tmp_path / "run"
+    arguments = ["--clips", str(clips), "--output", str(output), "--preset", "tiny", "--mixed-precision", "no"]
+    arguments += ["--workers", "0", "--log-every", "1", "--sample-every", "100000"]
+    command = [sys.executable, "-m", "train.meta", *arguments, "--steps", "5000"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    log = output / "log.jsonl"
+    while not log.is_file() or '"samples"' not in log.read_text():
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors.decode()
+    (checkpoint,) = checkpoints(output)
+    step = int(checkpoint.name.removeprefix("step-"))
+    last = [json.loads(line) for line in log.read_text().splitlines()][-1]
+    assert 0 < step < 5000 and last["step"] == step
+    AcceleratorState._reset_state(reset_partial_state=True)
+    result = CliRunner().invoke(app, [*arguments, "--steps", str(step + 2)])
+    assert result.exit_code == 0, result.output
+    assert checkpoints(output)[-1].name == f"step-{step + 2:07d}"
+    stage = tmp_path / "stage"
+    again = ["--clips", str(clips), "--output", str(stage), "--preset", "tiny", "--steps", "1", "--workers", "0"]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    result = CliRunner().invoke(app, [*again, "--start-from", str(checkpoint), "--mixed-precision", "no"])
+    assert result.exit_code == 0, result.output
+    assert checkpoints(stage)[-1].name == "step-0000001"

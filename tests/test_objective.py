@@ -1,0 +1,138 @@
+"""What a step minimises: who gets which gradient, what each term weighs, and what a missing network says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from talking_heads.models import Discriminator
+from train import losses
+from train.config import PRESETS
+from train.features import SqueezeNetFeatures
+from train.losses import LossWeights
+from train.objective import ContentNets, as_numbers, discriminator_loss, generator_terms
+
+WEIGHTS = LossWeights(squeezenet=0.0, adversarial=2.0, feature_matching=3.0, pixel=5.0)
+NO_CONTENT = ContentNets([], WEIGHTS)
+
+
+@pytest.fixture
+def judge() -> Discriminator:
+    torch.manual_seed(0)
+    return Discriminator(**PRESETS["tiny"].model.discriminator)
+
+
+@pytest.fixture
+def batch() -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    images = {name: torch.rand(3, 3, 32, 32) * 2 - 1 for name in ("fakes", "images", "landmark_images")}
+    images["fakes"].requires_grad_(True)
+    return images | {"identity": torch.randn(3, 16, requires_grad=True)}
+
+
+def terms_of(
+    batch: dict[str, Tensor], judge: Discriminator | None, weights: LossWeights = WEIGHTS
+) -> dict[str, Tensor]:
+    return generator_terms(**batch, discriminator=judge, content=NO_CONTENT, weights=weights, weight_map=ones())
+
+
+def ones() -> Tensor:
+    return torch.ones(3, 1, 32, 32)
+
+
+def test_terms_are_the_papers_and_weighted(batch, judge):
+    judge.eval()  # the power iterations stand still, so that scores can be computed again
+    terms = terms_of(batch, judge)
+    assert set(terms) == {"content", "pixel", "adversarial", "feature_matching"}
+    scores, fakes = judge(batch["fakes"], batch["landmark_images"], batch["identity"])
+    _, reals = judge(batch["images"], batch["landmark_images"], batch["identity"])
+    torch.testing.assert_close(terms["adversarial"], -2.0 * scores.mean())
+    torch.testing.assert_close(terms["feature_matching"], 3.0 * losses.feature_matching(fakes, reals))
+    torch.testing.assert_close(terms["pixel"], 5.0 * (batch["fakes"] - batch["images"]).abs().mean())
+    assert terms["content"] == 0
+
+
+def test_without_a_discriminator_there_is_no_adversarial_term(batch):
+    assert set(terms_of(batch, None)) == {"content", "pixel"}
+    assert set(terms_of(batch, None, replace(WEIGHTS, pixel=0.0))) == {"content"}
+
+
+def test_the_generator_step_reaches_the_images_and_neither_discriminator_nor_identity(batch, judge):
+    sum(terms_of(batch, judge).values()).backward()
+    assert batch["fakes"].grad.abs().sum() > 0
+    assert batch["identity"].grad is None
+    assert all(parameter.grad is None for parameter in judge.parameters())
+
+
+def test_adversarial_gradient_alone_reaches_the_images(batch, judge):
+    for name in ("adversarial", "feature_matching"):
+        (gradient,) = torch.autograd.grad(terms_of(batch, judge)[name], batch["fakes"])
+        assert gradient.abs().sum() > 0
+
+
+def test_the_discriminator_step_reaches_discriminator_and_identity_and_not_the_images(batch, judge):
+    discriminator_loss(judge, **batch).backward()
+    assert batch["fakes"].grad is None
+    assert batch["identity"].grad.abs().sum() > 0
+    assert all(parameter.grad is not None for parameter in judge.parameters())
+
+
+def test_the_hinge_is_that_of_real_and_fake(batch, judge):
+    judge.eval()
+    real, _ = judge(batch["images"], batch["landmark_images"], batch["identity"])
+    fake, _ = judge(batch["fakes"], batch["landmark_images"], batch["identity"])
+    expected = torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+    torch.testing.assert_close(discriminator_loss(judge, **batch), expected)
+
+
+def test_one_persons_identity_serves_a_whole_batch(batch, judge):
+    """Fine-tuning: identity is (N,)."""
+    judge.eval()
+    one = batch["identity"][0].detach()
+    many = one.expand(3, -1)
+    torch.testing.assert_close(
+        discriminator_loss(judge, **(batch | {"identity": one})),
+        discriminator_loss(judge, **(batch | {"identity": many})),
+    )
+    terms = terms_of(batch | {"identity": one}, judge), terms_of(batch | {"identity": many}, judge)
+    torch.testing.assert_close(*terms)
+
+
+def test_what_is_frozen_stays_frozen_also_after_an_error(batch, judge):
+    judge.w0.requires_grad_(False)
+    terms_of(batch, judge)
+    assert [name for name, p in judge.named_parameters() if not p.requires_grad] == ["w0"]
+    with pytest.raises(RuntimeError):
+        terms_of(batch | {"landmark_images": torch.zeros(1, 3, 8, 8)}, judge)
+    assert [name for name, p in judge.named_parameters() if not p.requires_grad] == ["w0"]
+
+
+def test_a_content_net_that_is_weighted_must_be_given():
+    for name in ("vgg19", "vggface", "squeezenet"):
+        weights = replace(LossWeights(squeezenet=0.0), **{name: 1.0})
+        with pytest.raises(ValueError, match=f"needs the weights of {name}: give their file"):
+            ContentNets([], weights)
+
+
+def test_content_is_the_weighted_distance_of_its_network(tmp_path: Path):
+    torch.manual_seed(0)
+    net = SqueezeNetFeatures()
+    path = tmp_path / "net.npz"
+    np.savez(path, **{name: value.numpy() for name, value in net.state_dict().items()})
+    content = ContentNets([path], LossWeights(squeezenet=4.0))
+    fakes, images = torch.rand(1, 3, 64, 64, requires_grad=True), torch.rand(1, 3, 64, 64, requires_grad=True)
+    value = content(fakes, images)
+    torch.testing.assert_close(value, 4.0 * losses.normalised_content(net(fakes), net(images)))
+    value.backward()
+    assert fakes.grad.abs().sum() > 0 and images.grad is None
+    assert all(not parameter.requires_grad for parameter in content.parameters())
+    assert content(images, images) == 0
+
+
+def test_numbers_for_a_log():
+    assert as_numbers({"a": torch.tensor(2.5, requires_grad=True)}) == {"a": 2.5}

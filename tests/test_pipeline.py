@@ -1,0 +1,267 @@
+"""The pipeline end to end on a tiny model: real detector, real photo, real clips."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import SIZE, save_tiny_model
+
+import talking_heads
+from talking_heads import Avatar, TalkingHeadPipeline, TalkingHeadVideo
+from talking_heads.drawing import draw_landmarks
+from talking_heads.errors import (
+    IncompatibleAvatarError,
+    InvalidModelError,
+    NoFaceError,
+    OutputError,
+    SeveralFacesError,
+)
+from talking_heads.faces import Track
+from talking_heads.images import to_float, to_uint8
+from talking_heads.landmarks import LandmarkDetector
+from talking_heads.video import probe, read_frames
+from talking_heads.warping import landmarks_to_tensor, warp_photo
+
+DRIVING = Path(talking_heads.__file__).parent / "examples" / "driving.mp4"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def pipe(folder: Path, detector: LandmarkDetector) -> TalkingHeadPipeline:
+    pipe = TalkingHeadPipeline.from_pretrained(folder)
+    pipe.detector = detector
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def avatar(pipe: TalkingHeadPipeline, astronaut: np.ndarray) -> Avatar:
+    return pipe.create_avatar([astronaut])
+
+
+@pytest.fixture(scope="module")
+def track(pipe: TalkingHeadPipeline) -> Track:
+    return pipe.track(DRIVING, start=1.0, end=1.8)
+
+
+def test_public_names() -> None:
+    assert set(talking_heads.__all__) == {"Avatar", "TalkingHeadPipeline", "TalkingHeadVideo", "__version__"}
+    assert all(hasattr(talking_heads, name) for name in talking_heads.__all__)
+    with pytest.raises(AttributeError):
+        _ = talking_heads.Nothing
+
+
+class TestAvatar:
+    def test_holds_what_the_formulas_say(self, pipe: TalkingHeadPipeline, avatar: Avatar, astronaut: np.ndarray) -> None:
+        crops, landmarks = pipe.look_at([astronaut])
+        with torch.no_grad():
+            e = pipe.embedder(to_float(crops)[None], to_float(draw_landmarks(landmarks, SIZE))[None]).mean(dim=1)
+            psi = pipe.generator.projection(e)
+        assert torch.allclose(avatar.embedding, e[0], rtol=0.05, atol=0.05 * float(e.abs().max()))  # made in 16 bit
+        assert torch.allclose(avatar.style, psi[0], rtol=0.05, atol=0.05 * float(psi.abs().max()))
+        assert np.array_equal(avatar.photo_images, crops)
+        assert avatar.config.base_revision == pipe.fingerprint
+
+    def test_does_not_depend_on_the_order_of_photos(self, pipe: TalkingHeadPipeline, astronaut: np.ndarray) -> None:
+        other = np.ascontiguousarray(astronaut[:, ::-1])
+        one, two = pipe.create_avatar([astronaut, other]), pipe.create_avatar([other, astronaut])
+        assert torch.allclose(one.embedding, two.embedding, atol=1e-4 * float(one.embedding.abs().max()))
+
+    def test_round_trip_is_bit_equal(self, avatar: Avatar, pipe: TalkingHeadPipeline, track: Track, tmp_path: Path) -> None:
+        avatar.save_pretrained(tmp_path / "ada")
+        loaded = Avatar.from_pretrained(tmp_path / "ada")
+        for name, value in avatar.state_dict().items():
+            assert torch.equal(value, loaded.state_dict()[name]), name
+        assert all(np.array_equal(a, b) for a, b in zip(pipe(avatar, track), pipe(loaded, track), strict=True))
+
+    def test_saving_replaces_an_avatar_and_nothing_else(self, avatar: Avatar, tmp_path: Path) -> None:
+        avatar.save_pretrained(tmp_path / "ada")
+        avatar.save_pretrained(tmp_path / "ada")
+        (tmp_path / "work").mkdir()
+        (tmp_path / "work" / "thesis.txt").write_text("years")
+        with pytest.raises(OutputError, match="Choose another folder"):
+            avatar.save_pretrained(tmp_path / "work")
+        assert [p.name for p in (tmp_path / "work").iterdir()] == ["thesis.txt"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["ada", "work"]
+
+    def test_photos_are_named_by_their_number(self, pipe: TalkingHeadPipeline, astronaut: np.ndarray) -> None:
+        with pytest.raises(NoFaceError, match="photo 2"):
+            pipe.create_avatar([astronaut, np.full((200, 200, 3), 90, np.uint8)])
+        with pytest.raises(SeveralFacesError, match="2 faces"):
+            pipe.create_avatar([np.hstack([astronaut, astronaut])])
+        with pytest.raises(ValueError, match="at least one"):
+            pipe.create_avatar([])
+
+    def test_of_another_model_is_refused(
+        self, avatar: Avatar, track: Track, tmp_path: Path, detector: LandmarkDetector
+    ) -> None:
+        other = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "other", seed=1))
+        with pytest.raises(IncompatibleAvatarError, match="make the avatar again"):
+            other(avatar, track)
+
+    def test_folder_of_something_else(self, folder: Path, tmp_path: Path) -> None:
+        with pytest.raises(InvalidModelError, match=r"config\.json"):
+            Avatar.from_pretrained(tmp_path)
+        with pytest.raises(InvalidModelError, match="not a Avatar|not an Avatar"):
+            Avatar.from_pretrained(folder / "generator")
+
+
+class TestPainting:
+    def test_frames_are_those_of_the_generator(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+        video = pipe(avatar, track)
+        targets = pipe.target_landmarks(avatar, track, "relative", 1.0, 1.0, 1.0)
+        points = landmarks_to_tensor(targets[:1])
+        warped, validity = warp_photo(avatar.shots, avatar.landmarks, points)
+        with torch.no_grad():
+            expected = pipe.generator(
+                to_float(draw_landmarks(targets[0], SIZE)), style=avatar.style, warped=warped, validity=validity
+            )
+        difference = np.abs(next(iter(video)).astype(int) - to_uint8(expected)[0])
+        assert difference.mean() < 2  # 16-bit arithmetic
+        assert len(list(video)) == len(video) == len(track)
+
+    def test_do_not_depend_on_the_batch(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+        for a, b in zip(pipe(avatar, track, batch_size=3), pipe(avatar, track, batch_size=8), strict=True):
+            assert np.abs(a.astype(int) - b).max() <= 4
+
+    def test_motion_moves_the_face(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+        moving = list(pipe(avatar, track))
+        still = list(pipe(avatar, track, head=0.0, expression=0.0, gaze=0.0))
+        assert np.abs(moving[0].astype(int) - moving[-1]).mean() > 1
+        assert np.abs(still[0].astype(int) - still[-1]).max() <= 1
+
+    def test_absolute_motion_takes_the_drivers_landmarks(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+        relative = pipe.target_landmarks(avatar, track, "relative", 1.0, 1.0, 1.0)
+        absolute = pipe.target_landmarks(avatar, track, "absolute", 1.0, 1.0, 1.0)
+        assert np.abs(relative - absolute).max() > 1
+        with pytest.raises(ValueError, match="absolute"):
+            pipe(avatar, track, motion="sideways")  # type: ignore[arg-type]
+
+    def test_without_source_conditioning(
+        self, detector: LandmarkDetector, astronaut: np.ndarray, track: Track, tmp_path: Path
+    ) -> None:
+        pipe = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "direct", source_conditioned=False))
+        pipe.detector = detector
+        frames = list(pipe(pipe.create_avatar([astronaut]), track))
+        assert frames[0].shape == (SIZE, SIZE, 3) and frames[0].std() > 0
+
+    def test_nothing_is_painted_before_it_is_asked_for(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+        calls = []
+        handle = pipe.generator.register_forward_hook(lambda *_: calls.append(1))
+        try:
+            video = pipe(avatar, track, batch_size=2)
+            assert not calls
+            frames = iter(video)
+            next(frames)
+            assert len(calls) == 1
+        finally:
+            handle.remove()
+        assert not torch.is_inference_mode_enabled()
+
+    def test_memory_does_not_grow_with_the_clip(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+        def peak(repeats: int) -> int:
+            long = Track(np.tile(track.landmarks, (repeats, 1, 1)), track.fps, track.frame_size, np.tile(track.seen, repeats))
+            video = pipe(avatar, long)
+            tracemalloc.start()
+            for _ in video:
+                pass
+            top = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            return top
+
+        short, long = peak(2), peak(12)
+        landmarks = 10 * track.landmarks.nbytes
+        assert long - short < 3 * landmarks + 200_000  # the points themselves, but not the frames (9 MB)
+
+
+class TestVideo:
+    def test_saves_with_the_drivers_sound(self, pipe: TalkingHeadPipeline, avatar: Avatar, tmp_path: Path) -> None:
+        stages: list[tuple[str, int, int | None]] = []
+        video = pipe(avatar, DRIVING, start=0.5, end=1.5, on_progress=lambda *event: stages.append(event))
+        path = video.save(tmp_path / "ada.mp4", on_progress=lambda *event: stages.append(event))
+        info = probe(path)
+        assert info.has_audio and (info.width, info.height) == (SIZE, SIZE)
+        assert sum(1 for _ in read_frames(path)) == 25
+        assert [event for event in stages if event[0] == "tracking"][-1] == ("tracking", 25, 25)
+        assert [event for event in stages if event[0] == "painting"][-1] == ("painting", 25, 25)
+
+    def test_cancelling_leaves_nothing(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track, tmp_path: Path) -> None:
+        def stop(_stage: str, done: int, _total: int | None) -> None:
+            if done == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            pipe(avatar, track).save(tmp_path / "ada.mp4", on_progress=stop)
+        assert not list(tmp_path.iterdir())
+
+    def test_output_is_checked_before_the_work(self, tmp_path: Path) -> None:
+        def never() -> Iterator[np.ndarray]:
+            raise AssertionError("painted for nothing")
+            yield
+
+        with pytest.raises(OutputError):
+            TalkingHeadVideo(never, 1, 25.0).save(tmp_path / "missing" / "ada.mp4")
+
+
+class TestModelFolders:
+    def test_round_trip(self, pipe: TalkingHeadPipeline, folder: Path, tmp_path: Path) -> None:
+        pipe.save_pretrained(tmp_path / "again")
+        again = TalkingHeadPipeline.from_pretrained(tmp_path / "again")
+        assert again.fingerprint == pipe.fingerprint
+
+    @pytest.mark.parametrize(
+        ("breakage", "sentence"),
+        [
+            ("missing weight", "lacks weights"),
+            ("unknown weight", "has unknown weights"),
+            ("other shape", "another architecture"),
+            ("no weights", "Copy the folder again"),
+            ("no config", "is missing"),
+            ("damaged", "damaged"),
+            ("newer", "newer version"),
+            ("no index", r"model_index\.json"),
+            ("other pipeline", "not a TalkingHeadPipeline"),
+        ],
+    )
+    def test_broken_ones_get_a_sentence(self, tmp_path: Path, breakage: str, sentence: str) -> None:
+        folder = save_tiny_model(tmp_path / "model")
+        weights = folder / "generator" / "diffusion_pytorch_model.safetensors"
+        index = folder / "model_index.json"
+        state = load_file(weights)
+        if breakage == "missing weight":
+            del state["to_rgb.weight"]
+        elif breakage == "unknown weight":
+            state["extra"] = torch.zeros(1)
+        elif breakage == "other shape":
+            state["to_rgb.weight"] = torch.zeros(3, 5, 3, 3)
+        save_file(state, weights)
+        if breakage == "no weights":
+            weights.unlink()
+        elif breakage == "no config":
+            (folder / "generator" / "config.json").unlink()
+        elif breakage == "damaged":
+            weights.write_bytes(weights.read_bytes()[:1000])
+        elif breakage == "no index":
+            index.unlink()
+        elif breakage in ("newer", "other pipeline"):
+            content = json.loads(index.read_text())
+            content |= {"format_version": 99} if breakage == "newer" else {"_class_name": "DDPMPipeline"}
+            index.write_text(json.dumps(content))
+        with pytest.raises(InvalidModelError, match=sentence):
+            TalkingHeadPipeline.from_pretrained(folder)
+
+    def test_unknown_places_get_a_sentence_at_once(self) -> None:
+        with pytest.raises(InvalidModelError, match="no folder"):
+            TalkingHeadPipeline.from_pretrained("./nowhere")
+        with pytest.raises(InvalidModelError, match="Hub cannot be reached"):
+            TalkingHeadPipeline.from_pretrained("somebody/something")

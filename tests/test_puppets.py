@@ -1,0 +1,149 @@
+"""Puppets: the fit finds what was rendered, the photo comes back unchanged, motion arrives. Needs the shared data."""
+
+from pathlib import Path
+
+import compiled  # noqa: F401  before the renderer
+import numpy as np
+import pytest
+
+from talking_heads.images import read_photo
+from talking_heads.landmarks import LandmarkDetector, eye_distance, load_detector
+from train.clips import load_clip
+from train.example_clip import Studio
+from train.face_model import Camera, FaceModel, rotation
+from train.fitting import LANDMARK_VERTICES, fit_face
+from train.puppets import Anatomy, Puppet, fill_holes, main, make_puppet, random_motion, sample, stretch, wander
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+FACE_MODEL = DATA / "face_model" / "ict_facekit.npz"
+STILL = DATA / "stills" / "london" / "001_neutral.jpg"
+
+needs_data = pytest.mark.skipif(
+    not (FACE_MODEL.is_file() and STILL.is_file()), reason="the face model and the stills of ../shared/data are absent"
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> FaceModel:
+    return FaceModel.load(FACE_MODEL)
+
+
+@pytest.fixture(scope="module")
+def detector() -> LandmarkDetector:
+    return load_detector()
+
+
+@pytest.fixture(scope="module")
+def puppet(model: FaceModel, detector: LandmarkDetector) -> tuple[Puppet, np.ndarray, np.ndarray]:
+    return make_puppet(Anatomy.of(model), read_photo(STILL), detector)
+
+
+def test_holes_are_filled_from_around_and_the_known_stays():
+    ramp = np.repeat(np.linspace(0, 1, 32)[None, :, None], 31, axis=0)
+    known = np.ones((31, 32))
+    known[8:20, 10:22] = 0
+    spoiled = np.where(known[..., None] > 0, ramp, 9.0)
+    filled = fill_holes(spoiled, known)
+    assert np.array_equal(filled[known > 0], ramp[known > 0])
+    assert np.abs(filled - ramp).max() < 0.15
+
+
+def test_sampling_at_pixel_centres_is_exact_and_edges_go_on():
+    image = np.random.default_rng(0).random((5, 7, 2), dtype=np.float32)
+    rows, columns = np.mgrid[0:5, 0:7]
+    centres = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=1)
+    assert np.allclose(sample(image, centres).reshape(5, 7, 2), image, atol=1e-6)
+    assert np.allclose(sample(image, np.array([[-9.0, -9.0], [99.0, 99.0]])), image[[0, -1], [0, -1]], atol=1e-6)
+
+
+def test_stretch_is_the_ratio_of_areas():
+    corners = np.array([[0, 0], [4, 0], [0, 4]], np.float32)
+    assert np.allclose(stretch(corners * [2, 3], corners, np.array([[0, 1, 2]], np.int32)), 6, rtol=1e-3)
+
+
+def test_wandering_has_unit_variance_and_follows_its_seed():
+    tracks = [wander(np.random.default_rng(seed), 400, 3.0) for seed in range(20)]
+    assert np.std(tracks) == pytest.approx(1, abs=0.1)
+    assert np.array_equal(tracks[0], wander(np.random.default_rng(0), 400, 3.0))
+    assert np.abs(np.diff(tracks[0])).max() < 1.5
+
+
+@needs_data
+def test_the_fit_recovers_pose_and_expression(model):
+    rng = np.random.default_rng(0)
+    expression = model.weights(jawOpen=0.4, mouthSmile=0.5)
+    vertices = model.vertices(rng.normal(0, 0.5, 50), expression)
+    camera = Camera(14.0, (250.0, 240.0))
+    turn = rotation(12, -6, 4)
+    landmarks = camera.project(vertices[LANDMARK_VERTICES] @ turn.T)[:, :2]
+    fit = fit_face(model, landmarks)
+    assert fit.error < 0.005
+    between = np.degrees(np.arccos(np.clip((np.trace(fit.rotation.T @ turn) - 1) / 2, -1, 1)))
+    assert between < 3
+    assert fit.expression[model.expression_names.index("jawOpen")] == pytest.approx(0.4, abs=0.15)
+    posed = fit.shape(model, fit.expression)[LANDMARK_VERTICES] @ fit.rotation.T
+    missed = np.linalg.norm(fit.camera.project(posed)[:, :2] - landmarks, axis=1)
+    assert missed[:68].mean() < 1.0
+
+
+@needs_data
+def test_the_detector_means_the_vertices_that_the_fit_uses(model, detector):
+    """LANDMARK_VERTICES, checked on a painted head whose vertices are known."""
+    studio = Studio(model, seed=3)
+    picture = studio.photograph(model.weights(jawOpen=0.2), np.eye(3, dtype=np.float32))
+    landmarks = detector.detect(picture)[0]
+    fit = fit_face(model, landmarks)
+    assert fit.error < 0.012
+
+
+@needs_data
+def test_an_unmoved_puppet_is_the_photo(puppet):
+    doll, photo, landmarks = puppet
+    picture, projected = doll.draw(doll.fit.expression, np.eye(3, dtype=np.float32))
+    face = (slice(70, 200), slice(80, 180))
+    assert np.abs(picture[face].astype(float) - photo[face]).mean() < 6
+    assert np.linalg.norm((projected - landmarks)[:68], axis=1).mean() < 0.02 * eye_distance(landmarks)
+
+
+@needs_data
+def test_a_moved_puppet_shows_the_detector_what_was_asked(puppet, model, detector):
+    doll, _, landmarks = puppet
+    opened = doll.fit.expression + model.weights(jawOpen=0.4)
+    picture, projected = doll.draw(opened, rotation(yaw=20))
+    seen = detector.detect(picture)[0]
+    unit = eye_distance(seen)
+    assert np.linalg.norm((seen - projected)[17:68], axis=1).mean() < 0.05 * unit
+    assert np.linalg.norm(seen[62] - seen[66]) > 0.12 * unit
+    assert seen[30, 0] - seen[[36, 45], 0].mean() > landmarks[30, 0] - landmarks[[36, 45], 0].mean() + 0.05 * unit
+    blinked = doll.draw(doll.fit.expression + model.weights(eyeBlink=0.9), np.eye(3, dtype=np.float32))[0]
+    lids = detector.detect(blinked)[0]
+    assert np.linalg.norm(lids[37] - lids[41]) < 0.5 * np.linalg.norm(landmarks[37] - landmarks[41])
+
+
+@needs_data
+def test_motion_stays_within_its_bounds(puppet, model):
+    expressions, turns = random_motion(model, puppet[0].fit, 40, np.random.default_rng(1))
+    assert expressions.shape == (40, len(model.expression_names))
+    assert expressions.min() >= 0
+    assert expressions.max() <= 1
+    assert np.allclose(np.linalg.det(turns), 1, atol=1e-5)
+    assert expressions[:, model.expression_names.index("eyeBlink_L")].max() > 0.5
+
+
+@needs_data
+def test_the_command_writes_clips_that_begin_with_the_photo(tmp_path, puppet):
+    stills = tmp_path / "stills"
+    stills.mkdir()
+    (stills / "ada.jpg").write_bytes(STILL.read_bytes())
+    arguments = {"stills": stills, "face_model": FACE_MODEL, "frames": 4, "index": None, "split": "train"}
+    more = {"clips_per_still": 1, "seed": 0, "detector": "mediapipe", "workers": 1}
+    main(**arguments, **more, output=tmp_path / "clips")
+    (path,) = (tmp_path / "clips").glob("*.npz")
+    clip = load_clip(path)
+    assert clip.meta.kind == "puppet"
+    assert clip.meta.identity == "ada"
+    assert len(clip) + clip.meta.extra["dropped"] == 4
+    frame, landmarks = clip.frame(0, 256)
+    _, photo, expected = puppet
+    assert np.abs(frame.astype(float) - photo).mean() < 2
+    assert np.allclose(landmarks, expected, atol=0.5)

@@ -1,0 +1,187 @@
+"""The photo warped to other landmarks: what must stay, what must move, and where the result is to be trusted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import close_eyes, mean_face, open_mouth
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from media import picture
+from skimage.draw import polygon2mask
+from torch import Tensor
+
+from talking_heads.images import to_float
+from talking_heads.landmarks import INNER_LIP
+from talking_heads.motion import MEAN_FACE, Pose, rotation_matrix
+from talking_heads.warping import inside, landmarks_to_tensor, opened_mouth, thin_plate_grid, warp_photo
+
+SIZE = 256
+PHOTO = to_float(picture(SIZE, SIZE))
+FACE = mean_face(150)
+
+
+def points(*faces: np.ndarray) -> Tensor:
+    return landmarks_to_tensor(np.stack(faces))
+
+
+def turned(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
+    pose = Pose(rotation_matrix(yaw, pitch, roll), 150.0, np.array([128.0, 128.0]))
+    return pose.project(MEAN_FACE).astype(np.float32)
+
+
+def coordinates() -> Tensor:
+    """A picture whose red and green say where a pixel came from, (1, 3, SIZE, SIZE)."""
+    y, x = torch.meshgrid(torch.arange(SIZE) / 128 - 1, torch.arange(SIZE) / 128 - 1, indexing="ij")
+    return torch.stack([x, y, 0 * x])[None]
+
+
+def origins(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (x, y) of the photo that the warp shows at each of its own, (SIZE, SIZE, 2), and the mask."""
+    warped, mask = warp_photo(coordinates(), points(source), points(target))
+    return ((warped[0, :2] + 1) * 128).permute(1, 2, 0).numpy(), mask[0, 0].numpy()
+
+
+def test_to_its_own_landmarks_the_photo_stays_as_it_is() -> None:
+    warped, mask = warp_photo(PHOTO, points(FACE), points(FACE))
+    assert (warped - PHOTO).abs().max() < 0.01
+    assert mask.min() > 0.99
+    assert warped.shape == PHOTO.shape
+    assert mask.shape == (1, 1, SIZE, SIZE)
+
+
+@pytest.mark.parametrize(
+    "target", [turned(0.3), turned(0, 0.25), turned(0, 0, 0.4), FACE + 12, close_eyes(FACE), open_mouth(FACE, 15)]
+)
+def test_landmarks_land_on_landmarks(target: np.ndarray) -> None:
+    """At each target landmark one sees what lay at the source's, within a pixel or so."""
+    found, _ = origins(FACE, target)
+    columns, rows = np.round(target).astype(int).T
+    # What is a fraction of a pixel beside the landmark came from beside it.
+    error = np.linalg.norm(found[rows, columns] - (np.round(target) - target) - FACE, axis=1)
+    assert np.median(error) < 0.6
+    lids = [37, 38, 40, 41, 43, 44, 46, 47, 68, 69, *range(60, 68)]  # points that may meet others: only nearly
+    assert np.delete(error, lids).max() < 2.0
+
+
+def test_the_spline_meets_its_control_points() -> None:
+    source, target = points(FACE) / SIZE, points(turned(0.3, 0.2, 0.2)) / SIZE
+    grid = thin_plate_grid(source, target, 257)[0]
+    x, y = (target[0] * 256).round().long().T
+    error = (grid[y, x] - source[0]).norm(dim=1) * SIZE
+    assert error.median() < 0.6
+
+
+@pytest.mark.parametrize("target", [turned(0.4), FACE + np.float32([15, -10]), open_mouth(FACE, 20)])
+def test_the_frame_stays_where_it_is(target: np.ndarray) -> None:
+    """Background far from the face moves little, the picture's border hardly at all."""
+    found, _ = origins(FACE, target)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    moved = np.linalg.norm(found - np.stack([x, y], axis=-1), axis=-1)
+    border = np.concatenate([moved[0], moved[-1], moved[:, 0], moved[:, -1]])
+    assert border.max() < 5
+    assert moved[[0, 0, -1, -1], [0, -1, 0, -1]].max() < 2
+
+
+def test_a_shifted_face_is_shifted() -> None:
+    found, mask = origins(FACE, FACE + np.float32([10, -6]))
+    y, x = np.mgrid[90:150, 100:170]
+    np.testing.assert_allclose(found[90:150, 100:170], np.stack([x - 10, y + 6], axis=-1), atol=0.7)
+    assert mask[90:150, 100:170].min() > 0.95
+
+
+def test_a_smaller_picture_gives_the_same_warp() -> None:
+    large, mask = warp_photo(coordinates(), points(FACE), points(turned(0.3)))
+    halved = torch.nn.functional.avg_pool2d(coordinates(), 2)
+    small, small_mask = warp_photo(halved, (points(FACE) - 0.5) / 2, (points(turned(0.3)) - 0.5) / 2)
+    assert (torch.nn.functional.avg_pool2d(large, 2) - small).abs().mean() < 0.005
+    assert (torch.nn.functional.avg_pool2d(mask, 2) - small_mask).abs().mean() < 0.01
+
+
+def test_a_batch_equals_its_singles() -> None:
+    photos = torch.cat([PHOTO, PHOTO.flip(3), coordinates()])
+    source = points(FACE, FACE + 5, turned(0.1))
+    target = points(turned(0.2), open_mouth(FACE, 10), FACE - 8)
+    warped, mask = warp_photo(photos, source, target)
+    for k in range(3):
+        one, one_mask = warp_photo(photos[k : k + 1], source[k : k + 1], target[k : k + 1])
+        torch.testing.assert_close(warped[k : k + 1], one, atol=2e-3, rtol=0)
+        torch.testing.assert_close(mask[k : k + 1], one_mask, atol=2e-3, rtol=0)
+
+
+def test_the_warp_is_differentiable_in_the_photo() -> None:
+    photo = PHOTO.clone().requires_grad_()
+    warp_photo(photo, points(FACE), points(turned(0.2)))[0].sum().backward()
+    assert photo.grad is not None
+    assert photo.grad.abs().sum() > 0
+
+
+# ---------------------------------------------------------------------------------------------------------- the mask
+
+
+def test_an_opened_mouth_is_not_trusted() -> None:
+    target = open_mouth(FACE, 25)
+    _, mask = origins(FACE, target)
+    x, y = np.round(target[INNER_LIP].mean(axis=0)).astype(int)
+    assert mask[y, x] < 0.05
+    assert mask[150:165, 90:100].min() > 0.8  # the cheek beside it is
+
+
+def test_a_mouth_that_was_open_is() -> None:
+    opened = open_mouth(FACE, 25)
+    for target in (opened, open_mouth(FACE, 20)):
+        assert opened_mouth(points(opened), points(target), SIZE).max() == 0
+    mask = opened_mouth(points(FACE), points(opened), SIZE)
+    assert mask.max() == 1
+    assert mask.mean() < 0.02
+
+
+def test_folds_are_not_trusted() -> None:
+    """Landmarks that change sides fold the picture over."""
+    _, mask = origins(FACE, turned(1.2))
+    assert mask.min() == 0
+    assert mask.max() <= 1
+    calm = origins(FACE, turned(0.15))[1]
+    assert calm.mean() > mask.mean() + 0.02
+    assert calm.mean() > 0.9
+
+
+def test_magnified_parts_are_not_trusted() -> None:
+    """A face grown threefold holds few source pixels, one grown by a third enough."""
+    tiny, usual = mean_face(40), mean_face(150)
+    assert origins(tiny, usual)[1][100:150, 100:150].max() < 0.2
+    assert origins(mean_face(110), usual)[1][100:140, 100:150].min() > 0.7
+
+
+# -------------------------------------------------------------------------------------------------------- polygons
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), corners=st.integers(3, 12))
+def test_polygons_are_filled_as_scikit_image_fills_them(seed: int, corners: int) -> None:
+    """Star-shaped outlines of any kind, partly beyond the picture: equal but for the pixels at the edge."""
+    rng = np.random.default_rng(seed)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    radii = rng.uniform(5, 40, corners)
+    outline = rng.uniform(0, 64, 2) + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    mask = inside(torch.from_numpy(outline)[None], 64)[0, 0].numpy()
+    expected = polygon2mask((64, 64), outline[:, ::-1])
+    sure = (mask == 0) | (mask == 1)
+    np.testing.assert_array_equal(mask[sure] > 0.5, expected[sure])
+    perimeter = np.linalg.norm(outline - np.roll(outline, 1, axis=0), axis=1).sum()
+    assert (~sure).sum() <= 1.6 * perimeter + 8  # a pixel on either side of the edge at most
+
+
+def test_the_soft_edge_keeps_the_area() -> None:
+    square = torch.tensor([[[10.3, 10.0], [30.3, 10.0], [30.3, 25.6], [10.3, 25.6]]])
+    assert inside(square, 64).sum() == pytest.approx(20 * 15.6, rel=0.01)
+    torch.testing.assert_close(inside(square.flip(1), 64), inside(square, 64), atol=1e-4, rtol=0)  # whichever way
+    assert inside(square + 500, 64).sum() == 0
+
+
+def test_misuse_is_the_programmers() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        warp_photo(PHOTO, points(FACE)[:, :68], points(FACE)[:, :68])
+    with pytest.raises(ValueError, match="do not fit"):
+        warp_photo(PHOTO, points(FACE, FACE), points(FACE, FACE))

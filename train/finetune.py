@@ -1,0 +1,147 @@
+"""Fine-tuning to a new person (section 3.3 of the paper): from a few photos to an avatar with a generator of its own.
+
+    python -m train.finetune --photos a.jpg --photos b.jpg --output AVATAR [--steps 40]
+
+Starts where meta-learning says: psi' = P e becomes a vector that is trained itself, and the discriminator's
+w' = w0 + e likewise. L_CNT + L_ADV for G', the hinge loss for D', no L_MCH. The feed-forward variant is
+``pipe.create_avatar``: the same avatar at step 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+from torch.utils.data import default_collate
+
+from talking_heads import Avatar, TalkingHeadPipeline
+from talking_heads.errors import TalkingHeadsError
+from talking_heads.pipeline import Photo, autocast
+
+from .clips import ClipMeta, make_clip
+from .config import preset
+from .dataset import EpisodeDataset
+from .export import folded, trainable
+from .losses import LossWeights
+from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
+
+OnStep = Callable[[int, int, dict[str, float]], None]
+"""Called with (steps done, steps in all, the terms of the loss); what it raises cancels the work."""
+
+DEFAULT_WEIGHTS = LossWeights(squeezenet=0.0, match=0.0)
+"""Without a content network: feature matching and pixels, for which nothing needs to be downloaded."""
+
+
+def fine_tune(
+    pipe: TalkingHeadPipeline,
+    photos: Sequence[Photo],
+    steps: int = 40,
+    *,
+    feature_net: str | Path | None = None,
+    weights: LossWeights | None = None,
+    batch_size: int = 4,
+    generator_rate: float = 1e-4,
+    discriminator_rate: float = 2e-4,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Avatar:
+    """A new avatar whose generator is tuned to the photos; neither ``pipe`` nor anything passed in is changed.
+
+    With one photo, and now and then with several, the photo warped to another pose and expression is the source and
+    the untouched photo the target. ``feature_net``: weights of a content network (features.py).
+    Raises what ``pipe.create_avatar`` raises, InvalidModelError without a discriminator, ValueError for steps < 1.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be positive, got {steps}")
+    if weights is None:
+        weights = replace(LossWeights(), match=0.0) if feature_net else DEFAULT_WEIGHTS
+    start = pipe.create_avatar(photos)
+    device = pipe.device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # the power iterations of spectral norm start at random
+        generator = trainable(pipe.generator).to(device)
+        discriminator = trainable(pipe.load_discriminator()).to(device)
+    style = nn.Parameter(start.style.detach().clone())  # psi' = P e
+    identity = nn.Parameter(start.embedding.detach().clone())  # with the frozen w0: w' = w0 + e
+    discriminator.w0.requires_grad_(False)
+    content = ContentNets([feature_net] if feature_net else [], weights).to(device)
+
+    size = pipe.image_size
+    config = preset(
+        "default", image_size=size, num_shots=1, seed=seed, jitter=0.0, mirror=0.0, stills_share=1.0,
+        animated_share=0.3,
+    )  # fmt: skip
+    clip = make_clip(start.photo_images, start.landmarks.cpu().numpy(), ClipMeta("person", "photos", kind="stills"))
+    episodes = EpisodeDataset([clip], config, steps * batch_size)
+    conditioned = bool(generator.config.source_conditioned)
+
+    # P has done its work: psi' is trained in its place.
+    psi = [p for name, p in generator.named_parameters() if not name.startswith("projection")]
+    teach = torch.optim.Adam([*psi, style], lr=generator_rate, betas=config.betas)
+    theta = [p for p in discriminator.parameters() if p.requires_grad]
+    judge = torch.optim.Adam([*theta, identity], lr=discriminator_rate, betas=config.betas)
+
+    for step in range(steps):
+        first = step * batch_size
+        batch = default_collate([episodes[i] for i in range(first, first + batch_size)])
+        batch = {name: value.to(device) for name, value in batch.items()}
+        with autocast(device):
+            source = {"warped": batch["warped"], "validity": batch["validity"]} if conditioned else {}
+            fakes = generator(batch["landmark_image"], style=style, **source)
+            who = identity.expand(batch_size, -1)
+            terms = generator_terms(
+                fakes, batch["image"], batch["landmark_image"], who.detach(), discriminator, content, weights,
+                batch["weights"],
+            )  # fmt: skip
+        teach.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        teach.step()
+        with autocast(device):
+            hinge = discriminator_loss(discriminator, fakes, batch["image"], batch["landmark_image"], who)
+        judge.zero_grad(set_to_none=True)
+        hinge.backward()
+        judge.step()
+        if on_step is not None:
+            on_step(step + 1, steps, as_numbers(terms | {"hinge": hinge}))
+
+    return Avatar.create(
+        start.embedding, style.detach(), start.photo_images, start.landmarks.cpu().numpy(),
+        pipe.name, pipe.fingerprint, folded(generator),
+    ).to(device)  # fmt: skip
+
+
+def main(
+    photos: Annotated[list[Path], typer.Option(help="A photo of the person; give the option once for each.")],
+    output: Annotated[Path, typer.Option(help="Folder for the avatar.")],
+    model: Annotated[str | None, typer.Option(help="Folder or org/name of the base model; the bundled one if left out.")] = None,
+    steps: Annotated[int, typer.Option(help="Updates; 40 takes about a minute on a CPU.", min=1)] = 40,
+    feature_net: Annotated[Path | None, typer.Option(help="Weights of a content network, if there are some.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
+) -> None:
+    """Fine-tune a person's avatar from photos."""
+    columns = (TextColumn("fine-tuning"), BarColumn(), MofNCompleteColumn(), TextColumn("steps,"), TimeRemainingColumn())
+    try:
+        pipe = TalkingHeadPipeline.from_pretrained(model)
+        with Progress(*columns) as progress:
+            bar = progress.add_task("", total=steps)
+            avatar = fine_tune(
+                pipe, photos, steps, feature_net=feature_net, seed=seed,
+                on_step=lambda done, _total, _terms: progress.update(bar, completed=done),
+            )  # fmt: skip
+        avatar.save_pretrained(output)
+    except (TalkingHeadsError, ValueError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    typer.echo(f"The avatar is in {output}. Animate it: python -m talking_heads animate --avatar {output} --driving CLIP")
+
+
+if __name__ == "__main__":
+    typer.run(main)
