@@ -1,10 +1,10 @@
 """Few-shot talking heads: photos of a person and a driving clip in, a video of that person moving like the clip out.
 
-    from talking_heads import Avatar, TalkingHeadPipeline
+from talking_heads import Avatar, TalkingHeadPipeline
 
-    pipe = TalkingHeadPipeline.from_pretrained()
-    avatar = pipe.create_avatar(["ada1.jpg", "ada2.jpg"])
-    pipe(avatar, "driving.mp4").save("ada.mp4")
+pipe = TalkingHeadPipeline.from_pretrained()
+avatar = pipe.create_avatar(["ada1.jpg", "ada2.jpg"])
+pipe(avatar, "driving.mp4").save("ada.mp4")
 """
 
 from __future__ import annotations

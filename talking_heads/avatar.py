@@ -1,4 +1,4 @@
-"""One person, ready to be painted: embedding, AdaIN parameters, photos, and, once fine-tuned, a generator of its own."""
+"""One person, ready to be painted: embedding, AdaIN parameters, photos and, once fine-tuned, a generator of its own."""
 
 from __future__ import annotations
 
@@ -121,6 +121,10 @@ class Avatar(ModelMixin, ConfigMixin):
             raise OutputError(f"The avatar cannot be written to {folder}: {error.strerror or error}.") from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+    def push_to_hub(self, repo_id: str, private: bool = True, **kwargs: Any) -> str:
+        """Uploads to ``repo_id`` of the Hub: private unless asked otherwise, because a face is personal data."""
+        return super().push_to_hub(repo_id, private=private, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:

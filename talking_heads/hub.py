@@ -30,7 +30,7 @@ def resolve(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """A folder that holds ``marker`` (a file name): the bundled model for None, a local folder, or "org/name" of the Hub.
+    """A folder that holds ``marker`` (a file name): the bundled model for None, a local one, or "org/name" of the Hub.
 
     Folders come first, so that nothing touches the network that need not. Raises InvalidModelError with a sentence.
     """
@@ -77,10 +77,11 @@ def _download(
     except GatedRepoError:
         raise InvalidModelError(f"Access to {name} must be granted first: ask for it on its Hub page.") from None
     except RevisionNotFoundError:
-        raise InvalidModelError(f"{name} has no revision {revision}. Look up its branches and tags on the Hub.") from None
+        raise InvalidModelError(f"{name} has no revision {revision}. See its branches and tags on the Hub.") from None
     except RepositoryNotFoundError:
         raise InvalidModelError(
-            f"There is no folder and no Hub repository {name}, or it is private: check the name, or log in with hf auth login."
+            f"There is no folder and no Hub repository {name}, or it is private: check the name, or log in "
+            "with hf auth login."
         ) from None
     except HFValidationError:
         raise InvalidModelError(f"{name} is neither a folder nor a name that the Hub knows (org/name).") from None
@@ -121,7 +122,7 @@ def load_strictly(kind: type[M], folder: Path) -> M:
     own = model.state_dict()
     for what, names in (("lacks", own.keys() - state.keys()), ("has unknown", state.keys() - own.keys())):
         if names:
-            raise InvalidModelError(f"{weights} {what} weights, for instance {min(names)}. It belongs to another model.")
+            raise InvalidModelError(f"{weights} {what} weights, e.g. {min(names)}. It belongs to another model.")
     for name, value in state.items():
         if value.shape != own[name].shape:
             shapes = f"{tuple(value.shape)} instead of {tuple(own[name].shape)}"

@@ -90,7 +90,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
     # ------------------------------------------------------------------------------------------------ loading, saving
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
         *,
@@ -182,7 +182,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
     @torch.inference_mode()
     def create_avatar(self, photos: Sequence[Photo]) -> Avatar:
-        """1 to 32 photos of one person -> avatar: detect, crop, draw, embed, mean over the photos, project (psi' = P e).
+        """1 to 32 photos of one person -> avatar: detect, crop, draw, embed, mean over photos, project (psi' = P e).
 
         ``photos`` are paths, PIL images or uint8 RGB arrays.
         """
@@ -307,9 +307,9 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 lines = to_float(draw_landmarks(points, size)).to(self.device, generator.dtype)
                 source: dict[str, torch.Tensor] = {}
                 if weights is not None:
-                    warped, validity = _warp_shots(
-                        shots, avatar.landmarks, landmarks_to_tensor(points).to(self.device), weights[first : first + batch_size]
-                    )
+                    targets = landmarks_to_tensor(points).to(self.device)
+                    shares = weights[first : first + batch_size]
+                    warped, validity = _warp_shots(shots, avatar.landmarks, targets, shares)
                     source = {"warped": warped.to(generator.dtype), "validity": validity.to(generator.dtype)}
                 frames = to_uint8(generator(lines, style=avatar.style, **source))
             yield from frames
@@ -345,5 +345,3 @@ def _warp_shots(
         validity = share * trust if validity is None else validity + share * trust
     assert warped is not None and validity is not None
     return warped, validity
-
-

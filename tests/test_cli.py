@@ -296,7 +296,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 def animating(shelf: Path, driving: Path, model: Path) -> list[str | Path]:
     """The command line of a process that writes v.mp4 where it is started."""
-    words = "-m talking_heads animate --output v.mp4 --model".split()
+    words = ["-m", "talking_heads", "animate", "--output", "v.mp4", "--model"]
     return [sys.executable, *words, model, "--photos", shelf / "ada.png", "--driving", driving]
 
 

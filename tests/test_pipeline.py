@@ -62,7 +62,9 @@ def test_public_names() -> None:
 
 
 class TestAvatar:
-    def test_holds_what_the_formulas_say(self, pipe: TalkingHeadPipeline, avatar: Avatar, astronaut: np.ndarray) -> None:
+    def test_holds_what_the_formulas_say(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, astronaut: np.ndarray
+    ) -> None:
         crops, landmarks = pipe.look_at([astronaut])
         with torch.no_grad():
             e = pipe.embedder(to_float(crops)[None], to_float(draw_landmarks(landmarks, SIZE))[None]).mean(dim=1)
@@ -77,7 +79,9 @@ class TestAvatar:
         one, two = pipe.create_avatar([astronaut, other]), pipe.create_avatar([other, astronaut])
         assert torch.allclose(one.embedding, two.embedding, atol=1e-4 * float(one.embedding.abs().max()))
 
-    def test_round_trip_is_bit_equal(self, avatar: Avatar, pipe: TalkingHeadPipeline, track: Track, tmp_path: Path) -> None:
+    def test_round_trip_is_bit_equal(
+        self, avatar: Avatar, pipe: TalkingHeadPipeline, track: Track, tmp_path: Path
+    ) -> None:
         avatar.save_pretrained(tmp_path / "ada")
         loaded = Avatar.from_pretrained(tmp_path / "ada")
         for name, value in avatar.state_dict().items():
@@ -112,7 +116,7 @@ class TestAvatar:
     def test_folder_of_something_else(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(InvalidModelError, match=r"config\.json"):
             Avatar.from_pretrained(tmp_path)
-        with pytest.raises(InvalidModelError, match="not a Avatar|not an Avatar"):
+        with pytest.raises(InvalidModelError, match="holds a Generator"):
             Avatar.from_pretrained(folder / "generator")
 
 
@@ -140,7 +144,9 @@ class TestPainting:
         assert np.abs(moving[0].astype(int) - moving[-1]).mean() > 1
         assert np.abs(still[0].astype(int) - still[-1]).max() <= 1
 
-    def test_absolute_motion_takes_the_drivers_landmarks(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+    def test_absolute_motion_takes_the_drivers_landmarks(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track
+    ) -> None:
         relative = pipe.target_landmarks(avatar, track, "relative", 1.0, 1.0, 1.0)
         absolute = pipe.target_landmarks(avatar, track, "absolute", 1.0, 1.0, 1.0)
         assert np.abs(relative - absolute).max() > 1
@@ -155,7 +161,9 @@ class TestPainting:
         frames = list(pipe(pipe.create_avatar([astronaut]), track))
         assert frames[0].shape == (SIZE, SIZE, 3) and frames[0].std() > 0
 
-    def test_nothing_is_painted_before_it_is_asked_for(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+    def test_nothing_is_painted_before_it_is_asked_for(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track
+    ) -> None:
         calls = []
         handle = pipe.generator.register_forward_hook(lambda *_: calls.append(1))
         try:
@@ -170,7 +178,9 @@ class TestPainting:
 
     def test_memory_does_not_grow_with_the_clip(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
         def peak(repeats: int) -> int:
-            long = Track(np.tile(track.landmarks, (repeats, 1, 1)), track.fps, track.frame_size, np.tile(track.seen, repeats))
+            long = Track(
+                np.tile(track.landmarks, (repeats, 1, 1)), track.fps, track.frame_size, np.tile(track.seen, repeats)
+            )
             video = pipe(avatar, long)
             tracemalloc.start()
             for _ in video:
@@ -195,7 +205,9 @@ class TestVideo:
         assert [event for event in stages if event[0] == "tracking"][-1] == ("tracking", 25, 25)
         assert [event for event in stages if event[0] == "painting"][-1] == ("painting", 25, 25)
 
-    def test_cancelling_leaves_nothing(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track, tmp_path: Path) -> None:
+    def test_cancelling_leaves_nothing(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track, tmp_path: Path
+    ) -> None:
         def stop(_stage: str, done: int, _total: int | None) -> None:
             if done == 3:
                 raise KeyboardInterrupt

@@ -42,7 +42,7 @@ def random_motion(landmarks: np.ndarray, rng: np.random.Generator) -> np.ndarray
     shape = lift(landmarks)
     unit = face_scale(landmarks)
     shape[:, :2] = _random_expression(shape[:, :2], unit, rng)
-    yaw, pitch, roll = np.deg2rad(rng.normal(0, (14, 7, 5))).clip(-0.5, 0.5)
+    yaw, pitch, roll = np.deg2rad(rng.normal(0, (10, 6, 5))).clip(-0.4, 0.4)
     pivot = shape[[2, 14]].mean(axis=0)
     turned = (shape - pivot) @ rotation_matrix(yaw, pitch, roll)[:2].T
     zoom = np.exp(rng.normal(0, 0.04))

@@ -14,7 +14,6 @@ from talking_heads import TalkingHeadPipeline
 from talking_heads.models import Discriminator, Embedder, Generator
 from talking_heads.models.layers import converge_spectral_norms, folded_state, load_folded
 
-
 Net = TypeVar("Net", Embedder, Generator, Discriminator)
 
 

@@ -38,6 +38,7 @@ DEFAULT_WEIGHTS = LossWeights(squeezenet=0.0, match=0.0)
 """Without a content network: feature matching and pixels, for which nothing needs to be downloaded."""
 
 
+@torch.random.fork_rng(devices=[])  # building networks draws random numbers that are nobody's business
 def fine_tune(
     pipe: TalkingHeadPipeline,
     photos: Sequence[Photo],
@@ -63,10 +64,8 @@ def fine_tune(
         weights = replace(LossWeights(), match=0.0) if feature_net else DEFAULT_WEIGHTS
     start = pipe.create_avatar(photos)
     device = pipe.device
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # the power iterations of spectral norm start at random
-        generator = trainable(pipe.generator).to(device)
-        discriminator = trainable(pipe.load_discriminator()).to(device)
+    generator = trainable(pipe.generator).to(device)
+    discriminator = trainable(pipe.load_discriminator()).to(device)
     style = nn.Parameter(start.style.detach().clone())  # psi' = P e
     identity = nn.Parameter(start.embedding.detach().clone())  # with the frozen w0: w' = w0 + e
     discriminator.w0.requires_grad_(False)
@@ -119,13 +118,19 @@ def fine_tune(
 def main(
     photos: Annotated[list[Path], typer.Option(help="A photo of the person; give the option once for each.")],
     output: Annotated[Path, typer.Option(help="Folder for the avatar.")],
-    model: Annotated[str | None, typer.Option(help="Folder or org/name of the base model; the bundled one if left out.")] = None,
+    model: Annotated[str | None, typer.Option(help="Base model: folder or org/name; else the bundled one.")] = None,
     steps: Annotated[int, typer.Option(help="Updates; 40 takes about a minute on a CPU.", min=1)] = 40,
     feature_net: Annotated[Path | None, typer.Option(help="Weights of a content network, if there are some.")] = None,
     seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
 ) -> None:
     """Fine-tune a person's avatar from photos."""
-    columns = (TextColumn("fine-tuning"), BarColumn(), MofNCompleteColumn(), TextColumn("steps,"), TimeRemainingColumn())
+    columns = (
+        TextColumn("fine-tuning"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps,"),
+        TimeRemainingColumn(),
+    )
     try:
         pipe = TalkingHeadPipeline.from_pretrained(model)
         with Progress(*columns) as progress:
@@ -140,7 +145,9 @@ def main(
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    typer.echo(f"The avatar is in {output}. Animate it: python -m talking_heads animate --avatar {output} --driving CLIP")
+    typer.echo(
+        f"The avatar is in {output}. Animate it: python -m talking_heads animate --avatar {output} --driving CLIP"
+    )
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ class Run:
 
     @torch.no_grad()
     def introduce_discriminator(self) -> None:
-        """Starts W_i at e_i and w0 so that W_i + w0 has mean zero over the people.
+        """Starts W_i at e_i, and w0 at random so that W_i + w0 has mean zero over the people.
 
         Embeddings are not negative (the ReLU before their sum). From a W around zero, L_MCH would drive them all to
         zero, where the ReLU passes no gradient: the embedder would be dead within some hundred steps.
@@ -213,7 +213,9 @@ class Run:
         for identity, image, lines in self.data.portraits():
             column[identity] = embedder(image[None, None].to(device), lines[None, None].to(device))[0, 0]
         embedder.train()
-        self.accelerator.unwrap_model(self.discriminator).w0 -= column.mean(dim=0)
+        w0 = self.accelerator.unwrap_model(self.discriminator).w0
+        draws = torch.randn(len(w0), generator=torch.Generator().manual_seed(self.config.seed))
+        w0.copy_(draws.to(device) - column.mean(dim=0))
         self.progress.judged = True
 
     def save(self) -> Path:
@@ -419,6 +421,9 @@ def main(
         Path | None, typer.Option(help="Checkpoint of another run (an earlier stage) to begin with.")
     ] = None,
     adversarial_from: Annotated[int | None, typer.Option(help="Step at which the discriminator joins.")] = None,
+    match_weight: Annotated[
+        float | None, typer.Option(help="Weight of L_MCH; 0 for the paper's feed-forward variant.")
+    ] = None,
     generator_rate: Annotated[float | None, typer.Option(help="Learning rate of E and G.")] = None,
     stills_share: Annotated[float | None, typer.Option(help="Share of episodes from photos and puppets.")] = None,
     mixed_precision: Annotated[str, typer.Option(help="bf16, fp16 or no.")] = "bf16",
@@ -443,6 +448,8 @@ def main(
             "generator_rate": generator_rate, "stills_share": stills_share,
         }  # fmt: skip
         config = replace(config, **{name: value for name, value in given.items() if value is not None})
+        if match_weight is not None:
+            config = replace(config, losses=replace(config.losses, match=match_weight))
         data = EpisodeDataset.from_folders(clips, config, config.steps * config.batch_size)
         validation = _validation_episodes(clips, config)
         run = Run(config, data, output, mixed_precision, tracker)

@@ -36,7 +36,8 @@ class Discriminator(ModelMixin, ConfigMixin):
             attention_resolution=attention_resolution,
             last_block=True,
         )
-        self.w0 = nn.Parameter(torch.randn(channels[-1]) / channels[-1] ** 0.5)
+        # Not small: spectral norm keeps V's differences small, and what tells real from painted is their product.
+        self.w0 = nn.Parameter(torch.randn(channels[-1]))
         self.b = nn.Parameter(torch.zeros(()))
 
     def forward(self, images: Tensor, landmark_images: Tensor, identity: Tensor) -> tuple[Tensor, list[Tensor]]:

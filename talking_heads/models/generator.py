@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin  # diffusers looks ModelMixin up in this module
@@ -68,8 +69,9 @@ class Generator(ModelMixin, ConfigMixin):
             self.gain = nn.Parameter(torch.zeros(3 * patch_size**2))
         self._styled = [c for block in [*self.middle, *self.up] for c in block.styled_channels] + [up[-1]]
         self.projection = make.linear(embedding_dim, self.style_dim)
+        bias: Any = self.projection.bias
         with torch.no_grad():  # start as plain instance norm: weights one, biases zero
-            self.projection.bias.copy_(self._neutral_style())
+            bias.copy_(self._neutral_style())
 
     @property
     def style_dim(self) -> int:

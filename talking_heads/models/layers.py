@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -210,7 +211,8 @@ def folded_state(model: nn.Module) -> dict[str, Tensor]:
             state[name] = value.detach().clone()
         elif name.endswith(".parametrizations.weight.original"):
             owner = name.removesuffix(".parametrizations.weight.original")
-            state[owner + ".weight"] = model.get_submodule(owner).weight.detach().clone()
+            weight: Any = model.get_submodule(owner).weight
+            state[owner + ".weight"] = weight.detach().clone()
     model.train(was_training)
     return state
 
@@ -240,7 +242,7 @@ def converge_spectral_norms(model: nn.Module) -> None:
     """
     for module in model.modules():
         if is_parametrized(module, "weight"):
-            parametrization = module.parametrizations["weight"]
+            parametrization: Any = module.get_submodule("parametrizations.weight")
             matrix = parametrization.original.flatten(1).double()
             rows, columns = matrix.shape
             if rows <= columns:
