@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .pipeline import TalkingHeadPipeline
 
 EXAMPLE = Path(__file__).parent / "examples" / "driving.mp4"
@@ -127,7 +125,7 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     import torch
 
     from .drawing import draw_landmarks
-    from .faces import find_faces
+    from .faces import find_faces, window_around
     from .images import to_float
     from .video import VideoWriter, probe, read_frames
     from .warping import landmarks_to_tensor, warp_photo
@@ -138,7 +136,7 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     crops, landmarks = pipe.look_at([frame])
     parts = {
         "decoding": _milliseconds(lambda: sum(1 for _ in read_frames(clip)), 0) / number,
-        "detection": _milliseconds(lambda: pipe.detector.detect(_around(frame, face)), budget),
+        "detection": _milliseconds(lambda: pipe.detector.detect(window_around(frame, face)[0]), budget),
         "drawing": _milliseconds(lambda: draw_landmarks(landmarks[0], pipe.image_size), budget),
     }
     photo, points = to_float(crops).to(pipe.device), landmarks_to_tensor(landmarks).to(pipe.device)
@@ -166,15 +164,6 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
 
     parts["encoding"] = _milliseconds(encode, 0) / number
     return {name: round(value, 3) for name, value in parts.items()}
-
-
-def _around(frame: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """The window in which tracking looks for a face that it has seen."""
-    from .faces import face_size
-
-    centre, reach = face.mean(axis=0), 1.1 * face_size(face)
-    (x0, y0), (x1, y1) = (centre - reach).clip(0).astype(int), (centre + reach).astype(int)
-    return frame[y0:y1, x0:x1]
 
 
 def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _right_way_up(face: np.ndarray, image: np.ndarray, detector: LandmarkDetecto
     A detector knows a face on its side, but takes one on its head for another face, upright where it is not. Such a
     reading stands alone: the looks from the sides and from the other end agree with each other.
     """
-    window, corner = _window(image, face)
+    window, corner = window_around(image, face)
     readings = {0: face - corner}  # by the number of quarter turns
     for turns in (1, 2, 3):
         turned = np.ascontiguousarray(np.rot90(window, turns))
@@ -126,8 +126,8 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a - b, axis=1).mean())
 
 
-def _window(image: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What lies around a face, and the position (x, y) of its corner in the picture. It may be empty."""
+def window_around(image: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a face that was seen is looked for: a part of the picture, which may be empty, and its corner (x, y)."""
     height, width = image.shape[:2]
     centre, reach = face.mean(axis=0), 1.1 * face_size(face)
     x0, y0 = np.floor((centre - reach).clip(0, [width, height])).astype(int)
@@ -339,7 +339,7 @@ def _follow(frame: np.ndarray, last: np.ndarray | None, detector: LandmarkDetect
     """The face in a window around where it was: faster, and sure to be the same person."""
     if last is None:
         return _nearest(detector.detect(frame), None)
-    window, corner = _window(frame, last)
+    window, corner = window_around(frame, last)
     if min(window.shape[:2]) < 16:
         return None
     return _nearest([face + corner for face in detector.detect(window)], last)

@@ -59,7 +59,6 @@ def _download(
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -85,10 +84,12 @@ def _download(
         ) from None
     except HFValidationError:
         raise InvalidModelError(f"{name} is neither a folder nor a name that the Hub knows (org/name).") from None
-    except (LocalEntryNotFoundError, OSError) as error:
+    except OSError as error:
+        if error.errno is not None:  # of the file system
+            raise InvalidModelError(f"{name} cannot be stored here: {error.strerror} ({error.filename}).") from error
         raise InvalidModelError(
             f"{name} is no folder here, and the Hub cannot be reached ({type(error).__name__}). "
-            "Connect to the network, or leave the model out to use the bundled one."
+            "Check the name, connect to the network, or give a folder."
         ) from None
     if not (folder / marker).is_file():
         raise InvalidModelError(f"The Hub repository {name} was not made by this software: it has no {marker}.")

@@ -250,10 +250,10 @@ def choose_shots(track: np.ndarray, shots: np.ndarray, fade: int = 9) -> np.ndar
     track: (T, 77, 2) and shots: (K, 77, 2), both of the person's own geometry. The nearest in pose and expression is
     taken; another must be clearly nearer to take over, and then fades in over ``fade`` frames, so that nothing pops.
     """
-    keys = np.stack([_descriptor(face) for face in shots])
+    keys = np.stack([describe(face) for face in shots])
     choice = np.zeros(len(track), dtype=int)
     for t, face in enumerate(track):
-        distances = np.linalg.norm(keys - _descriptor(face), axis=1)
+        distances = np.linalg.norm(keys - describe(face), axis=1)
         best = int(np.argmin(distances))
         previous = choice[t - 1] if t else best
         choice[t] = best if distances[best] < 0.75 * distances[previous] else previous
@@ -264,7 +264,11 @@ def choose_shots(track: np.ndarray, shots: np.ndarray, fade: int = 9) -> np.ndar
     return np.stack([padded[t : t + fade].mean(axis=0) for t in range(len(track))]).astype(np.float32)
 
 
-def _descriptor(face: np.ndarray) -> np.ndarray:
-    """Pose and expression as numbers of comparable weight: a warp bridges a closed lid less well than a turned head."""
+def describe(face: np.ndarray) -> np.ndarray:
+    """Pose and expression of a face (77, 2) as five numbers of comparable weight: yaw, pitch, mouth and both eyes.
+
+    Distances between descriptions say how far a warp would have to go; it bridges a closed lid less well than a turned
+    head.
+    """
     yaw, pitch, _ = fit_pose(MEAN_FACE, face).angles
     return np.concatenate([[2 * yaw, 2 * pitch, 2 * float(mouth_openness(face))], 2 * eye_openness(face)])

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,7 +84,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         self.register_modules(embedder=embedder, generator=generator)
         self.register_to_config(format_version=format_version)
         self.name = ""
-        self.folder: Path | None = None
+        self._locate_discriminator: Callable[[], Path] | None = None
         self._detector: LandmarkDetector | None = None
         self._fingerprint: str | None = None
 
@@ -104,14 +105,14 @@ class TalkingHeadPipeline(DiffusionPipeline):
         Raises InvalidModelError with a sentence where it is missing, incomplete, or another thing.
         """
         source = None if pretrained_model_name_or_path is None else os.fspath(pretrained_model_name_or_path)
-        folder = resolve(
+        locate = partial(
+            resolve,
             source,
             marker="model_index.json",
-            patterns=["embedder/*", "generator/*"],
-            revision=revision,
             cache_dir=None if cache_dir is None else os.fspath(cache_dir),
             local_files_only=local_files_only,
         )
+        folder = locate(patterns=["embedder/*", "generator/*"], revision=revision)
         index = read_json(folder / "model_index.json")
         if index.get("_class_name") != cls.__name__:
             raise InvalidModelError(f"{folder} holds a {index.get('_class_name')}, not a {cls.__name__}.")
@@ -122,9 +123,11 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if embedder.embedding_dim != generator.config.embedding_dim:
             raise InvalidModelError(f"Embedder and generator in {folder} do not belong together.")
         pipe = cls(embedder, generator)
-        pipe.folder = folder
+        # Of the Hub only when it is asked for, and then of the same commit, whose name a snapshot's folder has.
+        pipe._locate_discriminator = partial(locate, patterns=["discriminator/*"], revision=folder.name)
         pipe.name = "default" if folder == BUNDLED else str(source)
         if torch_dtype is not None:
+            pipe._fingerprint = pipe.fingerprint  # of what was published: an avatar fits in every precision
             pipe.to(torch_dtype)
         return pipe
 
@@ -137,9 +140,10 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
     def load_discriminator(self) -> Discriminator:
         """The discriminator that was trained with this model; only fine-tuning needs it. Raises InvalidModelError."""
-        if self.folder is None or not (self.folder / "discriminator").is_dir():
+        folder = self._locate_discriminator() / "discriminator" if self._locate_discriminator else None
+        if folder is None or not folder.is_dir():
             raise InvalidModelError("This model came without its discriminator, which fine-tuning needs.")
-        return load_strictly(Discriminator, self.folder / "discriminator")
+        return load_strictly(Discriminator, folder)
 
     # ------------------------------------------------------------------------------------------------------- detector
 
@@ -180,15 +184,21 @@ class TalkingHeadPipeline(DiffusionPipeline):
             landmarks.append(crop.to_crop(points, self.image_size))
         return np.stack(crops), np.stack(landmarks)
 
-    @torch.inference_mode()
     def create_avatar(self, photos: Sequence[Photo]) -> Avatar:
-        """1 to 32 photos of one person -> avatar: detect, crop, draw, embed, mean over photos, project (psi' = P e).
+        """1 to 32 photos of one person -> avatar: detect, crop, then ``avatar_from_shots``.
 
         ``photos`` are paths, PIL images or uint8 RGB arrays.
         """
         if isinstance(photos, str | Path | Image.Image | np.ndarray):
             photos = [photos]
-        crops, landmarks = self.look_at(photos)
+        return self.avatar_from_shots(*self.look_at(photos))
+
+    @torch.inference_mode()
+    def avatar_from_shots(self, crops: np.ndarray, landmarks: np.ndarray) -> Avatar:
+        """What the model sees -> avatar: draw, embed, mean over photos, project (psi' = P e).
+
+        ``crops`` uint8 (K, H, H, 3) of side ``image_size`` and ``landmarks`` float32 (K, 77, 2), as of ``look_at``.
+        """
         drawn = draw_landmarks(landmarks, self.image_size)
         dtype = self.embedder.dtype
         shots, lines = (to_float(images).to(self.device, dtype)[None] for images in (crops, drawn))
@@ -233,7 +243,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
     ) -> np.ndarray:
         """Where the avatar's landmarks go in each frame, (T, 77, 2) in pixels of the output."""
         crop = crop_around(track.landmarks, track.frame_size)
-        driving = crop.to_crop(track.landmarks, self.image_size)
+        driving = crop.to_crop(track.landmarks, avatar.config.image_size)  # of its own generator, if it has one
         if motion == "absolute":
             return driving
         photos = avatar.landmarks.cpu().numpy()
@@ -309,7 +319,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 if weights is not None:
                     targets = landmarks_to_tensor(points).to(self.device)
                     shares = weights[first : first + batch_size]
-                    warped, validity = _warp_shots(shots, avatar.landmarks, targets, shares)
+                    warped, validity = warp_shots(shots, avatar.landmarks, targets, shares)
                     source = {"warped": warped.to(generator.dtype), "validity": validity.to(generator.dtype)}
                 frames = to_uint8(generator(lines, style=avatar.style, **source))
             yield from frames
@@ -332,7 +342,7 @@ def fast_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _warp_shots(
+def warp_shots(
     shots: torch.Tensor, landmarks: torch.Tensor, targets: torch.Tensor, weights: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Warped photos (B, 3, H, H) and validity (B, 1, H, H): the chosen shot, or a cross-fade of two."""

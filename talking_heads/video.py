@@ -617,17 +617,6 @@ def _output_errors(path: Path) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------------- composing
 
 
-def side_by_side(*streams: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Frames of several streams next to each other, uint8 RGB (H, W1 + W2 + ..., 3); ends with the shortest stream.
-
-    All take the height of the first stream's first frame.
-    """
-    height: int | None = None
-    for frames in zip(*streams, strict=False):
-        height = height or frames[0].shape[0]
-        yield np.concatenate([_at_height(frame, height) for frame in frames], axis=1)
-
-
 def _at_height(frame: np.ndarray, height: int) -> np.ndarray:
     if frame.shape[0] == height:
         return frame

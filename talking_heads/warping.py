@@ -95,10 +95,13 @@ def _trust(coarse: Tensor) -> Tensor:
 
 
 def opened_mouth(source: Tensor, target: Tensor, size: int) -> Tensor:
-    """(B, 1, size, size) in [0, 1]: the inside of the target's lips, as far as the source's lips are more closed."""
+    """(B, 1, size, size) in [0, 1]: the inside of the target's lips, as far as the source does not show what is there.
+
+    All of it where the source's lips are closed, a part where they are open and must open further.
+    """
     masks = inside(target[:, INNER_LIP], size)
-    opening = _gap(target) - _gap(source)  # (B,) in mouth widths
-    return masks * ((opening - 0.03) / 0.1).clamp(0, 1)[:, None, None, None]
+    shown = (_gap(source) + 0.02) / (_gap(target) + 0.02)  # (B,): of the opening; 0.02 of a mouth's width is closed
+    return masks * ((0.9 - shown) / 0.7).clamp(0, 1)[:, None, None, None]
 
 
 def _gap(landmarks: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
-os.environ["NUMBA_DISABLE_JIT"] = "1"  # face-alignment would compile for ten seconds to look at one face
 
 from pathlib import Path
 

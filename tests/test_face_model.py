@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import compiled  # noqa: F401  before the renderer
 import numpy as np
 import pytest
 

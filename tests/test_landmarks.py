@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import threading
 from pathlib import Path
@@ -174,9 +175,17 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-@pytest.mark.usefixtures("no_network")
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package's helpers would compile for ten seconds to look at one face; our own renderer stays compiled."""
+    import numba
+
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
+    importlib.import_module("face_alignment")
+
+
+@pytest.mark.usefixtures("no_network", "interpreted")
 def test_missing_weights_are_named_with_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("face_alignment")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(MissingDependencyError, match="or use the detector mediapipe") as caught:
         load_detector("face-alignment")
@@ -185,12 +194,11 @@ def test_missing_weights_are_named_with_their_place(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.rglob("*"))
 
 
-@pytest.mark.usefixtures("no_network")
+@pytest.mark.usefixtures("no_network", "interpreted")
 def test_the_package_loads_weights_from_where_we_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray, astronaut_face: np.ndarray
 ) -> None:
     """Random weights in the package's own format: its loading, cropping and heat maps run, the points are noise."""
-    pytest.importorskip("face_alignment")
     from face_alignment.api import models_urls
     from face_alignment.models import FAN
 

@@ -46,13 +46,13 @@ def no_validation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(clips: Path, tmp_path: Path) -> Callable[..., Run]:
-    """A new run in float32; ``folder`` names it, the rest changes the configuration."""
+    """A new run, in float32 unless told otherwise; ``folder`` names it, the rest changes the configuration."""
 
-    def make(folder: str = "run", **changes) -> Run:
+    def make(folder: str = "run", mixed_precision: str = "no", **changes) -> Run:
         AcceleratorState._reset_state(reset_partial_state=True)  # one run a process is what accelerate expects
         config = replace(CONFIG, **changes)
         data = EpisodeDataset.from_folders([clips], config, config.steps * config.batch_size)
-        return Run(config, data, tmp_path / folder, mixed_precision="no")
+        return Run(config, data, tmp_path / folder, mixed_precision)
 
     return make
 
@@ -124,6 +124,22 @@ def test_the_number_of_discriminator_steps_is_kept(start):
     counts = {int(state["step"]) for state in run.judge.state_dict()["state"].values()}
     assert counts == {3}
     assert {int(state["step"]) for state in run.teach.state_dict()["state"].values()} == {1}
+
+
+def test_the_papers_generator_learns_without_a_warp(start):
+    """And in 16 bit, as the command trains unless told otherwise."""
+    direct = CONFIG.model.generator | {"source_conditioned": False, "skips": False}
+    run = start(steps=2, mixed_precision="bf16", model=replace(CONFIG.model, generator=direct))
+    before = weights(run)
+    for batch in run.batches(workers=0):
+        assert all(abs(value) < 1000 for value in run.step(batch).values())
+    for name in ("embedder", "generator", "discriminator"):
+        moved = {key for key, value in weights(run)[name].items() if not torch.equal(value, before[name][key])}
+        assert moved >= {key for key in before[name] if key.endswith(".original")}, name
+    _, generator, _ = run.averaged()
+    assert not generator.config.source_conditioned
+    measured, _ = validate(run, [run.data[0]])
+    assert 0 < measured["pixel"] < 2
 
 
 def test_without_match_and_pixel_their_terms_are_gone(start):
@@ -357,6 +373,8 @@ def test_errors_are_one_sentence_and_exit_code_2(no_validation, tmp_path):
     for arguments, words in (
         ([*base, str(empty), "--preset", "tiny"], "There are no prepared clips in"),
         ([*base, str(clips)], "the content loss needs the weights of squeezenet"),
+        ([*base, str(clips), "--preset", "paper"], "needs the weights of vgg19 and vggface"),
+        ([*base, str(clips), "--preset", "tiny", "--image-size", "30"], "image_size must be a multiple of 8"),
         ([*base, str(clips), "--feature-net", str(tmp_path / "absent.npz")], "There are no feature weights at"),
         ([*base, str(clips), "--preset", "huge"], "unknown preset 'huge'"),
         ([*base, str(clips), "--preset", "tiny", "--start-from", str(empty)], "does not fit"),

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from talking_heads.models import Discriminator, Embedder, Generator
+from talking_heads.models.generator import GAIN_SPEED
 from talking_heads.models.layers import (
     NORM_EPS,
     Factory,
@@ -41,7 +42,7 @@ def seeded(network: type[nn.Module], config: dict[str, Any], gains: float = 0.5)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("gain"):
-                parameter.fill_(gains)
+                parameter.fill_(gains / GAIN_SPEED if name == "gain" else gains)
     converge_spectral_norms(model)
     return model.eval()
 

@@ -15,7 +15,7 @@ from train import losses
 from train.config import PRESETS
 from train.features import SqueezeNetFeatures
 from train.losses import LossWeights
-from train.objective import ContentNets, as_numbers, discriminator_loss, generator_terms
+from train.objective import CONTENT_WEIGHTS, ContentNets, as_numbers, discriminator_loss, generator_terms
 
 WEIGHTS = LossWeights(squeezenet=0.0, adversarial=2.0, feature_matching=3.0, pixel=5.0)
 NO_CONTENT = ContentNets([], WEIGHTS)
@@ -115,8 +115,10 @@ def test_what_is_frozen_stays_frozen_also_after_an_error(batch, judge):
 def test_a_content_net_that_is_weighted_must_be_given():
     for name in ("vgg19", "vggface", "squeezenet"):
         weights = replace(LossWeights(squeezenet=0.0), **{name: 1.0})
-        with pytest.raises(ValueError, match=f"needs the weights of {name}: give their file"):
+        with pytest.raises(ValueError, match=f"needs the weights of {name}, or of another .*--feature-net"):
             ContentNets([], weights)
+    with pytest.raises(ValueError, match="needs the weights of vgg19 and vggface, or"):
+        ContentNets([], LossWeights.paper_v2())
 
 
 def test_content_is_the_weighted_distance_of_its_network(tmp_path: Path):
@@ -132,6 +134,22 @@ def test_content_is_the_weighted_distance_of_its_network(tmp_path: Path):
     assert fakes.grad.abs().sum() > 0 and images.grad is None
     assert all(not parameter.requires_grad for parameter in content.parameters())
     assert content(images, images) == 0
+
+
+def test_the_networks_that_are_given_decide_which_content_terms_there_are(tmp_path: Path):
+    """The paper's preset with SqueezeNet in the place of VGG19 and VGGFace; explicit weights stay."""
+    path = tmp_path / "net.npz"
+    np.savez(path, **{name: value.numpy() for name, value in SqueezeNetFeatures().state_dict().items()})
+    paper = LossWeights.paper_v2()
+    assert ContentNets([path], paper).weights == replace(paper, vgg19=0.0, vggface=0.0, squeezenet=4.0)
+    assert ContentNets([path], LossWeights(squeezenet=3.0)).weights == LossWeights(squeezenet=3.0)
+    assert ContentNets([], WEIGHTS).weights == WEIGHTS
+
+
+def test_weights_by_network_are_those_of_the_presets():
+    assert CONTENT_WEIGHTS["squeezenet"] == PRESETS["default"].losses.squeezenet
+    paper = PRESETS["paper"].losses
+    assert (CONTENT_WEIGHTS["vgg19"], CONTENT_WEIGHTS["vggface"]) == (paper.vgg19, paper.vggface)
 
 
 def test_numbers_for_a_log():

@@ -113,6 +113,15 @@ class TestAvatar:
         with pytest.raises(IncompatibleAvatarError, match="make the avatar again"):
             other(avatar, track)
 
+    def test_fits_its_model_in_every_precision(
+        self, folder: Path, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track
+    ) -> None:
+        half = TalkingHeadPipeline.from_pretrained(folder, torch_dtype=torch.bfloat16)
+        assert half.generator.dtype == torch.bfloat16
+        assert half.fingerprint == pipe.fingerprint
+        frames = zip(half(avatar, track), pipe(avatar, track), strict=True)
+        assert np.mean([np.abs(a.astype(int) - b).mean() for a, b in frames]) < 4
+
     def test_folder_of_something_else(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(InvalidModelError, match=r"config\.json"):
             Avatar.from_pretrained(tmp_path)

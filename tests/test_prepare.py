@@ -218,6 +218,13 @@ def test_errors_are_one_sentence_and_exit_code_2(tmp_path: Path):
     done = subprocess.run([*command[:3], "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "--input" in done.stdout and "--max-frames" in done.stdout
+    (tmp_path / "bob.png").write_bytes(b"")
+    (tmp_path / "file").touch()
+    blocked = CliRunner().invoke(app, [*command[3:6], str(tmp_path / "file" / "out")])
+    assert blocked.exit_code == 2
+    assert (
+        blocked.stderr == f"Error: {tmp_path / 'file' / 'out'}: Not a directory. Check the path and its permissions.\n"
+    )
     wrong = CliRunner().invoke(app, [*command[3:], "--detector", "magic"])
     assert wrong.exit_code == 2 and "mediapipe" in wrong.output
 

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-import compiled  # noqa: F401  before the renderer
 import numpy as np
 import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
 
 from talking_heads.images import read_photo
 from talking_heads.landmarks import LandmarkDetector, eye_distance, load_detector
@@ -147,3 +149,21 @@ def test_the_command_writes_clips_that_begin_with_the_photo(tmp_path, puppet):
     _, photo, expected = puppet
     assert np.abs(frame.astype(float) - photo).mean() < 2
     assert np.allclose(landmarks, expected, atol=0.5)
+
+
+def test_mistakes_are_one_sentence_and_exit_code_2(tmp_path):
+    app = typer.Typer()
+    app.command()(main)
+    (tmp_path / "stills").mkdir()
+    (tmp_path / "model.npz").write_bytes(b"no face")
+    base = ["--stills", str(tmp_path / "stills"), "--face-model", str(tmp_path / "model.npz")]
+    base += ["--output", str(tmp_path / "clips")]
+    result = CliRunner().invoke(app, base)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: There are no videos or photos in") and result.stderr.count("\n") == 1
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "stills" / "ada.png")
+    result = CliRunner().invoke(app, base)
+    assert result.exit_code == 2
+    assert "model.npz is not the face model ict_facekit.npz" in result.stderr and result.stderr.count("\n") == 1
+    assert CliRunner().invoke(app, [*base, "--detector", "magic"]).exit_code == 2
+    assert not (tmp_path / "clips").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
@@ -28,7 +27,6 @@ from talking_heads.video import (
     read_frames,
     save_gif,
     save_image,
-    side_by_side,
 )
 
 
@@ -473,13 +471,6 @@ def test_save_gif_keeps_colours_and_time(tmp_path: Path) -> None:
     assert sum(durations) == pytest.approx(500, abs=10)
     with pytest.raises(ValueError, match="50"):
         save_gif(frames, tmp_path / "a.gif", fps=60)
-
-
-def test_side_by_side_is_lazy_and_of_one_height() -> None:
-    left, right = itertools.repeat(picture(64, 48)), (picture(32, 96) for _ in range(3))
-    frames = list(side_by_side(left, right))
-    assert [frame.shape for frame in frames] == [(48, 64 + 16, 3)] * 3
-    assert np.array_equal(frames[0][:, :64], picture(64, 48))
 
 
 def test_contact_sheet() -> None:

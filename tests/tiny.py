@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from talking_heads.models.generator import GAIN_SPEED
 from train.config import PRESETS, ModelConfig
 from train.export import folded, save_model
 from train.meta import build_networks
@@ -31,8 +32,8 @@ def save_tiny_model(folder: Path, seed: int = 0, source_conditioned: bool = True
     config = tiny_config(source_conditioned)
     torch.manual_seed(seed)
     networks = build_networks(config)
-    if source_conditioned:
-        torch.nn.init.constant_(networks[1].gain, 0.1)  # as after some training; at zero the output is the warp
+    if source_conditioned:  # as after some training; with a gain of zero the output is the warp
+        torch.nn.init.constant_(networks[1].gain, 0.1 / GAIN_SPEED)
     embedder, generator, discriminator = (folded(net) for net in networks)
     save_model(embedder, generator, discriminator, folder)
     return folder

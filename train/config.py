@@ -23,7 +23,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class MetaConfig:
-    """One run of meta-learning. Values that PAPER marks as the paper's own are the preset ``paper``'s."""
+    """One run of meta-learning. The defaults are the preset ``paper``: the paper's values, or those of known code."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     losses: LossWeights = field(default_factory=LossWeights.paper_v2)
@@ -44,6 +44,9 @@ class MetaConfig:
     animated_share: float = 0.0
     """Share of episodes whose shots are the target itself, warped to a random pose and expression (dataset.py);
     photos that stand alone in their clip always are."""
+    candidates: int = 1
+    """The target is the one of so many random frames that differs most from the first shot: frames of a speaking
+    person are much alike, and what is alike teaches nothing."""
     mouth_weight: float = 0.0
     eye_weight: float = 0.0
     """What mouth and eyes weigh more than the rest in the pixel term."""
@@ -110,13 +113,15 @@ PRESETS: dict[str, MetaConfig] = {
         num_shots=2,
         batch_size=8,
         steps=20_000,
-        generator_rate=3e-4,
+        generator_rate=4e-4,
         discriminator_rate=4e-4,
         betas=(0.5, 0.99),
         adversarial_from=3000,
-        animated_share=0.3,
-        mouth_weight=8.0,
-        eye_weight=8.0,
+        animated_share=0.2,
+        candidates=4,
+        mouth_weight=25.0,
+        eye_weight=25.0,
+        stills_share=0.75,
     ),
     "paper": MetaConfig(),
 }

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import UnreadableMediaError
 from talking_heads.images import to_float
+from talking_heads.motion import describe
 from talking_heads.warping import landmarks_to_tensor, warp_photo
 
 from .augment import (
@@ -30,6 +31,10 @@ from .augment import (
 )
 from .clips import Clip, load_clips
 from .config import MetaConfig
+
+REAL_TARGETS = 0.4
+"""Share of a puppet's episodes whose target is its frame 0, the untouched photo; the others teach closed eyes, opened
+mouths and turned heads, which few photos show."""
 
 
 class Episode(TypedDict):
@@ -119,9 +124,7 @@ class EpisodeDataset(Dataset[Episode]):
     def _draw_frames(self, clip: Clip, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
         """K shots, then the target: (K + 1, 3, H, W) and landmarks (K + 1, 77, 2)."""
         size, shots = self.config.image_size, self.config.num_shots
-        # A puppet's frame 0 is the untouched photo: real pixels are the target wherever there are some.
-        real_target = clip.meta.kind == "puppet" and rng.random() < 0.6
-        target = 0 if real_target else int(rng.integers(len(clip)))
+        shot, target = self._draw_pair(clip, rng)
         pixels, points = clip.frame(target, size)
         image = to_float(pixels)
         if len(clip) == 1 or rng.random() < self.config.animated_share:
@@ -129,10 +132,23 @@ class EpisodeDataset(Dataset[Episode]):
             start = landmarks_to_tensor(points).expand(shots, -1, -1)
             animated, _ = warp_photo(image.expand(shots, -1, -1, -1), start, landmarks_to_tensor(moved))
             return torch.cat([animated, image]), np.concatenate([moved, points[None]])
-        others = np.delete(np.arange(len(clip)), target)
-        chosen = rng.choice(others, shots, replace=len(others) < shots)
-        pairs = [clip.frame(int(i), size) for i in chosen] + [(pixels, points)]
+        others = np.setdiff1d(np.arange(len(clip)), [shot, target])
+        others = others if len(others) else np.array([shot])
+        more = rng.choice(others, shots - 1, replace=len(others) < shots - 1)
+        pairs = [clip.frame(int(i), size) for i in (shot, *more)] + [(pixels, points)]
         return to_float(np.stack([pair[0] for pair in pairs])), np.stack([pair[1] for pair in pairs])
+
+    def _draw_pair(self, clip: Clip, rng: np.random.Generator) -> tuple[int, int]:
+        """The first shot, which is warped, and the target: of some random frames the one that differs most from it."""
+        if len(clip) == 1:
+            return 0, 0
+        if clip.meta.kind == "puppet" and rng.random() < REAL_TARGETS:
+            return int(rng.integers(1, len(clip))), 0
+        shot = int(rng.integers(len(clip)))
+        others = np.delete(np.arange(len(clip)), shot)
+        candidates = rng.choice(others, min(self.config.candidates, len(others)), replace=False)
+        start = describe(clip.landmarks[shot])
+        return shot, int(max(candidates, key=lambda i: np.linalg.norm(describe(clip.landmarks[i]) - start)))
 
 
 def _by_identity(clips: list[Clip]) -> list[list[Clip]]:

@@ -36,6 +36,7 @@ from .face_model import (
     turn_head,
     vertex_normals,
 )
+from .terminal import mistakes_in_one_line
 
 SENTENCE = "Hello. This face is painted by software, and it moves as I speak."
 SIZE, SUPERSAMPLE, FPS, SECONDS = 320, 2, 25, 6.0
@@ -420,7 +421,8 @@ def main(
     seed: int = typer.Option(1, help="which person"),
 ) -> None:
     """Render the bundled driving clip."""
-    make_clip(face_model, output, seed)
+    with mistakes_in_one_line():
+        make_clip(face_model, output, seed)
 
 
 if __name__ == "__main__":

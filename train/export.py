@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.models import Discriminator, Embedder, Generator
@@ -54,7 +55,8 @@ def save_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
     try:
-        networks = [deepcopy(net).to(dtype) for net in (embedder, generator, discriminator)]
+        # Not diffusers' own ``to``, which warns of layers to be kept in float32 where there are none.
+        networks: Any = [nn.Module.to(deepcopy(net), dtype) for net in (embedder, generator, discriminator)]
         TalkingHeadPipeline(networks[0], networks[1]).save_pretrained(beside)
         networks[2].save_pretrained(beside / "discriminator")
         card = folder / "README.md"

@@ -9,12 +9,15 @@ The numbers come from ICT-FaceKit (MIT), packed as one ``ict_facekit.npz``.
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numba import njit
 from scipy.interpolate import PchipInterpolator
+
+from talking_heads.errors import InvalidModelError
 
 HIDDEN_MATERIALS = frozenset(
     {"M_ScleraLeft", "M_ScleraRight", "M_LacrimalFluid", "M_EyeBlend", "M_EyeOcclusion", "M_EyeLashes"}
@@ -61,7 +64,14 @@ class FaceModel:
 
     @classmethod
     def load(cls, path: str | Path) -> FaceModel:
-        """Read ``ict_facekit.npz``."""
+        """Read ``ict_facekit.npz``. Raises InvalidModelError for another file."""
+        try:
+            return cls._read(Path(path))
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InvalidModelError(f"{path} is not the face model ict_facekit.npz ({error}).") from error
+
+    @classmethod
+    def _read(cls, path: Path) -> FaceModel:
         with np.load(path) as data:
             material = data["material_names"][data["tri_material"]]
             shown = ~np.isin(material, list(HIDDEN_MATERIALS))

@@ -90,7 +90,7 @@ class FeatureNet(nn.Module):
         return activations
 
 
-Net = TypeVar("Net", bound=FeatureNet)
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def _vgg_layers(convs_per_stage: Sequence[int]) -> list[nn.Module]:
@@ -176,22 +176,22 @@ class SqueezeNetFeatures(FeatureNet):
 
 def load_vgg19(path: str | Path) -> VGG19Features:
     """Published Caffe weights of VGG19 (.pth, .safetensors or .npz) -> the frozen network, or InvalidModelError."""
-    return _filled(VGG19Features(), _read_weights(path), path)
+    return filled(VGG19Features(), read_weights(path), path)
 
 
 def load_vggface(path: str | Path) -> VGGFaceFeatures:
     """Published Caffe weights of VGGFace (.pth, .safetensors or .npz) -> the frozen network, or InvalidModelError."""
-    return _filled(VGGFaceFeatures(), _read_weights(path), path)
+    return filled(VGGFaceFeatures(), read_weights(path), path)
 
 
 def load_squeezenet(path: str | Path) -> SqueezeNetFeatures:
-    """SqueezeNet 1.0 weights under torchvision's names -> the frozen network, or InvalidModelError."""
-    return _filled(SqueezeNetFeatures(), _read_weights(path), path)
+    """Caffe's weights of SqueezeNet 1.0 under torchvision's names -> the frozen network, or InvalidModelError."""
+    return filled(SqueezeNetFeatures(), read_weights(path), path)
 
 
 def load_feature_net(path: str | Path) -> FeatureNet:
     """Whichever of the three networks the file holds, told by its keys; InvalidModelError for any other."""
-    weights = _read_weights(path)
+    weights = read_weights(path)
     net: FeatureNet
     if "features.3.squeeze.weight" in weights:
         net = SqueezeNetFeatures()
@@ -203,10 +203,10 @@ def load_feature_net(path: str | Path) -> FeatureNet:
         raise InvalidModelError(
             f"{Path(path).name} holds none of VGG19, VGGFace and SqueezeNet 1.0. Give the weights of one of them."
         )
-    return _filled(net, weights, path)
+    return filled(net, weights, path)
 
 
-def _filled(net: Net, weights: Mapping[str, Tensor], path: str | Path) -> Net:
+def filled(net: Net, weights: Mapping[str, Tensor], path: str | Path) -> Net:
     """``net`` with its own keys taken out of ``weights``; what the file has besides (the classifier) is left there."""
     kind, name = type(net).__name__.removesuffix("Features"), Path(path).name
     wanted = net.state_dict()
@@ -237,7 +237,7 @@ def _with_torchvision_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {names.get(key, key): value for key, value in plain.items()}
 
 
-def _read_weights(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Named arrays of an .npz, .safetensors or .pth file, told apart by their bytes, under torchvision's names."""
     path = Path(path)
     if not path.is_file():

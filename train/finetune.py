@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from talking_heads import Avatar, TalkingHeadPipeline
-from talking_heads.errors import TalkingHeadsError
+from talking_heads.avatar import check_folder
 from talking_heads.pipeline import Photo, autocast
 
 from .clips import ClipMeta, make_clip
@@ -30,6 +30,7 @@ from .dataset import EpisodeDataset
 from .export import folded, trainable
 from .losses import LossWeights
 from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
+from .terminal import mistakes_in_one_line
 
 OnStep = Callable[[int, int, dict[str, float]], None]
 """Called with (steps done, steps in all, the terms of the loss); what it raises cancels the work."""
@@ -38,10 +39,19 @@ DEFAULT_WEIGHTS = LossWeights(squeezenet=0.0, match=0.0)
 """Without a content network: feature matching and pixels, for which nothing needs to be downloaded."""
 
 
+def fine_tune(pipe: TalkingHeadPipeline, photos: Sequence[Photo], steps: int = 40, **options: Any) -> Avatar:
+    """A new avatar whose generator is tuned to the photos; neither ``pipe`` nor anything passed in is changed.
+
+    ``options`` are those of ``fine_tune_avatar``. Raises what it and ``pipe.create_avatar`` raise.
+    """
+    _check_steps(steps)
+    return fine_tune_avatar(pipe, pipe.create_avatar(photos), steps, **options)
+
+
 @torch.random.fork_rng(devices=[])  # building networks draws random numbers that are nobody's business
-def fine_tune(
+def fine_tune_avatar(
     pipe: TalkingHeadPipeline,
-    photos: Sequence[Photo],
+    start: Avatar,
     steps: int = 40,
     *,
     feature_net: str | Path | None = None,
@@ -52,17 +62,15 @@ def fine_tune(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Avatar:
-    """A new avatar whose generator is tuned to the photos; neither ``pipe`` nor anything passed in is changed.
+    """A new avatar, tuned to the photos of one that ``pipe`` made; neither of the two is changed.
 
     With one photo, and now and then with several, the photo warped to another pose and expression is the source and
     the untouched photo the target. ``feature_net``: weights of a content network (features.py).
-    Raises what ``pipe.create_avatar`` raises, InvalidModelError without a discriminator, ValueError for steps < 1.
+    Raises InvalidModelError without a discriminator, ValueError for steps < 1.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be positive, got {steps}")
+    _check_steps(steps)
     if weights is None:
         weights = replace(LossWeights(), match=0.0) if feature_net else DEFAULT_WEIGHTS
-    start = pipe.create_avatar(photos)
     device = pipe.device
     generator = trainable(pipe.generator).to(device)
     discriminator = trainable(pipe.load_discriminator()).to(device)
@@ -115,6 +123,11 @@ def fine_tune(
     ).to(device)  # fmt: skip
 
 
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"steps must be positive, got {steps}")
+
+
 def main(
     photos: Annotated[list[Path], typer.Option(help="A photo of the person; give the option once for each.")],
     output: Annotated[Path, typer.Option(help="Folder for the avatar.")],
@@ -131,7 +144,8 @@ def main(
         TextColumn("steps,"),
         TimeRemainingColumn(),
     )
-    try:
+    with mistakes_in_one_line(ValueError):
+        check_folder(output)
         pipe = TalkingHeadPipeline.from_pretrained(model)
         with Progress(*columns) as progress:
             bar = progress.add_task("", total=steps)
@@ -140,11 +154,6 @@ def main(
                 on_step=lambda done, _total, _terms: progress.update(bar, completed=done),
             )  # fmt: skip
         avatar.save_pretrained(output)
-    except (TalkingHeadsError, ValueError) as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
     typer.echo(
         f"The avatar is in {output}. Animate it: python -m talking_heads animate --avatar {output} --driving CLIP"
     )

@@ -33,9 +33,10 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from talking_heads.errors import InvalidModelError, MissingDependencyError, TalkingHeadsError, UnreadableMediaError
+from talking_heads.errors import InvalidModelError, MissingDependencyError, UnreadableMediaError
 from talking_heads.images import to_uint8
 from talking_heads.models import Discriminator, Embedder, Generator
+from talking_heads.models.layers import check_sizes
 from talking_heads.video import contact_sheet, save_image
 
 from . import losses
@@ -43,6 +44,7 @@ from .config import PRESETS, MetaConfig, ModelConfig, preset
 from .dataset import Episode, EpisodeDataset
 from .export import folded, save_model
 from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
+from .terminal import mistakes_in_one_line
 
 KEPT_CHECKPOINTS = 2
 PEOPLE = "people.json"
@@ -123,7 +125,10 @@ class Run:
         mixed_precision: str = "bf16",
         tracker: str | None = None,
     ) -> None:
-        """``tracker``: "trackio", or none. MissingDependencyError where it is not installed."""
+        """``tracker``: "trackio", or none. MissingDependencyError where it is not installed.
+
+        ValueError where sizes do not fit, or where the content loss has no network.
+        """
         if tracker is not None and importlib.util.find_spec(tracker) is None:
             raise MissingDependencyError(f"{tracker} is not installed. Install it: pip install {tracker}.")
         torch.manual_seed(config.seed)
@@ -131,6 +136,8 @@ class Run:
         self.accelerator = Accelerator(mixed_precision=mixed_precision, log_with=tracker)
         device = self.accelerator.device
         networks = [net.to(device, memory_format=torch.channels_last) for net in build_networks(config.model)]
+        for net in networks:
+            check_sizes(config.image_size, net.config.patch_size, net.config.channels)
         embedder, generator, discriminator = networks
         dim = embedder.embedding_dim
         identities = nn.Embedding(len(data.identities), dim)  # W; never published
@@ -138,6 +145,7 @@ class Run:
         self.averages = {"embedder": Average(embedder, config.ema), "generator": Average(generator, config.ema)}
         content_paths = config.feature_net.split(",") if config.feature_net else []
         self.content = ContentNets(content_paths, config.losses).to(device)
+        self.config = config = replace(config, losses=self.content.weights)
         teach = torch.optim.Adam(
             [*embedder.parameters(), *generator.parameters()], lr=config.generator_rate, betas=config.betas
         )
@@ -411,9 +419,12 @@ def main(
     clips: Annotated[list[Path], typer.Option(help="Folder of prepared clips; may be given several times.")],
     output: Annotated[Path, typer.Option(help="Folder of the run; one that exists is continued.")],
     preset_name: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "default",
-    feature_net: Annotated[str, typer.Option(help="Weights for the content loss; several with commas.")] = "",
-    steps: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
+    feature_net: Annotated[
+        str,
+        typer.Option(help="Weights of SqueezeNet 1.0, VGG19 or VGGFace for the content loss; several with commas."),
+    ] = "",
+    steps: Annotated[int | None, typer.Option(help="Instead of the preset's.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Instead of the preset's.", min=1)] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Instead of the preset's: for stages at lower resolution.")
     ] = None,
@@ -441,7 +452,7 @@ def main(
         raise typer.BadParameter("the tracker is trackio", param_hint="--tracker")
     if mixed_precision not in ("bf16", "fp16", "no"):
         raise typer.BadParameter("choose bf16, fp16 or no", param_hint="--mixed-precision")
-    try:
+    with mistakes_in_one_line(ValueError):
         config = preset(preset_name, feature_net=feature_net, seed=seed)
         given = {
             "steps": steps, "batch_size": batch_size, "image_size": image_size, "adversarial_from": adversarial_from,
@@ -459,11 +470,9 @@ def main(
         elif start_from is not None:
             run.load(start_from)
             run.progress.step = run.progress.samples = 0
-    except (TalkingHeadsError, ValueError) as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from None
-    train(run, validation, workers=workers, log_every=log_every, save_every=save_every, sample_every=sample_every)
-    run.accelerator.end_training()
+    with mistakes_in_one_line():
+        train(run, validation, workers=workers, log_every=log_every, save_every=save_every, sample_every=sample_every)
+        run.accelerator.end_training()
 
 
 def _validation_episodes(clips: list[Path], config: MetaConfig, number: int = 32) -> list[Episode]:

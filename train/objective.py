@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,21 +15,31 @@ from . import losses
 from .features import SqueezeNetFeatures, VGGFaceFeatures, load_feature_net
 from .losses import LossWeights
 
+CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 4.0}
+"""What a network's term weighs where the configuration was made for other networks: as in the presets made for it."""
+
 
 class ContentNets(nn.Module):
     """The frozen networks of L_CNT, each with the weight and the form of the term that goes with it."""
 
     def __init__(self, paths: Sequence[str | Path], weights: LossWeights) -> None:
-        """``paths`` of published weights; ValueError when a weight is given for a network that is not."""
+        """``paths`` of published weights decide which terms there are; ``self.weights`` is what they weigh.
+
+        ValueError where ``weights`` has a content term and no network is given at all.
+        """
         super().__init__()
         self.nets = nn.ModuleList(load_feature_net(path) for path in paths)
-        self.weights = weights
         given = {_name(net) for net in self.nets}
-        for name in ("vgg19", "vggface", "squeezenet"):
-            if getattr(weights, name) > 0 and name not in given:
-                raise ValueError(
-                    f"the content loss needs the weights of {name}: give their file, or set its weight to 0"
-                )
+        wanted = [name for name in CONTENT_WEIGHTS if getattr(weights, name) > 0]
+        if wanted and not given:
+            raise ValueError(
+                f"the content loss needs the weights of {' and '.join(wanted)}, or of another feature network: "
+                "give their files (--feature-net)"
+            )
+        terms = {
+            name: (getattr(weights, name) or default) * (name in given) for name, default in CONTENT_WEIGHTS.items()
+        }
+        self.weights = replace(weights, **terms)
 
     def forward(self, fakes: Tensor, images: Tensor) -> Tensor:
         """Weighted sum over the networks, both inputs (B, 3, H, W) in [-1, 1]."""

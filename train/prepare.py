@@ -35,6 +35,7 @@ from talking_heads.landmarks import DETECTORS, LandmarkDetector, load_detector
 from talking_heads.video import contact_sheet, probe, read_frames, save_image
 
 from .clips import ClipMeta, load_clip, save_clip
+from .terminal import mistakes_in_one_line
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".webm", ".mkv", ".mpg", ".mpeg", ".gif", ".m4v"}
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -284,7 +285,7 @@ def main(
         raise typer.BadParameter(f"choose one of {', '.join(DETECTORS)}", param_hint="--detector")
     outcomes = []
     columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TextColumn("clips,"), TimeRemainingColumn())
-    try:
+    with mistakes_in_one_line():
         jobs = find_jobs(input, index, leave_out=output)
         with Progress(*columns) as progress:
             bar = progress.add_task("", total=len(jobs))
@@ -292,9 +293,6 @@ def main(
                 outcomes.append(outcome)
                 progress.advance(bar)
         write_report(outcomes, output)
-    except TalkingHeadsError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from None
     dropped = [outcome for outcome in outcomes if outcome.dropped]
     typer.echo(
         f"{len(outcomes) - len(dropped)} clips in {output}, {len(dropped)} dropped; see {output / 'report.json'}."

@@ -35,7 +35,7 @@ from scipy.spatial import cKDTree
 from talking_heads.errors import NoFaceError, TalkingHeadsError
 from talking_heads.faces import Crop, crop_around, face_size, only_face
 from talking_heads.images import read_photo
-from talking_heads.landmarks import LandmarkDetector, eye_distance, load_detector
+from talking_heads.landmarks import DETECTORS, LandmarkDetector, eye_distance, load_detector
 
 from .clips import ClipMeta, save_clip
 from .face_model import (
@@ -53,6 +53,7 @@ from .face_model import (
 )
 from .fitting import LANDMARK_VERTICES, Fit, fit_face
 from .prepare import find_jobs, sharpness
+from .terminal import mistakes_in_one_line
 
 SIZE, SUPERSAMPLE = 256, 2
 STAGE = SIZE * SUPERSAMPLE  # frames are drawn at this size
@@ -630,25 +631,29 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
     """Turn photos into clips of people who talk and look round."""
-    todo = []
-    for job in find_jobs(stills, index):
-        if job.is_video or job.split != split:
-            continue
-        for path in job.files:
-            source = str(path.relative_to(stills))
-            name = "__".join([job.identity, *path.relative_to(stills).with_suffix("").parts])
-            for k in range(clips_per_still):
-                # The seed depends on the photo's name, not on its place in the list: more photos change no clip.
-                seeds = (seed, k, *source.encode())
-                target = output / f"{name}__puppet{k}.npz"
-                todo.append(Still(path, source, job.identity, job.split, job.licence, seeds, target))
-    kept = dropped = 0
-    for count, (still, good, bad, reason) in enumerate(_run_all(todo, face_model, detector, frames, workers), start=1):
-        kept, dropped = kept + good, dropped + bad
-        if reason:
-            typer.echo(f"{still.source}: {reason}")
-        if count % 20 == 0 or count == len(todo):
-            typer.echo(f"{count} of {len(todo)} clips, {kept} frames kept, {dropped} dropped")
+    if detector not in DETECTORS:
+        raise typer.BadParameter(f"choose one of {', '.join(DETECTORS)}", param_hint="--detector")
+    with mistakes_in_one_line():
+        todo = []
+        for job in find_jobs(stills, index):
+            if job.is_video or job.split != split:
+                continue
+            for path in job.files:
+                source = str(path.relative_to(stills))
+                name = "__".join([job.identity, *path.relative_to(stills).with_suffix("").parts])
+                for k in range(clips_per_still):
+                    # The seed depends on the photo's name, not on its place in the list: more photos change no clip.
+                    seeds = (seed, k, *source.encode())
+                    target = output / f"{name}__puppet{k}.npz"
+                    todo.append(Still(path, source, job.identity, job.split, job.licence, seeds, target))
+        kept = dropped = 0
+        outcomes = _run_all(todo, face_model, detector, frames, workers)
+        for count, (still, good, bad, reason) in enumerate(outcomes, start=1):
+            kept, dropped = kept + good, dropped + bad
+            if reason:
+                typer.echo(f"{still.source}: {reason}")
+            if count % 20 == 0 or count == len(todo):
+                typer.echo(f"{count} of {len(todo)} clips, {kept} frames kept, {dropped} dropped")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,157 @@
+"""The protocol: which frames are sources, what is counted, and a whole run on the bundled clip with a tiny model."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from media import write_clip
+from PIL import Image
+from tiny import SIZE, save_tiny_model
+from typer.testing import CliRunner, Result
+
+import talking_heads
+from talking_heads import TalkingHeadPipeline
+from talking_heads.landmarks import LandmarkDetector
+from talking_heads.video import read_frames
+from train import evaluate
+from train.evaluate import METRICS, painters, split_frames, stillest_run, summarise, wins
+from train.evaluate import Result as ClipResult
+
+app = typer.Typer()
+app.command()(evaluate.main)
+
+DRIVING = Path(talking_heads.__file__).parent / "examples" / "driving.mp4"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(autouse=True)
+def one_detector(detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading another would take longer than everything else."""
+    monkeypatch.setattr("talking_heads.pipeline.load_detector", lambda: detector)
+    evaluate._tools.cache_clear()
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+# ------------------------------------------------------------------------------------------------------------ protocol
+
+
+@pytest.mark.parametrize("number", [8, 9, 75, 400])
+def test_sources_and_hold_out_frames_are_disjoint(number: int) -> None:
+    usable = np.arange(number) * 3
+    sources, held_out = split_frames(usable, (1, 8, 32), 32)
+    assert sources[1].tolist() == [0]
+    for shots, chosen in sources.items():
+        assert len(set(chosen.tolist())) == len(chosen) == min(shots, number // 2)
+        assert chosen.max() < held_out.min()
+        assert set(chosen.tolist()) <= set(usable.tolist())
+    assert len(set(held_out.tolist())) == len(held_out) == min(32, number - number // 2)
+    assert held_out[-1] == usable[-1]
+
+
+def test_jitter_is_measured_where_the_face_is_stillest() -> None:
+    track = np.zeros((40, 77, 2))
+    track[:, :, 0] = np.cumsum(np.where(np.arange(40) < 20, 1.0, 0.1))[:, None]
+    usable = np.delete(np.arange(40), 30)  # no window crosses a gap
+    assert stillest_run(track, usable, 8).tolist() == list(range(19, 27))
+    assert len(stillest_run(track, usable[::2], 8)) == 0
+
+
+def test_people_count_once_and_nan_not_at_all() -> None:
+    def clip(identity: str, value: float) -> ClipResult:
+        return ClipResult("c", identity, 1, 1, 4, {"warp": {"ssim": value}, "feed-forward": {"ssim": 0.5}})
+
+    clips = [clip("ada", 0.2), clip("ada", 0.4), clip("bob", 0.7), clip("cy", math.nan)]
+    ours = summarise(clips)["warp"]["ssim"]
+    assert ours["people"] == 2
+    assert ours["mean"] == pytest.approx((0.3 + 0.7) / 2)
+    assert ours["low"] == pytest.approx(0.3) and ours["high"] == pytest.approx(0.7)
+    by_name = {metric.name: metric for metric in METRICS}
+    assert wins(clips, "feed-forward", "warp", by_name["ssim"]) == (2, 3)
+    assert wins(clips, "fine-tuned", "warp", by_name["ssim"]) == (0, 0)
+    assert by_name["sharpness"].cost(0.5) == pytest.approx(by_name["sharpness"].cost(2.0))
+    assert by_name["psnr"].cost(30.0) < by_name["psnr"].cost(20.0)
+
+
+def test_baselines_in_the_pose_of_the_source(model: Path, astronaut: np.ndarray) -> None:
+    pipe = TalkingHeadPipeline.from_pretrained(model)
+    avatar = pipe.create_avatar([astronaut])
+    methods = painters(pipe, avatar, None)
+    assert list(methods) == ["still", "warp", "feed-forward"]
+    landmarks = avatar.landmarks.numpy()
+    assert np.array_equal(methods["still"](landmarks), avatar.photo_images)
+    assert np.abs(methods["warp"](landmarks).astype(int) - avatar.photo_images).max() <= 1
+
+
+# -------------------------------------------------------------------------------------------------------- command line
+
+
+def test_a_whole_run(model: Path, tmp_path: Path) -> None:
+    frames = list(read_frames(DRIVING, start=1.0, end=2.6))
+    clips, output = tmp_path / "clips", tmp_path / "results"
+    clips.mkdir()
+    write_clip(clips / "ada.mp4", frames)
+    write_clip(clips / "nobody.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 12)
+    done = run(
+        "--model", model, "--clips", clips, "--output", output,
+        "--shots", 1, "--shots", 2, "--frames", 4, "--fine-tune", 2,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "1 clips measured, 1 left out" in done.output
+
+    report = json.loads((output / "results.json").read_text())
+    assert list(report["dropped"]) == ["nobody.mp4"] and "No face" in report["dropped"]["nobody.mp4"]
+    assert [(clip["shots"], clip["shots_used"], clip["frames"]) for clip in report["clips"]] == [(1, 1, 4), (2, 2, 4)]
+    measured = {metric.name for metric in METRICS} - {"perceptual", "csim", "csim_share"}  # no networks were given
+    for clip in report["clips"]:
+        assert list(clip["values"]) == ["still", "warp", "feed-forward", "fine-tuned", "truth"]
+        assert all(set(values) == measured for values in clip["values"].values())
+        assert clip["values"]["truth"]["ssim"] == pytest.approx(1.0)
+        assert clip["values"]["truth"]["jitter"] == 1.0
+        assert clip["values"]["still"]["jitter"] == 0.0
+        # The face moves: a warp to the right landmarks beats a photo in these.
+        assert clip["values"]["warp"]["landmarks"] < clip["values"]["still"]["landmarks"]
+    assert report["wins"]["1"]["feed-forward against warp"]["ssim"][1] == 1
+
+    text = (output / "results.md").read_text()
+    assert "## T = 1: 1 clips of 1 people" in text and "## T = 2" in text
+    assert "No CSIM: --identity-net was not given." in text and "nobody.mp4: No face" in text
+    for shots in (1, 2):
+        assert f"(sheets/ada.mp4-T{shots}.png)" in text
+        with Image.open(output / "sheets" / f"ada.mp4-T{shots}.png") as sheet:
+            # source, truth, warp, feed-forward, fine-tuned, four rows
+            assert sheet.width > 5 * SIZE and sheet.height > 4 * SIZE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"--clips": "empty"}, "no videos or photos"),
+        ({"--model": "empty"}, "model_index.json"),
+        ({"--identity-net": "absent.npz"}, "no feature weights"),
+        ({"--shots": "0"}, "choose from 1 to 32"),
+    ],
+)
+def test_mistakes_are_sentences(model: Path, tmp_path: Path, arguments: dict[str, str], sentence: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "clips").mkdir()
+    shutil.copy(DRIVING, tmp_path / "clips")
+    given = {"--model": str(model), "--clips": "clips", "--output": "results"} | arguments
+    paths = {
+        name: tmp_path / value if value != str(model) and name != "--shots" else value for name, value in given.items()
+    }
+    done = run(*(word for pair in paths.items() for word in pair))
+    assert done.exit_code == 2
+    assert sentence in " ".join(done.output.split())

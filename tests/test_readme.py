@@ -1,0 +1,52 @@
+"""What the README tells people to type is there."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from talking_heads.cli import app, spread
+from train.config import PRESETS
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+TRAIN = [line for line in LINES if "-m train." in line]
+ANIMATE = [line for line in LINES if line.startswith("python -m talking_heads ")]
+
+
+def parse(command: object, words: list[str]) -> dict[str, object]:
+    """What a command would be called with; an option that does not exist is an error."""
+    return command.make_context("command", words).params  # type: ignore[attr-defined]
+
+
+def test_the_examples_are_found() -> None:
+    assert len(TRAIN) == 5 and len(ANIMATE) == 4
+
+
+@pytest.mark.parametrize("line", TRAIN)
+def test_training_commands_exist_with_these_options(line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # options that name files want them to be there
+    for name in ("VIDEOS_AND_PHOTOS", "PHOTOS"):
+        Path(name).mkdir()
+    Path("ict_facekit.npz").touch()
+    module, *words = shlex.split(line, comments=True)[shlex.split(line).index("-m") + 1 :]
+    single = typer.Typer()
+    single.command()(importlib.import_module(module).main)
+    given = parse(typer.main.get_command(single), words)
+    if module == "train.meta":
+        losses = PRESETS[str(given["preset_name"])].losses
+        assert given["feature_net"] or not (losses.squeezenet or losses.vgg19 or losses.vggface)
+        if given["start_from"]:
+            assert given["start_from"].name == f"step-{PRESETS['default'].steps:07d}"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("line", ANIMATE)
+def test_the_command_line_takes_these_options(line: str) -> None:
+    name, *words = spread(shlex.split(line, comments=True)[3:])
+    parse(typer.main.get_command(app).commands[name], words)  # type: ignore[attr-defined]
