@@ -36,6 +36,8 @@ class MetaConfig:
     generator_rate: float = 5e-5
     discriminator_rate: float = 2e-4
     betas: tuple[float, float] = (0.0, 0.999)
+    cooldown: float = 0.0
+    """Share of the steps, at the end, over which the learning rates fall to zero."""
     ema: float = 0.999
     discriminator_steps: int = 1
     """Updates of D for each of E and G."""
@@ -116,6 +118,7 @@ PRESETS: dict[str, MetaConfig] = {
         generator_rate=4e-4,
         discriminator_rate=4e-4,
         betas=(0.5, 0.99),
+        cooldown=0.3,
         adversarial_from=3000,
         animated_share=0.2,
         candidates=4,

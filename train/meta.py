@@ -172,6 +172,7 @@ class Run:
     def step(self, batch: Episode) -> dict[str, float]:
         """One update of E and G, then of D; returns the weighted terms."""
         config, accelerator = self.config, self.accelerator
+        self._set_rates()
         adversarial = self.progress.step >= config.adversarial_from
         conditioned = bool(config.model.generator.get("source_conditioned", False))
         judge = accelerator.unwrap_model(self.discriminator)
@@ -251,10 +252,17 @@ class Run:
             self.accelerator.load_state(str(folder))
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise InvalidModelError(f"{folder} does not fit this configuration or these clips ({error}).") from error
-        rates = (self.config.generator_rate, self.config.discriminator_rate)
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        """Learning rates as a function of the step alone, so that a resumed run has those of one that ran through."""
+        config = self.config
+        cooling = config.cooldown * config.steps
+        share = min(1.0, (config.steps - self.progress.step) / cooling) if cooling > 0 else 1.0
+        rates = (config.generator_rate, config.discriminator_rate)
         for optimiser, rate in zip((self.teach, self.judge), rates, strict=True):
             for group in optimiser.param_groups:
-                group["lr"], group["betas"] = rate, self.config.betas
+                group["lr"], group["betas"] = share * rate, config.betas
 
     def averaged(self) -> tuple[Embedder, Generator, Discriminator]:
         """What is published: averages of E and G and the discriminator, spectral norm folded, on the CPU."""
@@ -432,6 +440,8 @@ def main(
         Path | None, typer.Option(help="Checkpoint of another run (an earlier stage) to begin with.")
     ] = None,
     adversarial_from: Annotated[int | None, typer.Option(help="Step at which the discriminator joins.")] = None,
+    cooldown: Annotated[float | None, typer.Option(help="Share of the steps over which rates fall to zero.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of the running average of the weights.")] = None,
     match_weight: Annotated[
         float | None, typer.Option(help="Weight of L_MCH; 0 for the paper's feed-forward variant.")
     ] = None,
@@ -456,7 +466,7 @@ def main(
         config = preset(preset_name, feature_net=feature_net, seed=seed)
         given = {
             "steps": steps, "batch_size": batch_size, "image_size": image_size, "adversarial_from": adversarial_from,
-            "generator_rate": generator_rate, "stills_share": stills_share,
+            "generator_rate": generator_rate, "stills_share": stills_share, "cooldown": cooldown, "ema": ema,
         }  # fmt: skip
         config = replace(config, **{name: value for name, value in given.items() if value is not None})
         if match_weight is not None:
