@@ -64,6 +64,27 @@ def eye_distance(landmarks: np.ndarray) -> np.ndarray:
     return np.linalg.norm(landmarks[..., 36, :] - landmarks[..., 45, :], axis=-1)
 
 
+def irises_within_lids(landmarks: np.ndarray) -> np.ndarray:
+    """(..., 77, 2) with the irises moved, across the eye, to between the lids; what lies there stays.
+
+    Detectors guess the iris of a closed eye, some way above or below it. A warp that obeyed would tear the eye open.
+    """
+    result = landmarks.copy()
+    for iris, first, last, upper, lower in ((68, 36, 39, (37, 38), (40, 41)), (69, 42, 45, (43, 44), (46, 47))):
+        along = landmarks[..., last, :] - landmarks[..., first, :]
+        along = along / np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
+        down = np.stack([-along[..., 1], along[..., 0]], axis=-1)
+
+        def height(points: np.ndarray, down: np.ndarray = down) -> np.ndarray:
+            return np.sum(points * down, axis=-1, keepdims=True)
+
+        top = height(landmarks[..., upper, :].mean(axis=-2))
+        bottom = np.maximum(height(landmarks[..., lower, :].mean(axis=-2)), top)
+        now = height(landmarks[..., iris, :])
+        result[..., iris, :] += (np.clip(now, top, bottom) - now) * down
+    return result
+
+
 def complete_landmarks(points: np.ndarray) -> np.ndarray:
     """The 68 points of a detector without irises and hairline, (68, 2) -> float32 (77, 2).
 
@@ -130,7 +151,7 @@ class MediapipeDetector:
 
 def _mesh_to_landmarks(face: Any, size: np.ndarray) -> np.ndarray:
     points = face.landmark
-    return np.array([(points[i].x, points[i].y) for i in _MESH_INDICES], dtype=np.float32) * size
+    return irises_within_lids(np.array([(points[i].x, points[i].y) for i in _MESH_INDICES], dtype=np.float32) * size)
 
 
 class FaceAlignmentDetector:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from .landmarks import INNER_LIP, IRISES, LEFT_EYE, NUM_LANDMARKS, OUTER_LIP, RIGHT_EYE
+from .landmarks import INNER_LIP, IRISES, LEFT_EYE, NUM_LANDMARKS, OUTER_LIP, RIGHT_EYE, irises_within_lids
 
 Motion = Literal["relative", "absolute"]
 MOTIONS: tuple[Motion, ...] = ("relative", "absolute")
@@ -169,7 +169,7 @@ def retarget(
         centre = driver[_RIGID].mean(axis=0)
         shift = head * size_ratio * (pose.project(centre[None])[0] - centre[:2])
         result[t] = zoom * ((moved - pivot) @ rotation[:2].T) + pivot[:2] + shift
-    return _keep_lids_and_lips_apart(result).astype(np.float32)
+    return irises_within_lids(_keep_lids_and_lips_apart(result)).astype(np.float32)
 
 
 def _unturned(rotation: np.ndarray) -> np.ndarray:

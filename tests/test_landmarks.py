@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import MarkDetector, mean_face
+from conftest import MarkDetector, close_eyes, mean_face
 from matplotlib.path import Path as Outline
 from PIL import Image
 
@@ -32,6 +32,7 @@ from talking_heads.landmarks import (
     MediapipeDetector,
     complete_landmarks,
     eye_distance,
+    irises_within_lids,
     load_detector,
 )
 
@@ -217,3 +218,16 @@ def test_the_package_loads_weights_from_where_we_look(
     # The network looks at a square of less than twice the face around the face.
     assert np.abs(face[:68] - astronaut_face.mean(axis=0)).max() < 1.2 * np.ptp(astronaut_face[:, 1])
     assert detector.detect(np.zeros((64, 64, 3), np.uint8)) == []
+
+
+def test_irises_stay_between_the_lids() -> None:
+    face = mean_face(150)
+    np.testing.assert_allclose(irises_within_lids(face), face, atol=1e-4)  # where they lie in an open eye
+    closed = close_eyes(face)
+    closed[69, 1] -= 9.0
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    for wrong in (closed, (closed @ turn.T).astype(np.float32)):
+        right = irises_within_lids(np.stack([face, wrong]))[1]
+        for iris, lids in ((68, [37, 38, 40, 41]), (69, [43, 44, 46, 47])):
+            assert np.linalg.norm(right[iris] - right[lids].mean(axis=0)) < 3.0
+        np.testing.assert_array_equal(right[:68], wrong[:68])
