@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from .errors import OutputError
-from .hub import FORMAT_VERSION, WEIGHTS_NAME, load_strictly, resolve
+from .hub import FORMAT_VERSION, WEIGHTS_NAME, load_strictly, resolve, written_whole
 from .images import to_float
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
@@ -109,18 +108,8 @@ class Avatar(ModelMixin, ConfigMixin):
         """
         folder = Path(save_directory)
         check_folder(folder)
-        beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        try:
+        with written_whole(folder) as beside:
             super().save_pretrained(beside, **kwargs)
-            if folder.exists():
-                for file in beside.iterdir():
-                    file.replace(folder / file.name)
-            else:
-                beside.replace(folder)
-        except OSError as error:
-            raise OutputError(f"The avatar cannot be written to {folder}: {error.strerror or error}.") from error
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
 
     def push_to_hub(self, repo_id: str, private: bool = True, **kwargs: Any) -> str:
         """Uploads to ``repo_id`` of the Hub: private unless asked otherwise, because a face is personal data."""

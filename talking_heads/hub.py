@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +16,7 @@ from diffusers import ModelMixin
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .errors import InvalidModelError
+from .errors import InvalidModelError, OutputError
 
 BUNDLED = Path(__file__).parent / "checkpoints" / "default"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
@@ -130,6 +134,29 @@ def load_strictly(kind: type[M], folder: Path) -> M:
             raise InvalidModelError(f"{weights}: {name} has the shape {shapes}. It belongs to another architecture.")
     model.load_state_dict(state)
     return model.eval()
+
+
+@contextlib.contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """Gives a folder to write into, beside ``folder``, whose place it takes at the end: whole, or not at all.
+
+    Files that were in ``folder`` and are not written anew (a card, say) stay. Raises OutputError with a sentence.
+    """
+    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
+    try:
+        yield beside
+        if folder.exists():
+            for kept in folder.iterdir():
+                if not (beside / kept.name).exists():
+                    (shutil.copytree if kept.is_dir() else shutil.copy2)(kept, beside / kept.name)
+            folder.replace(old)
+        beside.replace(folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{folder} cannot be written: {reason}. Choose another folder, or make room.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

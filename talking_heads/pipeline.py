@@ -19,7 +19,7 @@ from .avatar import Avatar
 from .drawing import draw_landmarks
 from .errors import IncompatibleAvatarError, InvalidModelError
 from .faces import Track, crop_around, only_face, track_face
-from .hub import BUNDLED, FORMAT_VERSION, fingerprint, load_strictly, read_json, resolve
+from .hub import BUNDLED, FORMAT_VERSION, fingerprint, load_strictly, read_json, resolve, written_whole
 from .images import read_photo, to_float, to_uint8
 from .landmarks import LandmarkDetector, load_detector
 from .models import Discriminator, Embedder, Generator
@@ -130,6 +130,11 @@ class TalkingHeadPipeline(DiffusionPipeline):
             pipe._fingerprint = pipe.fingerprint  # of what was published: an avatar fits in every precision
             pipe.to(torch_dtype)
         return pipe
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Writes ``model_index.json`` and a folder for each network; whole or not at all. Raises OutputError."""
+        with written_whole(Path(save_directory)) as beside:
+            super().save_pretrained(beside, **kwargs)
 
     @property
     def fingerprint(self) -> str:

@@ -240,6 +240,20 @@ class TestModelFolders:
         again = TalkingHeadPipeline.from_pretrained(tmp_path / "again")
         assert again.fingerprint == pipe.fingerprint
 
+    def test_saving_replaces_and_keeps_what_is_not_its_own(self, pipe: TalkingHeadPipeline, tmp_path: Path) -> None:
+        folder = save_tiny_model(tmp_path / "model", seed=1)
+        (folder / "README.md").write_text("A card.")
+        pipe.save_pretrained(folder)
+        assert TalkingHeadPipeline.from_pretrained(folder).fingerprint == pipe.fingerprint
+        assert (folder / "README.md").read_text() == "A card."
+        assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+    def test_saving_where_nothing_can_be_written(self, pipe: TalkingHeadPipeline, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("no folder")
+        with pytest.raises(OutputError, match="Choose another folder"):
+            pipe.save_pretrained(tmp_path / "file" / "model")
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
     @pytest.mark.parametrize(
         ("breakage", "sentence"),
         [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +10,7 @@ import torch
 from torch import nn
 
 from talking_heads import TalkingHeadPipeline
+from talking_heads.hub import written_whole
 from talking_heads.models import Discriminator, Embedder, Generator
 from talking_heads.models.layers import converge_spectral_norms, folded_state, load_folded
 
@@ -53,18 +52,8 @@ def save_model(
     The networks are ``folded``, as ``Run.averaged`` returns them. A README.md in the folder stays.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
-    try:
-        # Not diffusers' own ``to``, which warns of layers to be kept in float32 where there are none.
-        networks: Any = [nn.Module.to(deepcopy(net), dtype) for net in (embedder, generator, discriminator)]
+    # Not diffusers' own ``to``, which warns of layers to be kept in float32 where there are none.
+    networks: Any = [nn.Module.to(deepcopy(net), dtype) for net in (embedder, generator, discriminator)]
+    with written_whole(folder) as beside:
         TalkingHeadPipeline(networks[0], networks[1]).save_pretrained(beside)
         networks[2].save_pretrained(beside / "discriminator")
-        card = folder / "README.md"
-        if card.is_file():
-            shutil.copy(card, beside)
-        if folder.exists():
-            folder.replace(old)
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
