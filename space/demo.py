@@ -12,11 +12,11 @@ import gradio as gr
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.errors import TalkingHeadsError
+from talking_heads.examples import EXAMPLE
 from talking_heads.pipeline import MAX_PHOTOS
 from talking_heads.video import probe
 
 TEXTS = Path(__file__).parent / "texts"
-EXAMPLE = Path(__file__).parents[1] / "talking_heads" / "examples" / "driving.mp4"
 MAX_SECONDS = 60
 KEPT_SECONDS = 3600
 """How old a visitor's files may get, and how often they are looked for."""

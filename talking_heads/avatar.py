@@ -17,6 +17,7 @@ from .hub import FORMAT_VERSION, WEIGHTS_NAME, load_strictly, resolve, written_w
 from .images import to_float
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
+from .models.layers import settings_of
 from .video import check_writable
 
 
@@ -70,9 +71,6 @@ class Avatar(ModelMixin, ConfigMixin):
         generator: Generator | None = None,
     ) -> Self:
         """From values: embedding (N,), style (S,), photos uint8 (K, H, H, 3), landmarks float32 (K, 77, 2)."""
-        settings = None
-        if generator is not None:
-            settings = {key: value for key, value in generator.config.items() if not key.startswith("_")}
         avatar = cls(
             embedding_dim=len(embedding),
             style_dim=len(style),
@@ -80,7 +78,7 @@ class Avatar(ModelMixin, ConfigMixin):
             image_size=photos.shape[1],
             base_model=base_model,
             base_revision=base_revision,
-            own_generator=settings,
+            own_generator=None if generator is None else settings_of(generator.config),
         )
         with torch.no_grad():
             avatar.embedding.copy_(embedding)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .examples import EXAMPLE
 
 if TYPE_CHECKING:
     from .pipeline import TalkingHeadPipeline
 
-EXAMPLE = Path(__file__).parent / "examples" / "driving.mp4"
 CLIP_SIZE = (1280, 720)
 CLIP_FPS = 25
 

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from . import __version__
 from .errors import MissingDependencyError, OutputError, TalkingHeadsError, UnreadableMediaError
+from .examples import EXAMPLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 MANY = ("--photos",)
 """Options that take every value up to the next option."""
-EXAMPLE = Path(__file__).parent / "examples" / "driving.mp4"
 
 app = typer.Typer(
     help="Photos of a person and a driving clip in, a video of that person moving like the clip out.",

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .errors import InvalidModelError, OutputError
+from .models.layers import settings_of
 
 BUNDLED = Path(__file__).parent / "checkpoints" / "default"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
@@ -112,9 +113,8 @@ def load_strictly(kind: type[M], folder: Path) -> M:
         raise InvalidModelError(f"{folder} holds a {made_by or 'network of unknown kind'}, not a {kind.__name__}.")
     if settings.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
         raise InvalidModelError(f"{folder} was written by a newer version of this software. Update it.")
-    known = {key: value for key, value in settings.items() if not key.startswith("_")}
     try:
-        model = kind(**known)
+        model = kind(**settings_of(settings))
     except (TypeError, ValueError) as error:
         raise InvalidModelError(f"The configuration in {folder} does not fit this software: {error}.") from error
     weights = folder / WEIGHTS_NAME

@@ -12,7 +12,7 @@ from torch import nn
 from talking_heads import TalkingHeadPipeline
 from talking_heads.hub import written_whole
 from talking_heads.models import Discriminator, Embedder, Generator
-from talking_heads.models.layers import converge_spectral_norms, folded_state, load_folded
+from talking_heads.models.layers import converge_spectral_norms, folded_state, load_folded, settings_of
 
 Net = TypeVar("Net", Embedder, Generator, Discriminator)
 
@@ -23,21 +23,16 @@ def folded(model: Net) -> Net:
     The power iterations of ``model`` are brought to their end first: averaged weights have other singular vectors.
     """
     converge_spectral_norms(model)
-    plain = type(model)(**(settings(model) | {"spectral_norm": False}))
+    plain = type(model)(**(settings_of(model.config) | {"spectral_norm": False}))
     plain.load_state_dict({key: value.float().cpu() for key, value in folded_state(model).items()})
     return plain.eval()
 
 
 def trainable(model: Net) -> Net:
     """A copy of a folded network for training: with spectral norm, and computing the same."""
-    copy = type(model)(**(settings(model) | {"spectral_norm": True}))
+    copy = type(model)(**(settings_of(model.config) | {"spectral_norm": True}))
     load_folded(copy, {key: value.float().cpu() for key, value in model.state_dict().items()})
     return copy.train()
-
-
-def settings(model: Net) -> dict[str, Any]:
-    """What the network's constructor was called with. diffusers keeps notes of its own between these."""
-    return {key: value for key, value in model.config.items() if not key.startswith("_")}
 
 
 def save_model(

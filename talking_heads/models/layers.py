@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -253,3 +253,8 @@ def converge_spectral_norms(model: nn.Module) -> None:
                 u = F.normalize(matrix @ v, dim=0)
             parametrization[0]._u.copy_(u)
             parametrization[0]._v.copy_(v)
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network was constructed with. diffusers keeps notes of its own between these, with an underscore."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}
