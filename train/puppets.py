@@ -12,7 +12,9 @@ For each photo: landmarks -> fit (fitting.py) -> a puppet, which is three layers
             colours that continue those it shows: the far side, the lids when they close, the inside of the mouth
 
 Then random smooth motion, and every frame goes through the same detector as real clips do. Frames in which it sees
-something else than what was rendered are dropped.
+something else than what was rendered are dropped. A photo's second clip, and every other one after it, stands before
+an invented background: studio portraits have plain ones, before which nothing can be seen to swim with a head. With
+``--speech`` the faces do what those of real speakers did (speech.py), on heads that turn further than theirs.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,7 +39,7 @@ from talking_heads.faces import Crop, crop_around, face_size, only_face
 from talking_heads.images import read_photo
 from talking_heads.landmarks import DETECTORS, LandmarkDetector, eye_distance, load_detector
 
-from .clips import ClipMeta, save_clip
+from .clips import ClipMeta, load_clip, save_clip
 from .face_model import (
     FaceModel,
     distances,
@@ -53,6 +55,7 @@ from .face_model import (
 )
 from .fitting import LANDMARK_VERTICES, Fit, fit_face
 from .prepare import find_jobs, sharpness
+from .speech import Speech, follow_speech, speech_clips
 from .terminal import mistakes_in_one_line
 
 SIZE, SUPERSAMPLE = 256, 2
@@ -65,7 +68,8 @@ FPS = 10.0
 
 TEETH, GUMS, CAVE = (0.97, 0.93, 0.86), (0.66, 0.36, 0.35), (0.40, 0.20, 0.19)
 LASH_WIDTH = 0.34  # cm, of which the lower lid hides a third
-MAX_YAW, MAX_PITCH = 30.0, 15.0
+MAX_YAW, MAX_PITCH = 35.0, 18.0
+MAX_SHIFT = np.array([4.5, 2.5, 10.0], np.float32)  # cm: to the side, up, towards the camera
 MAX_DEVIATION = 0.05  # of the eye distance, between what was rendered and what is detected
 MIN_FACE_PIXELS = 96.0
 MAX_FIT_ERROR = 0.03
@@ -169,7 +173,7 @@ class Puppet:
         own = fill_holes(colour, ndimage.gaussian_filter(core, 1.5) * core)
         self.cutout = np.dstack([own, smoothstep(0.4, 0.9, person)]).astype(np.float32)
         wall = fill_holes(colour, (ndimage.maximum_filter(person, 13) < 0.2).astype(np.float32))
-        self.wall = wall[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        self.wall = np.ascontiguousarray(wall[MARGIN:-MARGIN, MARGIN:-MARGIN])
         self._stay_inside(person)
         self._trust_the_photo(person, landmarks)
         self._colour_the_rest()
@@ -304,10 +308,17 @@ class Puppet:
         drag = np.einsum("pk,pkc->pc", self.anchor_weights, moved[self.anchor])
         return head, turn_head(self.sheet + drag, turn, self.sheet_rest, self.pivot)
 
-    def draw(self, expression: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Expression (E,), head turn (3, 3) -> uint8 RGB (SIZE, SIZE, 3) and landmarks (77, 2) as projected."""
+    def stand_before(self, wall: np.ndarray) -> np.ndarray:
+        """Another background (STAGE, STAGE, 3) in 0..1 from now on -> the photo before it, uint8 (SIZE, SIZE, 3)."""
+        self.wall = wall
+        inner = self.cutout[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        return _to_picture(wall + inner[..., 3:] * (inner[..., :3] - wall))
+
+    def draw(self, expression: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Expression (E,), head turn (3, 3), shift of the whole person (3,) in cm towards the viewer's right, up and
+        the camera -> uint8 RGB (SIZE, SIZE, 3) and landmarks (77, 2) as projected."""
         anatomy, camera = self.anatomy, self.fit.camera
-        head, sheet = self.pose(expression, turn)
+        head, sheet = (points + shift for points in self.pose(expression, turn))
         points = camera.project(head)
         front = rasterise(points, anatomy.triangles, STAGE, STAGE)
         sheet_points = camera.project(sheet)
@@ -327,8 +338,31 @@ class Puppet:
         torn = stretch(sheet_points, self.sheet_at, self.sheet_triangles)
         at = behind.interpolate(np.column_stack([self.sheet_at, smoothstep(5.0, 2.5, torn)]))
         frame = _compose(self.wall, self.cutout, values, front.depth, at, behind.depth)
-        small = (downsample(frame, SUPERSAMPLE) * 255 + 0.5).clip(0, 255).astype(np.uint8)
-        return small, (points[LANDMARK_VERTICES, :2] / SUPERSAMPLE).astype(np.float32)
+        return _to_picture(frame), (points[LANDMARK_VERTICES, :2] / SUPERSAMPLE).astype(np.float32)
+
+
+def _to_picture(frame: np.ndarray) -> np.ndarray:
+    """(STAGE, STAGE, 3) in 0..1 -> uint8 (SIZE, SIZE, 3)."""
+    return (downsample(frame, SUPERSAMPLE) * 255 + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def invented_wall(rng: np.random.Generator) -> np.ndarray:
+    """A background (STAGE, STAGE, 3) in 0..1: a wall with things before it, more or less out of focus."""
+    y, x = np.mgrid[0:STAGE, 0:STAGE].astype(np.float32) / STAGE
+    colour = rng.uniform(0.05, 0.9) + rng.normal(0, 0.08, 3)
+    slope = rng.normal(0, 0.25, (2, 1, 1, 1)) + rng.normal(0, 0.05, (2, 1, 1, 3))
+    wall = colour + slope[0] * (x - 0.5)[..., None] + slope[1] * (y - 0.5)[..., None]
+    for _ in range(rng.integers(3, 16)):
+        centre, half = rng.uniform(0, 1, 2), np.exp(rng.normal(-2.3, 0.8, 2))
+        u, v = np.abs(x - centre[0]) / half[0], np.abs(y - centre[1]) / half[1]
+        thing = np.maximum(u, v) < 1 if rng.random() < 0.7 else np.hypot(u, v) < 1
+        wall[thing] = rng.uniform(0, 1) + rng.normal(0, 0.1, 3) + rng.normal(0, 0.2) * (y[thing, None] - centre[1])
+    grain = sum(
+        rng.exponential(0.02) * ndimage.zoom(rng.standard_normal((STAGE // step, STAGE // step)), step, order=1)
+        for step in (2, 8, 32)
+    )
+    wall = ndimage.gaussian_filter(wall + np.asarray(grain)[..., None], (s := rng.exponential(4.0), s, 0))
+    return np.ascontiguousarray(wall.clip(0, 1), dtype=np.float32)
 
 
 def fill_holes(image: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -456,15 +490,23 @@ def wander(rng: np.random.Generator, frames: int, slowness: float) -> np.ndarray
     return noise * np.sqrt(2 * np.sqrt(np.pi) * slowness)
 
 
-def random_motion(model: FaceModel, fit: Fit, frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """-> expressions (T, E) in 0..1 and head turns (T, 3, 3) from the photo's pose: somebody talks and looks round."""
+def random_motion(
+    model: FaceModel, fit: Fit, frames: int, rng: np.random.Generator, speech: Speech | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-> expressions (T, E) in 0..1, head turns (T, 3, 3) from the photo's pose and shifts (T, 3) of the body in cm:
+    somebody talks, looks round and sways.
+
+    ``speech``, of as many frames, takes the place of the invented face but for gaze and blinks, which it adds to; and
+    its nods are added to the head's.
+    """
 
     def now_and_then(strength: float, slowness: float, threshold: float = 0.6) -> np.ndarray:
         return np.clip(strength * (wander(rng, frames, slowness) - threshold), 0, 1)
 
-    yaw = np.clip(16 * wander(rng, frames, 2.2), -MAX_YAW, MAX_YAW)
-    pitch = np.clip(7 * wander(rng, frames, 2.2), -MAX_PITCH, MAX_PITCH)
-    roll = 5 * wander(rng, frames, 4.0)
+    nods = np.zeros((frames, 3)) if speech is None else speech.angles
+    yaw = np.clip(17 * wander(rng, frames, 2.2) + nods[:, 0], -MAX_YAW, MAX_YAW)
+    pitch = np.clip(8 * wander(rng, frames, 2.2) + nods[:, 1], -MAX_PITCH, MAX_PITCH)
+    roll = 5 * wander(rng, frames, 4.0) + nods[:, 2]
     turns = np.array([rotation(*angles) for angles in zip(yaw, pitch, roll, strict=True)])
 
     talks = np.clip(0.75 + 0.7 * wander(rng, frames, 4.0), 0, 1)
@@ -505,7 +547,15 @@ def random_motion(model: FaceModel, fit: Fit, frames: int, rng: np.random.Genera
     remains = np.clip(0.5 + 0.6 * wander(rng, frames, 3.0), 0, 1)[:, None]
     remains = np.where(np.char.startswith(names, "eye"), 1.0, remains)
     added = np.array([model.weights(**{k: max(v[i], 0.0) for k, v in tracks.items()}) for i in range(frames)])
-    return np.clip(remains * fit.expression + added, 0, 1).astype(np.float32), turns
+    sway = np.stack([wander(rng, frames, 3.0) for _ in range(3)], axis=1) * MAX_SHIFT / 2
+    shifts = np.clip(sway, -MAX_SHIFT, MAX_SHIFT).astype(np.float32)
+    kept = remains * fit.expression
+    if speech is not None:
+        invented = np.char.startswith(names, "eyeLook") | np.char.startswith(names, "eyeBlink")
+        added = np.maximum(added * invented, speech.expression)
+        # Somebody who speaks with a smile does not shout: of two demands on one muscle the greater counts.
+        kept = np.where(np.char.startswith(names, "eye"), kept, np.maximum(kept - added, 0))
+    return np.clip(kept + added, 0, 1).astype(np.float32), turns, shifts
 
 
 # --- from file to file -----------------------------------------------------------------------------------------------
@@ -549,13 +599,26 @@ def make_puppet(
 
 
 def animate(
-    anatomy: Anatomy, image: np.ndarray, detector: LandmarkDetector, frames: int, rng: np.random.Generator
+    anatomy: Anatomy,
+    image: np.ndarray,
+    detector: LandmarkDetector,
+    frames: int,
+    rng: np.random.Generator,
+    own_wall: bool = True,
+    speech: Speech | None = None,
 ) -> tuple[list[np.ndarray], np.ndarray, int]:
-    """A photo -> frames (T, SIZE, SIZE, 3), detected landmarks (T, 77, 2), and how many frames were dropped."""
+    """A photo -> frames (T, SIZE, SIZE, 3), detected landmarks (T, 77, 2), and how many frames were dropped.
+
+    Unless ``own_wall``, the person is cut out and put before an invented wall, in frame 0, too. ``speech`` has one
+    frame less than the clip: in frame 0 the person is as photographed.
+    """
     puppet, photo, landmarks = make_puppet(anatomy, image, detector)
+    if not own_wall:
+        photo = puppet.stand_before(invented_wall(rng))
     pictures, points, dropped = [photo], [landmarks], 0
-    for expression, turn in zip(*random_motion(anatomy.model, puppet.fit, frames - 1, rng), strict=True):
-        picture, projected = puppet.draw(expression, turn)
+    motion = random_motion(anatomy.model, puppet.fit, frames - 1, rng, speech)
+    for expression, turn, shift in zip(*motion, strict=True):
+        picture, projected = puppet.draw(expression, turn, shift)
         faces = detector.detect(picture)
         if faces and _deviation(faces[0], projected) < MAX_DEVIATION:
             pictures.append(picture)
@@ -585,7 +648,9 @@ class Still:
     split: str
     licence: str
     seed: tuple[int, ...]
+    own_wall: bool
     target: Path
+    speech: Path | None = None  # the prepared clip whose speaker the puppet follows
 
 
 def _run(still: Still, face_model: Path, detector: str, frames: int) -> tuple[int, int, str]:
@@ -593,13 +658,19 @@ def _run(still: Still, face_model: Path, detector: str, frames: int) -> tuple[in
     if still.target.is_file():
         return 0, 0, ""
     anatomy, eye = _tools(face_model, detector)
+    rng, speech, licence = np.random.default_rng(still.seed), None, still.licence
     try:
         image = read_photo(still.path)
-        pictures, points, dropped = animate(anatomy, image, eye, frames, np.random.default_rng(still.seed))
+        if still.speech is not None:
+            clip = load_clip(still.speech)
+            speech = follow_speech(anatomy.model, clip, frames - 1, FPS, rng)
+            if clip.meta.licence:
+                licence = f"{licence}; motion: {clip.meta.licence}".removeprefix("; ")
+        pictures, points, dropped = animate(anatomy, image, eye, frames, rng, still.own_wall, speech)
     except TalkingHeadsError as error:
         return 0, 0, str(error)
     extra = {"face_pixels": face_size(points[0]), "sharpness": sharpness(pictures[0]), "dropped": float(dropped)}
-    meta = ClipMeta(still.identity, still.source, still.split, FPS, still.licence, "puppet", extra)
+    meta = ClipMeta(still.identity, still.source, still.split, FPS, licence, "puppet", extra)
     save_clip(still.target, pictures, points, meta)
     return len(pictures), dropped, ""
 
@@ -625,6 +696,18 @@ def main(
     index: Annotated[Path | None, typer.Option(help="CSV: file, identity, split, licence.", exists=True)] = None,
     split: Annotated[str, typer.Option(help="Only photos of this split.")] = "train",
     clips_per_still: Annotated[int, typer.Option(min=1)] = 1,
+    first_clip: Annotated[
+        int, typer.Option(help="Number of a photo's first clip, to add clips to a folder that has some.", min=0)
+    ] = 0,
+    speech: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of prepared videos: in all of a photo's clips the face moves as those of the speakers of "
+            "split train. Without it, mouths move at random.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     frames: Annotated[int, typer.Option(help="Frames of a clip, the photo included.", min=2)] = 24,
     seed: Annotated[int, typer.Option()] = 0,
     detector: Annotated[str, typer.Option(help="mediapipe or face-alignment.")] = "mediapipe",
@@ -634,6 +717,7 @@ def main(
     if detector not in DETECTORS:
         raise typer.BadParameter(f"choose one of {', '.join(DETECTORS)}", param_hint="--detector")
     with mistakes_in_one_line():
+        speakers = [] if speech is None else speech_clips(speech)
         todo = []
         for job in find_jobs(stills, index):
             if job.is_video or job.split != split:
@@ -641,11 +725,15 @@ def main(
             for path in job.files:
                 source = str(path.relative_to(stills))
                 name = "__".join([job.identity, *path.relative_to(stills).with_suffix("").parts])
-                for k in range(clips_per_still):
+                for k in range(first_clip, first_clip + clips_per_still):
                     # The seed depends on the photo's name, not on its place in the list: more photos change no clip.
                     seeds = (seed, k, *source.encode())
                     target = output / f"{name}__puppet{k}.npz"
-                    todo.append(Still(path, source, job.identity, job.split, job.licence, seeds, target))
+                    still = Still(path, source, job.identity, job.split, job.licence, seeds, k % 2 == 0, target)
+                    if speakers:  # drawn apart from the clip's motion: 256 is no byte of a name
+                        draw = np.random.default_rng((*seeds, 256))
+                        still = replace(still, speech=speakers[draw.integers(len(speakers))])
+                    todo.append(still)
         kept = dropped = 0
         outcomes = _run_all(todo, face_model, detector, frames, workers)
         for count, (still, good, bad, reason) in enumerate(outcomes, start=1):
