@@ -128,7 +128,7 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     from .faces import find_faces, window_around
     from .images import to_float
     from .video import VideoWriter, probe, read_frames
-    from .warping import landmarks_to_tensor, warp_photo
+    from .warping import landmarks_to_tensor, source_planes
 
     number = probe(clip).num_frames or 1
     frame = next(iter(read_frames(clip)))
@@ -142,16 +142,15 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     photo, points = to_float(crops).to(pipe.device), landmarks_to_tensor(landmarks).to(pipe.device)
     lines = to_float(draw_landmarks(landmarks, pipe.image_size)).to(pipe.device)
     with torch.inference_mode():
-        parts["warping"] = _milliseconds(lambda: warp_photo(photo, points, points + 1), budget)
-        warped, validity = warp_photo(photo, points, points + 1)
+        parts["warping"] = _milliseconds(lambda: source_planes(photo, points, points + 1), budget)
         style = pipe.generator.projection(torch.zeros(1, pipe.generator.config.embedding_dim, device=pipe.device))[0]
-        source = {"warped": warped, "validity": validity} if pipe.generator.config.source_conditioned else {}
+        source = source_planes(photo, points, points + 1) if pipe.generator.config.source_conditioned else None
         for precision in ("fp32", "bf16"):
             for batch in (1, 8):
 
                 def generate(batch: int = batch) -> None:
-                    given = {name: value.expand(batch, -1, -1, -1) for name, value in source.items()}
-                    pipe.generator(lines.expand(batch, -1, -1, -1), style=style, **given)
+                    given = None if source is None else source.expand(batch, -1, -1, -1)
+                    pipe.generator(lines.expand(batch, -1, -1, -1), style=style, source=given)
 
                 with torch.autocast(pipe.device.type, torch.bfloat16, enabled=precision == "bf16"):
                     parts[f"generation_{precision}_batch_{batch}"] = _milliseconds(generate, budget) / batch

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,8 @@ from .models.layers import settings_of
 
 BUNDLED = Path(__file__).parent / "checkpoints" / "default"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of models and avatars. 2: a source-conditioned generator has a flow and sees the unmoved photo."""
 
 M = TypeVar("M", bound=ModelMixin)
 
@@ -101,6 +102,18 @@ def _download(
     return folder
 
 
+def check_format(settings: Mapping[str, Any], folder: Path) -> None:
+    """InvalidModelError where a model or an avatar has the format of another version of this software."""
+    version = settings.get("format_version", FORMAT_VERSION)
+    if version > FORMAT_VERSION:
+        raise InvalidModelError(f"{folder} was written by a newer version of this software. Update it.")
+    if version < FORMAT_VERSION:
+        raise InvalidModelError(
+            f"{folder} was written by an older version of this software, for other networks. Make it again, or "
+            "install that version."
+        )
+
+
 def load_strictly(kind: type[M], folder: Path) -> M:
     """A network from its folder, every weight accounted for, as float32 in eval mode.
 
@@ -111,8 +124,7 @@ def load_strictly(kind: type[M], folder: Path) -> M:
     made_by = settings.get("_class_name")
     if made_by != kind.__name__:
         raise InvalidModelError(f"{folder} holds a {made_by or 'network of unknown kind'}, not a {kind.__name__}.")
-    if settings.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
-        raise InvalidModelError(f"{folder} was written by a newer version of this software. Update it.")
+    check_format(settings, folder)
     try:
         model = kind(**settings_of(settings))
     except (TypeError, ValueError) as error:

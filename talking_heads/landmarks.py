@@ -18,11 +18,16 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from .errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Points = TypeVar("Points", np.ndarray, "Tensor")
 
 NUM_LANDMARKS = 77
 JAW = slice(0, 17)
@@ -32,6 +37,19 @@ RIGHT_EYE, LEFT_EYE = slice(36, 42), slice(42, 48)
 OUTER_LIP, INNER_LIP = slice(48, 60), slice(60, 68)
 IRISES = slice(68, 70)
 HAIRLINE = slice(70, 77)
+
+FACE_OUTLINE = (*range(17), *range(76, 69, -1))
+"""Jaw and hairline, once round."""
+
+# Landmark i of the mirrored picture is landmark MIRROR[i] of the original.
+# fmt: off
+MIRROR = np.array([
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+    69, 68, 76, 75, 74, 73, 72, 71, 70,
+])
+# fmt: on
 
 # Vertices of the 468-point face mesh that lie nearest to the iBUG points, then the irises, then the hairline.
 _MESH_INDICES = (
@@ -57,6 +75,13 @@ class LandmarkDetector(Protocol):
     def detect(self, image: np.ndarray) -> list[np.ndarray]:
         """uint8 RGB (H, W, 3) -> faces, the largest first, each float32 (77, 2) in pixels; an empty list for none."""
         ...
+
+
+def mirror_landmarks(landmarks: Points, size: int) -> Points:
+    """Landmarks (..., 77, 2) of the mirrored picture of side ``size``."""
+    mirrored: Points = landmarks[..., MIRROR, :]  # a copy
+    mirrored[..., 0] = size - 1 - mirrored[..., 0]
+    return mirrored
 
 
 def eye_distance(landmarks: np.ndarray) -> np.ndarray:

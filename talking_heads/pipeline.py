@@ -19,13 +19,13 @@ from .avatar import Avatar
 from .drawing import draw_landmarks
 from .errors import IncompatibleAvatarError, InvalidModelError
 from .faces import Track, crop_around, only_face, track_face
-from .hub import BUNDLED, FORMAT_VERSION, fingerprint, load_strictly, read_json, resolve, written_whole
+from .hub import BUNDLED, FORMAT_VERSION, check_format, fingerprint, load_strictly, read_json, resolve, written_whole
 from .images import read_photo, to_float, to_uint8
 from .landmarks import LandmarkDetector, load_detector
 from .models import Discriminator, Embedder, Generator
 from .motion import MOTIONS, Motion, choose_shots, most_neutral, retarget
 from .video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
-from .warping import landmarks_to_tensor, warp_photo
+from .warping import landmarks_to_tensor, source_planes
 
 Photo = str | Path | Image.Image | np.ndarray
 ProgressCallback = Callable[[str, int, int | None], None]
@@ -116,8 +116,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         index = read_json(folder / "model_index.json")
         if index.get("_class_name") != cls.__name__:
             raise InvalidModelError(f"{folder} holds a {index.get('_class_name')}, not a {cls.__name__}.")
-        if index.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
-            raise InvalidModelError(f"{folder} was written by a newer version of this software. Update it.")
+        check_format(index, folder)
         embedder = load_strictly(Embedder, folder / "embedder")
         generator = load_strictly(Generator, folder / "generator")
         if embedder.embedding_dim != generator.config.embedding_dim:
@@ -320,13 +319,12 @@ class TalkingHeadPipeline(DiffusionPipeline):
             with torch.inference_mode(), self._autocast():
                 points = landmarks[first : first + batch_size]
                 lines = to_float(draw_landmarks(points, size)).to(self.device, generator.dtype)
-                source: dict[str, torch.Tensor] = {}
+                source: torch.Tensor | None = None
                 if weights is not None:
                     targets = landmarks_to_tensor(points).to(self.device)
                     shares = weights[first : first + batch_size]
-                    warped, validity = warp_shots(shots, avatar.landmarks, targets, shares)
-                    source = {"warped": warped.to(generator.dtype), "validity": validity.to(generator.dtype)}
-                frames = to_uint8(generator(lines, style=avatar.style, **source))
+                    source = warp_shots(shots, avatar.landmarks, targets, shares).to(generator.dtype)
+                frames = to_uint8(generator(lines, style=avatar.style, source=source))
             yield from frames
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -348,15 +346,16 @@ def fast_bf16() -> bool:
 
 
 def warp_shots(
-    shots: torch.Tensor, landmarks: torch.Tensor, targets: torch.Tensor, weights: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Warped photos (B, 3, H, H) and validity (B, 1, H, H): the chosen shot, or a cross-fade of two."""
-    warped = validity = None
+    shots: torch.Tensor,
+    landmarks: torch.Tensor,
+    targets: torch.Tensor,
+    weights: np.ndarray,
+    look: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = source_planes,
+) -> torch.Tensor:
+    """``look`` (B, C, H, H) at the chosen shots, or a cross-fade of two; unless told else, ``source_planes``."""
+    rows = len(targets)
+    result: Any = 0.0
     for k in np.flatnonzero(weights.any(axis=0)):
-        rows = len(targets)
-        one, trust = warp_photo(shots[k].expand(rows, -1, -1, -1), landmarks[k].expand(rows, -1, -1), targets)
-        share = torch.from_numpy(weights[:, k]).to(one)[:, None, None, None]
-        warped = share * one if warped is None else warped + share * one
-        validity = share * trust if validity is None else validity + share * trust
-    assert warped is not None and validity is not None
-    return warped, validity
+        one = look(shots[k].expand(rows, -1, -1, -1), landmarks[k].expand(rows, -1, -1), targets)
+        result = result + torch.from_numpy(weights[:, k]).to(one)[:, None, None, None] * one
+    return result

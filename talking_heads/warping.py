@@ -1,5 +1,5 @@
-"""Source conditioning: the photo warped so that its landmarks lie where they should (thin-plate spline), and where
-that warp can be trusted. Geometry only; everything is batched torch and differentiable in the photo."""
+"""Source conditioning: the photo warped so that its landmarks lie where they should (thin-plate spline), and what is
+known of that warp. Geometry only; everything is batched torch and differentiable in the photo."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .landmarks import INNER_LIP, NUM_LANDMARKS
+from .landmarks import FACE_OUTLINE, INNER_LIP, NUM_LANDMARKS, mirror_landmarks
 
 GRID = 33
 """The spline is solved on GRID x GRID points and enlarged: its curvature between them is below a pixel."""
+SOURCE_CHANNELS = 8
+"""Of what a source-conditioned generator sees: warped photo (3), photo as it is (3), trust (1), shown (1)."""
+HIDDEN_FROM = 0.02
+"""Share of the face that the warp must miss before its mirror image helps out; at twice as much it helps fully."""
+SEAM = 0.03
+"""Width, in sides of the image, of the band along the face's outline in which the mirrored side fades out."""
+_COARSER = 8
 _BORDER_STEPS = 4
 _RIDGE = 1e-4
 
@@ -41,14 +48,14 @@ def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID, margin: fl
     system = torch.cat([torch.cat([kernel, affine], dim=2), torch.cat([affine.transpose(1, 2), zeros], dim=2)], dim=1)
     right = torch.cat([values, torch.zeros(b, 3, 2, dtype=source.dtype, device=source.device)], dim=1)
     weights = torch.linalg.solve(system, right)  # (B, n + 3, 2)
-    points = _regular_grid(grid, margin, source).reshape(1, -1, 2)
+    points = regular_grid(grid, margin, source).reshape(1, -1, 2)
     basis = _radial(points.expand(b, -1, -1), controls)  # (B, grid^2, n)
     ones = torch.ones(b, grid * grid, 1, dtype=source.dtype, device=source.device)
     mapped = torch.cat([basis, ones, points.expand(b, -1, -1)], dim=-1) @ weights
     return mapped.reshape(b, grid, grid, 2)
 
 
-def _regular_grid(grid: int, margin: float, like: Tensor) -> Tensor:
+def regular_grid(grid: int, margin: float, like: Tensor) -> Tensor:
     """(grid, grid, 2): positions (x, y) from ``margin`` to 1 - ``margin``."""
     steps = torch.linspace(margin, 1 - margin, grid, dtype=like.dtype, device=like.device)
     return torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
@@ -60,12 +67,38 @@ def _radial(a: Tensor, b: Tensor) -> Tensor:
     return 0.5 * squared * squared.clamp_min(1e-12).log()
 
 
-def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def source_planes(photos: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """What a source-conditioned generator sees of the photo, (B, SOURCE_CHANNELS, H, H): the results of ``warp_photo``,
+    with the photo as it is behind the warped one. That shows what does not move with the head, and what lies behind.
+
+    Where a head turns far, one side of its face is hidden in the photo: there the warp shows the other one, mirrored.
+    Arguments as for ``warp_photo``.
+    """
+    warped, trust, shown = warp_photo(photos, source, target)
+    size = photos.shape[-1]
+    small, outline = size // _COARSER, target[:, FACE_OUTLINE]
+    face = inside((outline + 0.5) / _COARSER - 0.5, small)  # in few pixels: where nothing is hidden, no time is lost
+    distrusted = face * (1 - F.interpolate(trust, size=(small, small), mode="area"))
+    hidden = distrusted.sum(dim=(1, 2, 3)) / face.sum(dim=(1, 2, 3)).clamp_min(1)  # (B,)
+    # Not for every frame, which would take twice the time; and not at once, which would pop.
+    share = ((hidden - HIDDEN_FROM) / HIDDEN_FROM).clamp(0, 1)
+    rows = share.nonzero().flatten()
+    if len(rows):
+        other, other_trust, _ = warp_photo(photos[rows].flip(-1), mirror_landmarks(source[rows], size), target[rows])
+        face = inside(outline[rows], size, softness=SEAM * size)
+        better = share[rows, None, None, None] * face * (1.5 * (other_trust - trust[rows])).clamp(0, 1)
+        warped = warped.index_add(0, rows, better * (other - warped[rows]))
+        trust = trust.index_add(0, rows, better * (other_trust - trust[rows]))
+    return torch.cat([warped, photos, trust, shown], dim=1)
+
+
+def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The photo as if its landmarks were the target's.
 
     photos: (B, 3, H, H) in [-1, 1]; source, target: (B, 77, 2) landmarks in pixels of that size.
-    Returns the warped photos (B, 3, H, H) and the validity mask (B, 1, H, H) in [0, 1]: it falls where the warp folds,
-    where it stretches few source pixels over many, and inside a mouth that opens, i.e. where the network must paint.
+    Returns the warped photos (B, 3, H, H) and two masks (B, 1, H, H) in [0, 1]: ``trust`` falls where the warp folds
+    and where it stretches few source pixels over many; ``shown`` is 0 inside a mouth that opens, whose inside the
+    photo does not show.
     """
     if source.shape[-2:] != (NUM_LANDMARKS, 2) or source.shape != target.shape or len(photos) != len(source):
         raise ValueError(f"shapes do not fit: {tuple(photos.shape)}, {tuple(source.shape)}, {tuple(target.shape)}")
@@ -74,13 +107,19 @@ def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, 
         # From the centre of the first pixel to that of the last: enlarged with aligned corners, it meets every centre.
         coarse = thin_plate_grid((source + 0.5) / size, (target + 0.5) / size, margin=0.5 / size)  # (B, g, g, 2)
         # Bicubic enlargement bends straight lines by a third of a pixel, so it gets the displacements only.
-        shift = (coarse - _regular_grid(coarse.shape[1], 0.5 / size, coarse)).permute(0, 3, 1, 2)
-        shift = F.interpolate(shift, size=(size, size), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-        lookup = 2 * (_regular_grid(size, 0.5 / size, coarse) + shift) - 1
-    warped = F.grid_sample(photos, lookup, mode="bilinear", padding_mode="reflection", align_corners=False)
+        shift = (coarse - regular_grid(coarse.shape[1], 0.5 / size, coarse)).permute(0, 3, 1, 2)
+        shift = F.interpolate(shift, size=(size, size), mode="bicubic", align_corners=True)
+        warped = displaced(photos, shift, "reflection")
     trust = F.interpolate(_trust(coarse), size=(size, size), mode="bilinear", align_corners=True)
-    mouth = opened_mouth(source, target, size)
-    return warped, (trust * (1 - mouth)).clamp(0, 1)
+    return warped, trust.clamp(0, 1), (1 - opened_mouth(source, target, size)).clamp(0, 1)
+
+
+def displaced(images: Tensor, shift: Tensor, beyond: str = "border") -> Tensor:
+    """Images (B, C, H, H) looked up, bilinear, at each pixel's place + ``shift`` (B, 2, H, H), x and y in sides of the
+    image. ``beyond``: grid_sample's padding mode."""
+    size = images.shape[-1]
+    lookup = regular_grid(size, 0.5 / size, shift) + shift.permute(0, 2, 3, 1)
+    return F.grid_sample(images, 2 * lookup - 1, mode="bilinear", padding_mode=beyond, align_corners=False)
 
 
 def _trust(coarse: Tensor) -> Tensor:

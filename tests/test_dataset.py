@@ -16,12 +16,18 @@ from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import UnreadableMediaError
 from talking_heads.faces import find_faces
 from talking_heads.images import to_float, to_uint8
-from talking_heads.landmarks import INNER_LIP, LEFT_EYE, OUTER_LIP, RIGHT_EYE, eye_distance
-from talking_heads.warping import landmarks_to_tensor, warp_photo
-from train.augment import (
+from talking_heads.landmarks import (
+    INNER_LIP,
+    LEFT_EYE,
     MIRROR,
-    apply_similarity,
+    OUTER_LIP,
+    RIGHT_EYE,
+    eye_distance,
     mirror_landmarks,
+)
+from talking_heads.warping import SOURCE_CHANNELS, landmarks_to_tensor, warp_photo
+from train.augment import (
+    apply_similarity,
     random_colours,
     random_motion,
     random_similarity,
@@ -29,7 +35,7 @@ from train.augment import (
 )
 from train.clips import ClipMeta, load_clips, make_clip
 from train.config import MetaConfig, preset
-from train.dataset import EpisodeDataset
+from train.dataset import REAL_SHOTS, REAL_TARGETS, EpisodeDataset
 
 CONFIG = preset("tiny", num_shots=3)
 TINTS = {"ada": 1.0, "bob": 0.8, "cy": 0.6, "dora": 0.4}
@@ -59,13 +65,15 @@ def test_an_episode_has_the_shapes_and_ranges_it_promises(folder: Path):
     for index in range(6):
         episode = data[index]
         assert episode["shots"].shape == episode["shot_landmarks"].shape == (3, 3, size, size)
-        assert episode["image"].shape == episode["landmark_image"].shape == episode["warped"].shape == (3, size, size)
-        assert episode["validity"].shape == episode["weights"].shape == (1, size, size)
+        assert episode["image"].shape == episode["landmark_image"].shape == (3, size, size)
+        assert episode["source"].shape == (SOURCE_CHANNELS, size, size)
+        assert episode["weights"].shape == (1, size, size)
+        torch.testing.assert_close(episode["source"][3:6], episode["shots"][0])
         for name, value in episode.items():
             assert torch.isfinite(value).all(), name
-            if name not in ("weights", "identity", "validity"):
+            if name not in ("weights", "identity"):
                 assert value.dtype == torch.float32 and value.min() >= -1 and value.max() <= 1, name
-        assert episode["validity"].min() >= 0 and episode["validity"].max() <= 1
+        assert episode["source"][6:].min() >= 0
         assert episode["weights"].min() == 1 and episode["weights"].max() == 1 + CONFIG.mouth_weight
         assert episode["identity"].dtype == torch.int64 and episode["identity"].shape == ()
 
@@ -145,12 +153,21 @@ def test_shots_are_other_frames_than_the_target(folder: Path):
             assert distinct == (3 if len(clip) > 3 else distinct)
 
 
-def test_a_puppets_target_is_mostly_the_untouched_photo(folder: Path):
+def test_a_puppets_target_or_shot_is_mostly_the_untouched_photo(folder: Path):
     (clip,) = [clip for clip in load_clips(folder) if clip.meta.kind == "puppet"]
-    data = EpisodeDataset([clip], replace(CONFIG, jitter=0.0, mirror=0.0), 60)
+    assert len(clip) == 4
+    data = EpisodeDataset([clip], replace(CONFIG, jitter=0.0, mirror=0.0, animated_share=0.0, candidates=1), 200)
     photo = to_float(clip.frame(0, CONFIG.image_size)[0])[0]
-    hits = sum(torch.allclose(data[index]["image"], photo, atol=1e-5) for index in range(24))
-    assert 11 <= hits <= 22  # 0.6 + 0.4 / 4 of 24 is 17
+    targets = shots = both = 0
+    for index in range(200):
+        episode = data[index]
+        is_target = torch.allclose(episode["image"], photo, atol=1e-5)
+        is_shot = torch.allclose(episode["shots"][0], photo, atol=1e-5)
+        targets, shots, both = targets + is_target, shots + is_shot, both + (is_target and is_shot)
+    rest = 1 - REAL_TARGETS - REAL_SHOTS
+    assert targets / 200 == pytest.approx(REAL_TARGETS + rest / 4, abs=0.1)
+    assert shots / 200 == pytest.approx(REAL_SHOTS + rest / 4, abs=0.1)
+    assert both == 0
 
 
 def test_a_photo_that_stands_alone_is_set_in_motion(folder: Path):
@@ -174,18 +191,28 @@ def test_landmark_images_and_warp_fit_the_target(folder: Path):
     for index in range(5):
         episode = data[index]
         assert any(torch.equal(episode["landmark_image"], drawing) for drawing in drawings)
-        trusted = episode["validity"] * (episode["weights"] > 1)  # mouth and eyes
+        trust, shown = episode["source"][6:]
+        trusted = trust * shown * (episode["weights"] > 1)  # mouth and eyes
         before.append(((episode["shots"][0] - episode["image"]).abs() * trusted).sum() / trusted.sum())
-        after.append(((episode["warped"] - episode["image"]).abs() * trusted).sum() / trusted.sum())
+        after.append(((episode["source"][:3] - episode["image"]).abs() * trusted).sum() / trusted.sum())
     assert sum(after) < 0.5 * sum(before)
+
+
+def test_a_lone_photo_gives_way_to_the_person_in_motion(folder: Path):
+    clips = load_clips(folder)
+    (puppet,) = [clip for clip in clips if clip.meta.kind == "puppet"]
+    (still,) = [clip for clip in clips if clip.meta.kind == "stills"]
+    same = replace(still, meta=replace(still.meta, identity=puppet.meta.identity))
+    assert EpisodeDataset([puppet, same], CONFIG, 1).stills == [[puppet]]
+    assert EpisodeDataset([same], CONFIG, 1).stills == [[same]]
 
 
 def test_an_unmoved_shot_is_warped_to_itself():
     frames, landmarks = cropped(3, 1.0)
     image, points = to_float(frames[0]), landmarks_to_tensor(landmarks[:1])
-    warped, validity = warp_photo(image, points, points)
+    warped, trust, shown = warp_photo(image, points, points)
     torch.testing.assert_close(warped, image, atol=0.002, rtol=0)
-    assert validity.min() > 0.99
+    assert trust.min() > 0.99 and shown.min() > 0.99
 
 
 def test_episodes_are_stacked_to_batches(folder: Path):

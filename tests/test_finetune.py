@@ -44,7 +44,8 @@ def outputs(avatar: Avatar, generator: torch.nn.Module) -> torch.Tensor:
     """What a generator paints of an avatar in the pose of its own photos, the warp being the photo."""
     lines = to_float(draw_landmarks(avatar.landmarks.numpy(), SIZE))
     with torch.no_grad():
-        return generator(lines, style=avatar.style, warped=avatar.shots, validity=torch.ones_like(lines[:, :1]))
+        source = torch.cat([avatar.shots, avatar.shots, torch.ones_like(lines[:, :2])], dim=1)
+        return generator(lines, style=avatar.style, source=source)
 
 
 def test_learns_the_person(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:

@@ -118,6 +118,21 @@ def test_the_discriminator_joins_at_its_step(start):
             assert same != joined, name
 
 
+def test_a_new_discriminator_knows_nothing_and_says_so(start):
+    """Scores of everybody's portrait are about zero, and W is what the embedder says."""
+    run = start(steps=1)
+    run.introduce_discriminator()
+    judge = run.discriminator.eval()
+    for identity, image, lines in run.data.portraits():
+        with torch.no_grad():
+            column = run.identities.weight[identity]
+            score, _ = judge(image[None], lines[None], column)
+            assert abs(float(score)) < 0.5  # the margins of the hinge loss lie at 1
+            expected = run.embedder.eval()(image[None, None], lines[None, None])[0, 0]
+        torch.testing.assert_close(column, expected, rtol=1e-2, atol=1e-3)
+    assert run.progress.judged
+
+
 def test_the_number_of_discriminator_steps_is_kept(start):
     run = start(steps=1, discriminator_steps=3)
     run.step(next(iter(run.batches(workers=0))))
@@ -204,8 +219,7 @@ def test_what_is_published_is_the_average_with_spectral_norm_folded(start):
     batch = default_collate([run.data[0]])
     with torch.no_grad():
         embedding = embedder(batch["shots"], batch["shot_landmarks"]).mean(dim=1)
-        source = {"warped": batch["warped"], "validity": batch["validity"]}
-        assert torch.isfinite(generator(batch["landmark_image"], embedding=embedding, **source)).all()
+        assert torch.isfinite(generator(batch["landmark_image"], embedding=embedding, source=batch["source"])).all()
 
 
 def test_looking_at_a_run_does_not_change_it(start):

@@ -62,6 +62,15 @@ def test_without_a_discriminator_there_is_no_adversarial_term(batch):
     assert set(terms_of(batch, None, replace(WEIGHTS, pixel=0.0))) == {"content"}
 
 
+def test_a_discriminator_without_weight_is_not_asked(batch, judge):
+    asked: list[int] = []
+    judge.register_forward_hook(lambda *_: asked.append(1))
+    terms_of(batch, judge)
+    assert len(asked) == 2
+    assert set(terms_of(batch, judge, replace(WEIGHTS, adversarial=0.0, feature_matching=0.0))) == {"content", "pixel"}
+    assert len(asked) == 2
+
+
 def test_the_generator_step_reaches_the_images_and_neither_discriminator_nor_identity(batch, judge):
     sum(terms_of(batch, judge).values()).backward()
     assert batch["fakes"].grad.abs().sum() > 0

@@ -27,7 +27,7 @@ from talking_heads.faces import Track
 from talking_heads.images import to_float, to_uint8
 from talking_heads.landmarks import LandmarkDetector
 from talking_heads.video import probe, read_frames
-from talking_heads.warping import landmarks_to_tensor, warp_photo
+from talking_heads.warping import landmarks_to_tensor, source_planes
 
 DRIVING = Path(talking_heads.__file__).parent / "examples" / "driving.mp4"
 
@@ -134,11 +134,9 @@ class TestPainting:
         video = pipe(avatar, track)
         targets = pipe.target_landmarks(avatar, track, "relative", 1.0, 1.0, 1.0)
         points = landmarks_to_tensor(targets[:1])
-        warped, validity = warp_photo(avatar.shots, avatar.landmarks, points)
+        source = source_planes(avatar.shots, avatar.landmarks, points)
         with torch.no_grad():
-            expected = pipe.generator(
-                to_float(draw_landmarks(targets[0], SIZE)), style=avatar.style, warped=warped, validity=validity
-            )
+            expected = pipe.generator(to_float(draw_landmarks(targets[0], SIZE)), style=avatar.style, source=source)
         difference = np.abs(next(iter(video)).astype(int) - to_uint8(expected)[0])
         assert difference.mean() < 2  # 16-bit arithmetic
         assert len(list(video)) == len(video) == len(track)
@@ -264,6 +262,7 @@ class TestModelFolders:
             ("no config", "is missing"),
             ("damaged", "damaged"),
             ("newer", "newer version"),
+            ("older", "older version"),
             ("no index", r"model_index\.json"),
             ("other pipeline", "not a TalkingHeadPipeline"),
         ],
@@ -288,9 +287,10 @@ class TestModelFolders:
             weights.write_bytes(weights.read_bytes()[:1000])
         elif breakage == "no index":
             index.unlink()
-        elif breakage in ("newer", "other pipeline"):
+        elif breakage in ("newer", "older", "other pipeline"):
             content = json.loads(index.read_text())
-            content |= {"format_version": 99} if breakage == "newer" else {"_class_name": "DDPMPipeline"}
+            versions = {"newer": {"format_version": 99}, "older": {"format_version": 1}}
+            content |= versions.get(breakage, {"_class_name": "DDPMPipeline"})
             index.write_text(json.dumps(content))
         with pytest.raises(InvalidModelError, match=sentence):
             TalkingHeadPipeline.from_pretrained(folder)

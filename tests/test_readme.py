@@ -26,13 +26,13 @@ def parse(command: object, words: list[str]) -> dict[str, object]:
 
 
 def test_the_examples_are_found() -> None:
-    assert len(TRAIN) == 5 and len(ANIMATE) == 4
+    assert len(TRAIN) == 7 and len(ANIMATE) == 4
 
 
 @pytest.mark.parametrize("line", TRAIN)
 def test_training_commands_exist_with_these_options(line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)  # options that name files want them to be there
-    for name in ("VIDEOS_AND_PHOTOS", "PHOTOS"):
+    for name in ("VIDEOS", "PHOTOS", "CLIPS", "PORTRAITS"):
         Path(name).mkdir()
     Path("ict_facekit.npz").touch()
     module, *words = shlex.split(line, comments=True)[shlex.split(line).index("-m") + 1 :]
@@ -42,8 +42,10 @@ def test_training_commands_exist_with_these_options(line: str, monkeypatch: pyte
     if module == "train.meta":
         losses = PRESETS[str(given["preset_name"])].losses
         assert given["feature_net"] or not (losses.squeezenet or losses.vgg19 or losses.vggface)
-        if given["start_from"]:
-            assert given["start_from"].name == f"step-{PRESETS['default'].steps:07d}"  # type: ignore[attr-defined]
+        if given["start_from"]:  # the last checkpoint of the command before it
+            first = given["start_from"]
+            (before,) = [other for other in TRAIN if f"--output {first.parent}" in other]  # type: ignore[attr-defined]
+            assert first.name == f"step-{int(before.split('--steps ')[1].split()[0]):07d}"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("line", ANIMATE)

@@ -13,9 +13,19 @@ from skimage.draw import polygon2mask
 from torch import Tensor
 
 from talking_heads.images import to_float
-from talking_heads.landmarks import INNER_LIP
+from talking_heads.landmarks import FACE_OUTLINE, INNER_LIP, mirror_landmarks
 from talking_heads.motion import MEAN_FACE, Pose, rotation_matrix
-from talking_heads.warping import inside, landmarks_to_tensor, opened_mouth, thin_plate_grid, warp_photo
+from talking_heads.warping import (
+    SEAM,
+    SOURCE_CHANNELS,
+    displaced,
+    inside,
+    landmarks_to_tensor,
+    opened_mouth,
+    source_planes,
+    thin_plate_grid,
+    warp_photo,
+)
 
 SIZE = 256
 PHOTO = to_float(picture(SIZE, SIZE))
@@ -38,13 +48,14 @@ def coordinates() -> Tensor:
 
 
 def origins(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (x, y) of the photo that the warp shows at each of its own, (SIZE, SIZE, 2), and the mask."""
-    warped, mask = warp_photo(coordinates(), points(source), points(target))
-    return ((warped[0, :2] + 1) * 128).permute(1, 2, 0).numpy(), mask[0, 0].numpy()
+    """Pixels (x, y) of the photo that the warp shows at each of its own, (SIZE, SIZE, 2), and where it is good."""
+    warped, trust, shown = warp_photo(coordinates(), points(source), points(target))
+    return ((warped[0, :2] + 1) * 128).permute(1, 2, 0).numpy(), (trust * shown)[0, 0].numpy()
 
 
 def test_to_its_own_landmarks_the_photo_stays_as_it_is() -> None:
-    warped, mask = warp_photo(PHOTO, points(FACE), points(FACE))
+    warped, trust, shown = warp_photo(PHOTO, points(FACE), points(FACE))
+    mask = trust * shown
     assert (warped - PHOTO).abs().max() < 0.01
     assert mask.min() > 0.99
     assert warped.shape == PHOTO.shape
@@ -92,9 +103,9 @@ def test_a_shifted_face_is_shifted() -> None:
 
 
 def test_a_smaller_picture_gives_the_same_warp() -> None:
-    large, mask = warp_photo(coordinates(), points(FACE), points(turned(0.3)))
+    large, mask, _ = warp_photo(coordinates(), points(FACE), points(turned(0.3)))
     halved = torch.nn.functional.avg_pool2d(coordinates(), 2)
-    small, small_mask = warp_photo(halved, (points(FACE) - 0.5) / 2, (points(turned(0.3)) - 0.5) / 2)
+    small, small_mask, _ = warp_photo(halved, (points(FACE) - 0.5) / 2, (points(turned(0.3)) - 0.5) / 2)
     assert (torch.nn.functional.avg_pool2d(large, 2) - small).abs().mean() < 0.005
     assert (torch.nn.functional.avg_pool2d(mask, 2) - small_mask).abs().mean() < 0.01
 
@@ -103,9 +114,9 @@ def test_a_batch_equals_its_singles() -> None:
     photos = torch.cat([PHOTO, PHOTO.flip(3), coordinates()])
     source = points(FACE, FACE + 5, turned(0.1))
     target = points(turned(0.2), open_mouth(FACE, 10), FACE - 8)
-    warped, mask = warp_photo(photos, source, target)
+    warped, mask, _ = warp_photo(photos, source, target)
     for k in range(3):
-        one, one_mask = warp_photo(photos[k : k + 1], source[k : k + 1], target[k : k + 1])
+        one, one_mask, _ = warp_photo(photos[k : k + 1], source[k : k + 1], target[k : k + 1])
         torch.testing.assert_close(warped[k : k + 1], one, atol=2e-3, rtol=0)
         torch.testing.assert_close(mask[k : k + 1], one_mask, atol=2e-3, rtol=0)
 
@@ -117,7 +128,45 @@ def test_the_warp_is_differentiable_in_the_photo() -> None:
     assert photo.grad.abs().sum() > 0
 
 
-# ---------------------------------------------------------------------------------------------------------- the mask
+def test_planes_are_the_warp_the_photo_and_both_masks() -> None:
+    target = turned(0.3)
+    planes = source_planes(PHOTO, points(FACE), points(target))
+    assert planes.shape == (1, SOURCE_CHANNELS, SIZE, SIZE)
+    parts = planes.split([3, 3, 1, 1], dim=1)
+    warped, trust, shown = warp_photo(PHOTO, points(FACE), points(target))
+    for part, expected in zip(parts, (warped, PHOTO, trust, shown), strict=True):
+        torch.testing.assert_close(part, expected)
+
+
+def test_the_hidden_side_of_a_turned_face_is_the_other_one_mirrored() -> None:
+    """A photo of a head that looks aside, warped to the front: its far side is a sliver there, its near side is not."""
+    aside, front = points(turned(0.9)), points(FACE)
+    warped, trust, _ = warp_photo(PHOTO, aside, front)
+    planes = source_planes(PHOTO, aside, front)
+    changed = (planes[:, :3] - warped).abs().sum(dim=1)[0] > 0.02
+    assert 0.01 < changed.float().mean() < 0.3
+    face = inside(front[:, FACE_OUTLINE], SIZE, softness=SEAM * SIZE)[0, 0]
+    assert not (changed & (face == 0)).any()  # a background has no other side
+    better = (planes[:, 6:7] - trust)[0, 0]
+    assert better.min() > -1e-5 and better.max() > 0.5
+    other, _, _ = warp_photo(PHOTO.flip(-1), mirror_landmarks(aside, SIZE), front)
+    most = better > 0.95
+    assert most.any()
+    torch.testing.assert_close(planes[0, :3, most], other[0, :, most], atol=0.1, rtol=0)
+    # A face that both show well stays what it is.
+    nearly = points(turned(0.1))
+    torch.testing.assert_close(source_planes(PHOTO, front, nearly)[:, :3], warp_photo(PHOTO, front, nearly)[0])
+
+
+def test_a_displacement_is_counted_in_sides_and_looks_ahead() -> None:
+    shift = torch.zeros(1, 2, SIZE, SIZE)
+    torch.testing.assert_close(displaced(PHOTO, shift), PHOTO, atol=1e-4, rtol=0)
+    shift[:, 0], shift[:, 1] = 8 / SIZE, -3 / SIZE
+    moved = displaced(PHOTO, shift)
+    torch.testing.assert_close(moved[..., 3:, :-8], PHOTO[..., :-3, 8:], atol=1e-3, rtol=0)
+
+
+# --------------------------------------------------------------------------------------------------------- the masks
 
 
 def test_an_opened_mouth_is_not_trusted() -> None:

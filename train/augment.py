@@ -11,26 +11,10 @@ from torch.nn import functional as F
 from talking_heads.landmarks import INNER_LIP, IRISES, LEFT_EYE, NUM_LANDMARKS, OUTER_LIP, RIGHT_EYE
 from talking_heads.motion import face_scale, lift, rotation_matrix
 
-# Landmark i of the mirrored picture is landmark MIRROR[i] of the original.
-# fmt: off
-MIRROR = np.array([
-    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
-    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
-    69, 68, 76, 75, 74, 73, 72, 71, 70,
-])
-# fmt: on
 _CHIN = slice(5, 12)
 _UPPER_LIDS, _LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
 _UPPER_INNER, _LOWER_INNER = [61, 62, 63], [67, 66, 65]
 _LOWER_LIP = [55, 56, 57, 58, 59, 65, 66, 67]
-
-
-def mirror_landmarks(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Landmarks (..., 77, 2) of the mirrored picture of side ``size``."""
-    mirrored = landmarks[..., MIRROR, :].copy()
-    mirrored[..., 0] = size - 1 - mirrored[..., 0]
-    return mirrored
 
 
 def random_motion(landmarks: np.ndarray, rng: np.random.Generator) -> np.ndarray:

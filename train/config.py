@@ -109,17 +109,17 @@ PRESETS: dict[str, MetaConfig] = {
             },
             discriminator={"channels": [32, 64, 128, 256, 256], "patch_size": 2},
         ),
-        # Under spectral norm without normalisation, the discriminator's activations and the differences between
-        # embeddings are small: the one term weighs more than the paper's, the other less.
-        losses=LossWeights(feature_matching=100.0, match=2.0),
+        # The discriminator learns, but does not teach: in as few steps as a CPU takes it does not get to know painted
+        # from real (its hinge loss stays above 2, which is chance), and what such a one teaches spoils a face.
+        losses=LossWeights(adversarial=0.0, feature_matching=0.0, match=2.0),
         num_shots=2,
-        batch_size=8,
-        steps=20_000,
+        batch_size=4,
+        steps=4000,
         generator_rate=4e-4,
         discriminator_rate=4e-4,
         betas=(0.5, 0.99),
-        cooldown=0.3,
-        adversarial_from=3000,
+        cooldown=0.4,
+        adversarial_from=3400,
         animated_share=0.2,
         candidates=4,
         mouth_weight=25.0,

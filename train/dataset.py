@@ -18,12 +18,12 @@ from torch.utils.data import Dataset
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import UnreadableMediaError
 from talking_heads.images import to_float
+from talking_heads.landmarks import mirror_landmarks
 from talking_heads.motion import describe
-from talking_heads.warping import landmarks_to_tensor, warp_photo
+from talking_heads.warping import landmarks_to_tensor, source_planes, warp_photo
 
 from .augment import (
     apply_similarity,
-    mirror_landmarks,
     random_colours,
     random_motion,
     random_similarity,
@@ -32,9 +32,9 @@ from .augment import (
 from .clips import Clip, load_clips
 from .config import MetaConfig
 
-REAL_TARGETS = 0.4
-"""Share of a puppet's episodes whose target is its frame 0, the untouched photo; the others teach closed eyes, opened
-mouths and turned heads, which few photos show."""
+REAL_TARGETS, REAL_SHOTS = 0.35, 0.4
+"""Shares of a puppet's episodes whose target, and whose first shot, is its frame 0, the untouched photo. The one
+teaches what real pixels look like, the other is what happens in use: a photo that has to blink, speak and turn."""
 
 
 class Episode(TypedDict):
@@ -48,10 +48,8 @@ class Episode(TypedDict):
     """(3, H, W): the target x."""
     landmark_image: Tensor
     """(3, H, W): its landmark image y."""
-    warped: Tensor
-    """(3, H, W): the first shot warped to the target's landmarks."""
-    validity: Tensor
-    """(1, H, W) in [0, 1]: where that warp can be trusted."""
+    source: Tensor
+    """(SOURCE_CHANNELS, H, W): what the generator sees of the first shot, see ``warping.source_planes``."""
     weights: Tensor
     """(1, H, W): of the pixel term."""
     identity: Tensor
@@ -69,6 +67,9 @@ class EpisodeDataset(Dataset[Episode]):
         # A person counts once, however many clips there are of him or her.
         self.videos = _by_identity([clip for clip in clips if clip.meta.kind == "video"])
         self.stills = _by_identity([clip for clip in clips if clip.meta.kind != "video"])
+        # A photo that stands alone could only be moved by the very warp that is to be corrected: where the person is
+        # there in motion, that teaches more.
+        self.stills = [[clip for clip in person if len(clip) > 1] or person for person in self.stills]
 
     @classmethod
     def from_folders(cls, folders: list[Path], config: MetaConfig, length: int, split: str = "train") -> EpisodeDataset:
@@ -94,15 +95,14 @@ class EpisodeDataset(Dataset[Episode]):
         frames = random_colours(frames, rng, config.jitter)
         drawn = to_float(draw_landmarks(landmarks, size))  # (K + 1, 3, H, W)
         points = landmarks_to_tensor(landmarks)
-        warped, validity = warp_photo(frames[:1], points[:1], points[-1:])
+        source = source_planes(frames[:1], points[:1], points[-1:])
         weights = weight_map(landmarks[-1], size, config.mouth_weight, config.eye_weight)
         return Episode(
             shots=frames[:-1],
             shot_landmarks=drawn[:-1],
             image=frames[-1],
             landmark_image=drawn[-1],
-            warped=warped[0],
-            validity=validity[0],
+            source=source[0],
             weights=torch.from_numpy(weights),
             identity=torch.tensor(self.identities[clip.meta.identity]),
         )
@@ -130,7 +130,7 @@ class EpisodeDataset(Dataset[Episode]):
         if len(clip) == 1 or rng.random() < self.config.animated_share:
             moved = np.stack([random_motion(points, rng) for _ in range(shots)])
             start = landmarks_to_tensor(points).expand(shots, -1, -1)
-            animated, _ = warp_photo(image.expand(shots, -1, -1, -1), start, landmarks_to_tensor(moved))
+            animated, _, _ = warp_photo(image.expand(shots, -1, -1, -1), start, landmarks_to_tensor(moved))
             return torch.cat([animated, image]), np.concatenate([moved, points[None]])
         others = np.setdiff1d(np.arange(len(clip)), [shot, target])
         others = others if len(others) else np.array([shot])
@@ -142,9 +142,13 @@ class EpisodeDataset(Dataset[Episode]):
         """The first shot, which is warped, and the target: of some random frames the one that differs most from it."""
         if len(clip) == 1:
             return 0, 0
-        if clip.meta.kind == "puppet" and rng.random() < REAL_TARGETS:
-            return int(rng.integers(1, len(clip))), 0
         shot = int(rng.integers(len(clip)))
+        if clip.meta.kind == "puppet":
+            draw = rng.random()
+            if draw < REAL_TARGETS:
+                return int(rng.integers(1, len(clip))), 0
+            if draw < REAL_TARGETS + REAL_SHOTS:
+                shot = 0
         others = np.delete(np.arange(len(clip)), shot)
         candidates = rng.choice(others, min(self.config.candidates, len(others)), replace=False)
         start = describe(clip.landmarks[shot])

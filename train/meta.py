@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader
 from talking_heads.errors import InvalidModelError, MissingDependencyError, UnreadableMediaError
 from talking_heads.images import to_uint8
 from talking_heads.models import Discriminator, Embedder, Generator
-from talking_heads.models.layers import check_sizes
+from talking_heads.models.layers import check_sizes, converge_spectral_norms
 from talking_heads.video import contact_sheet, save_image
 
 from . import losses
@@ -109,9 +109,9 @@ def build_networks(config: ModelConfig) -> tuple[Embedder, Generator, Discrimina
 
 
 def paint(generator: nn.Module, batch: Episode, embedding: Tensor, source_conditioned: bool) -> Tensor:
-    """x_hat = G(y, e) for a batch, with the warped shot where the generator takes one."""
-    source = {"warped": batch["warped"], "validity": batch["validity"]} if source_conditioned else {}
-    return generator(batch["landmark_image"], embedding=embedding, **source)
+    """x_hat = G(y, e) for a batch, with the first shot where the generator takes one."""
+    source = batch["source"] if source_conditioned else None
+    return generator(batch["landmark_image"], embedding=embedding, source=source)
 
 
 class Run:
@@ -147,10 +147,13 @@ class Run:
         self.content = ContentNets(content_paths, config.losses).to(device)
         self.config = config = replace(config, losses=self.content.weights)
         teach = torch.optim.Adam(
-            [*embedder.parameters(), *generator.parameters()], lr=config.generator_rate, betas=config.betas
+            [*embedder.parameters(), *generator.parameters()], lr=config.generator_rate, betas=config.betas, fused=True
         )
         judge = torch.optim.Adam(
-            [*discriminator.parameters(), *identities.parameters()], lr=config.discriminator_rate, betas=config.betas
+            [*discriminator.parameters(), *identities.parameters()],
+            lr=config.discriminator_rate,
+            betas=config.betas,
+            fused=True,
         )
         prepared = self.accelerator.prepare(embedder, generator, discriminator, identities, teach, judge)
         self.embedder, self.generator, self.discriminator, self.identities, self.teach, self.judge = prepared
@@ -165,7 +168,7 @@ class Run:
         order = range(done.samples, done.samples + max(0, self.config.steps - done.step) * size)
         loader = DataLoader(
             self.data, self.config.batch_size, sampler=order, num_workers=workers, drop_last=True,
-            persistent_workers=workers > 0, prefetch_factor=4 if workers else None,
+            persistent_workers=workers > 0, prefetch_factor=4 if workers else None, worker_init_fn=_leave_signals,
         )  # fmt: skip
         yield from self.accelerator.prepare_data_loader(loader)
 
@@ -211,20 +214,32 @@ class Run:
 
     @torch.no_grad()
     def introduce_discriminator(self) -> None:
-        """Starts W_i at e_i, and w0 at random so that W_i + w0 has mean zero over the people.
+        """Starts W_i at e_i, and w0 and b where the scores of everybody's portrait come nearest to zero.
 
         Embeddings are not negative (the ReLU before their sum). From a W around zero, L_MCH would drive them all to
-        zero, where the ReLU passes no gradient: the embedder would be dead within some hundred steps.
+        zero, where the ReLU passes no gradient: the embedder would be dead within some hundred steps. V is not
+        negative for the same reason, and much the same for all images at first. What all have in common must
+        therefore not count, or the first scores are in the tens, and the hinge silences V to be rid of them.
         """
         embedder = self.accelerator.unwrap_model(self.embedder).eval()
+        judge = self.accelerator.unwrap_model(self.discriminator).eval()
+        converge_spectral_norms(judge)
         column = self.accelerator.unwrap_model(self.identities).weight
-        device = column.device
+        vectors = torch.zeros_like(column)  # V of each person's portrait
         for identity, image, lines in self.data.portraits():
-            column[identity] = embedder(image[None, None].to(device), lines[None, None].to(device))[0, 0]
+            both = torch.cat([lines, image]).to(column.device)  # (6, H, W)
+            column[identity] = embedder(both[None, None, 3:], both[None, None, :3])[0, 0]
+            vectors[identity] = judge.encoder(both[None])[0][0]
         embedder.train()
-        w0 = self.accelerator.unwrap_model(self.discriminator).w0
-        draws = torch.randn(len(w0), generator=torch.Generator().manual_seed(self.config.seed))
-        w0.copy_(draws.to(device) - column.mean(dim=0))
+        judge.train()
+        # Ridge regression of w0 + mean(W) and b on scores that must cancel; in float64, V's columns are much alike.
+        mean = column.mean(dim=0)
+        known = torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1).double()
+        scores = (vectors * (column - mean)).sum(dim=1).double()
+        ridge = 1e-5 * known.square().sum(dim=0).mean() * torch.eye(known.shape[1]).to(known)
+        solution = torch.linalg.solve(known.T @ known + ridge, -known.T @ scores).to(mean)
+        judge.w0.copy_(solution[:-1] - mean)
+        judge.b.copy_(solution[-1])
         self.progress.judged = True
 
     def save(self) -> Path:
@@ -306,14 +321,15 @@ def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.nd
         ]
     )
     content = run.content.to("cpu")
+    warped = batch["source"][:, :3]
     measured = {
         "pixel": float(losses.pixel(fakes, batch["image"], batch["weights"])),
-        "pixel_warp": float(losses.pixel(batch["warped"], batch["image"], batch["weights"])),
+        "pixel_warp": float(losses.pixel(warped, batch["image"], batch["weights"])),
         "content": float(content(fakes, batch["image"])),
-        "content_warp": float(content(batch["warped"], batch["image"])),
+        "content_warp": float(content(warped, batch["image"])),
     }
     run.content.to(run.accelerator.device)
-    columns = [batch["shots"][:, 0], batch["landmark_image"], batch["image"], batch["warped"], fakes]
+    columns = [batch["shots"][:, 0], batch["landmark_image"], batch["image"], warped, fakes]
     rows = [[to_uint8(column[i : i + 1])[0] for column in columns] for i in range(min(8, len(episodes)))]
     return measured, contact_sheet(rows, labels=["shot", "landmarks", "target", "warp", "painted"])
 
@@ -417,6 +433,12 @@ def _stop_on_signal() -> Iterator[_Wish]:
             signal.signal(number, handler)
 
 
+def _leave_signals(_worker: int) -> None:
+    """Ctrl-C and many schedulers stop all processes of a group: a loader's must go on until the run has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _write_json(path: Path, value: Any) -> None:
     beside = path.with_suffix(".tmp")
     beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
@@ -436,6 +458,7 @@ def main(
     image_size: Annotated[
         int | None, typer.Option(help="Instead of the preset's: for stages at lower resolution.")
     ] = None,
+    num_shots: Annotated[int | None, typer.Option(help="K, photos of a person in an episode.", min=1)] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Checkpoint of another run (an earlier stage) to begin with.")
     ] = None,
@@ -445,6 +468,11 @@ def main(
     match_weight: Annotated[
         float | None, typer.Option(help="Weight of L_MCH; 0 for the paper's feed-forward variant.")
     ] = None,
+    adversarial_weight: Annotated[
+        float | None,
+        typer.Option(help="Weight of -D(x_hat, y, i); 0 while a discriminator learns, but does not teach."),
+    ] = None,
+    feature_matching_weight: Annotated[float | None, typer.Option(help="Weight of L_FM.")] = None,
     generator_rate: Annotated[float | None, typer.Option(help="Learning rate of E and G.")] = None,
     stills_share: Annotated[float | None, typer.Option(help="Share of episodes from photos and puppets.")] = None,
     mixed_precision: Annotated[str, typer.Option(help="bf16, fp16 or no.")] = "bf16",
@@ -465,12 +493,16 @@ def main(
     with mistakes_in_one_line(ValueError):
         config = preset(preset_name, feature_net=feature_net, seed=seed)
         given = {
-            "steps": steps, "batch_size": batch_size, "image_size": image_size, "adversarial_from": adversarial_from,
+            "steps": steps, "batch_size": batch_size, "image_size": image_size, "num_shots": num_shots,
+            "adversarial_from": adversarial_from,
             "generator_rate": generator_rate, "stills_share": stills_share, "cooldown": cooldown, "ema": ema,
         }  # fmt: skip
         config = replace(config, **{name: value for name, value in given.items() if value is not None})
-        if match_weight is not None:
-            config = replace(config, losses=replace(config.losses, match=match_weight))
+        weights = {
+            "match": match_weight, "adversarial": adversarial_weight, "feature_matching": feature_matching_weight,
+        }  # fmt: skip
+        weights = {name: value for name, value in weights.items() if value is not None}
+        config = replace(config, losses=replace(config.losses, **weights))
         data = EpisodeDataset.from_folders(clips, config, config.steps * config.batch_size)
         validation = _validation_episodes(clips, config)
         run = Run(config, data, output, mixed_precision, tracker)

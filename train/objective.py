@@ -71,12 +71,12 @@ def generator_terms(
     """L_CNT + L_ADV and our pixel term, by name, each already weighted.
 
     fakes, images, landmark_images: (B, 3, H, W); identity: W_i (B, N) or (N,), a constant here. Without a
-    discriminator there is no L_ADV.
+    discriminator, or with both of its weights zero, there is no L_ADV.
     """
     terms = {"content": content(fakes, images)}
     if weights.pixel > 0:
         terms["pixel"] = weights.pixel * losses.pixel(fakes, images, weight_map)
-    if discriminator is not None:
+    if discriminator is not None and (weights.adversarial > 0 or weights.feature_matching > 0):
         learning = [p for p in discriminator.parameters() if p.requires_grad]
         discriminator.requires_grad_(False)  # it teaches here and learns elsewhere
         try:

@@ -11,11 +11,16 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..warping import SOURCE_CHANNELS, displaced
 from .layers import DownBlock, Factory, SelfAttention, StyledBlock, adaptive_instance_norm, blocks_at, check_sizes
 
 GAIN_SPEED = 16.0
 """Adam moves every parameter by about its rate a step. Alone, the gain would need thousands of steps until corrections
 reach from grey to black; with this factor it needs hundreds."""
+MAX_FLOW = 0.08
+"""How far the flow may move the warped photo, in sides of the image."""
+STILL_AT_START = -3.0
+"""Logit of the share that the unmoved photo has in the output before training."""
 
 
 class Generator(ModelMixin, ConfigMixin):
@@ -24,10 +29,11 @@ class Generator(ModelMixin, ConfigMixin):
     Two designs in one class:
 
     * ``source_conditioned=False``, the paper's: input is the landmark image, output is painted from nothing.
-    * ``source_conditioned=True``: input is also the photo warped to the target's landmarks and the warp's validity mask
-      (warping.py). Encoder features reach the decoder at equal resolution (``skips``), and the output is the valid
-      part of the warp plus a correction whose gain starts at zero: training starts at the warp and moves away from it
-      only where that helps.
+    * ``source_conditioned=True``: input is also the photo, warped to the target's landmarks and as it is, and what is
+      known of the warp (warping.py). Encoder features reach the decoder at equal resolution (``skips``). The output is
+      three layers: the warped photo, moved on by a small flow; where a mask says so the photo as it is, for what does
+      not move with the head; and a correction painted over both. The gains of flow, mask and correction start at
+      zero: training starts at the warp and moves away from it only where that helps.
 
     ``patch_size`` 2 works on 2x2 pixels folded into channels. ``attention_resolution`` is for the down blocks,
     ``up_attention_resolution`` for the up blocks; 0 leaves it out. Stateless: nothing is stored during forward.
@@ -51,7 +57,7 @@ class Generator(ModelMixin, ConfigMixin):
         check_sizes(image_size, patch_size, channels)
         make = Factory(spectral_norm)
         n = len(channels)
-        inputs = (7 if source_conditioned else 3) * patch_size**2
+        inputs = (3 + SOURCE_CHANNELS * source_conditioned) * patch_size**2
         widths = [inputs, *channels]
         self.down = nn.ModuleList(
             DownBlock(make, a, b, norm_first=i > 0, norm_second=True) for i, (a, b) in enumerate(pairwise(widths))
@@ -71,6 +77,8 @@ class Generator(ModelMixin, ConfigMixin):
         self.to_rgb = make.conv(up[-1], 3 * patch_size**2)
         if source_conditioned:
             self.gain = nn.Parameter(torch.zeros(3 * patch_size**2))
+            self.to_flow = make.conv(up[-1], 3)  # flow (x, y) and mask
+            self.flow_gain = nn.Parameter(torch.zeros(3))
         self._styled = [c for block in [*self.middle, *self.up] for c in block.styled_channels] + [up[-1]]
         self.projection = make.linear(embedding_dim, self.style_dim)
         bias: Any = self.projection.bias
@@ -94,18 +102,17 @@ class Generator(ModelMixin, ConfigMixin):
         landmark_images: Tensor,
         embedding: Tensor | None = None,
         style: Tensor | None = None,
-        warped: Tensor | None = None,
-        validity: Tensor | None = None,
+        source: Tensor | None = None,
     ) -> Tensor:
         """Frames (B, 3, H, W), nominally in [-1, 1].
 
         landmark_images (B, 3, H, W) in [-1, 1]; either ``embedding`` e (B, N), or ``style`` psi' (B, S) or (S,);
-        a source-conditioned generator needs ``warped`` (B, 3, H, W) in [-1, 1] and ``validity`` (B, 1, H, W) in [0, 1].
+        a source-conditioned generator needs ``source`` (B, SOURCE_CHANNELS, H, W), see ``warping.source_planes``.
         """
         if (embedding is None) == (style is None):
             raise ValueError("give either embedding or style")
-        if (warped is None) == self.config.source_conditioned or (warped is None) != (validity is None):
-            raise ValueError("give warped and validity exactly when the generator is source-conditioned")
+        if (source is None) == self.config.source_conditioned:
+            raise ValueError("give source exactly when the generator is source-conditioned")
         if style is None:
             style = self.projection(embedding)
         if style.ndim == 1:
@@ -113,8 +120,9 @@ class Generator(ModelMixin, ConfigMixin):
         styles = self._split(style)
 
         x = landmark_images
-        if warped is not None and validity is not None:
-            x = torch.cat([x, warped * validity, 2 * validity - 1], dim=1)
+        if source is not None:
+            warped, photo, trust, shown = source.split([3, 3, 1, 1], dim=1)
+            x = torch.cat([x, warped * shown, photo, 2 * trust - 1, 2 * shown - 1], dim=1)
         x = F.pixel_unshuffle(x, self.config.patch_size).contiguous(memory_format=torch.channels_last)
         features = []
         for i, block in enumerate(self.down):
@@ -131,9 +139,20 @@ class Generator(ModelMixin, ConfigMixin):
                 x = self.up_attention[str(i)](x)
             if self.config.skips and features:
                 x = x + features.pop()
-        x = self.to_rgb(F.relu(adaptive_instance_norm(x, *styles.pop(0))))
-        if warped is None or validity is None:
-            return torch.tanh(F.pixel_shuffle(x.float(), self.config.patch_size))
-        correction = x.float() * (GAIN_SPEED * self.gain[:, None, None])
+        x = F.relu(adaptive_instance_norm(x, *styles.pop(0)))
+        if source is None:
+            return torch.tanh(F.pixel_shuffle(self.to_rgb(x).float(), self.config.patch_size))
+        return self._layers(x, source)
+
+    def _layers(self, x: Tensor, source: Tensor) -> Tensor:
+        """Features (B, C, H/p, W/p) and ``source`` -> frames: warped photo, photo as it is, correction."""
+        size = source.shape[-2:]
+        gain = GAIN_SPEED * self.flow_gain[:, None, None]
+        geometry = F.interpolate(self.to_flow(x).float() * gain, size=size, mode="bilinear", align_corners=False)
+        # In float32 even where the networks are not: 16 bit tell places apart by half a pixel at best.
+        warped, photo, _, shown = source.float().split([3, 3, 1, 1], dim=1)
+        warped = displaced(warped, MAX_FLOW * torch.tanh(geometry[:, :2])) * shown
+        still = torch.sigmoid(geometry[:, 2:] + STILL_AT_START)
+        correction = self.to_rgb(x).float() * (GAIN_SPEED * self.gain[:, None, None])
         correction = 2 * torch.tanh(F.pixel_shuffle(correction, self.config.patch_size))
-        return warped * validity + correction
+        return warped + still * (photo - warped) + correction

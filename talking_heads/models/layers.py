@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -16,10 +16,22 @@ NORM_EPS = 1e-4
 
 
 class Factory:
-    """Makes convolutions and linear layers, all with spectral norm or all without (folded, for inference)."""
+    """Makes convolutions and linear layers, all with spectral norm or all without (folded, for inference).
+
+    Weights start orthogonal (as BigGAN's) and biases at zero. Spectral norm divides a random matrix by far more than
+    its usual gain: behind a few such layers, all images would look alike, drowned by the biases.
+    """
 
     def __init__(self, spectral_norm: bool) -> None:
-        self.wrap: Callable[[nn.Module], nn.Module] = normalise_spectrum if spectral_norm else nn.Identity()
+        self.spectral_norm = spectral_norm
+
+    def wrap(self, layer: nn.Conv2d | nn.Linear) -> nn.Module:
+        if not self.spectral_norm:
+            return layer
+        nn.init.orthogonal_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+        return normalise_spectrum(layer)
 
     def conv(self, inputs: int, outputs: int, size: int = 3, bias: bool = True) -> nn.Module:
         """A convolution that keeps the resolution (zero padding)."""
