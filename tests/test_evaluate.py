@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import typer
 from media import write_clip
 from PIL import Image
+from test_metrics import save_inception
 from tiny import SIZE, save_tiny_model
 from typer.testing import CliRunner, Result
 
@@ -20,8 +22,11 @@ from talking_heads import TalkingHeadPipeline
 from talking_heads.landmarks import LandmarkDetector
 from talking_heads.video import read_frames
 from train import evaluate
-from train.evaluate import METRICS, painters, split_frames, stillest_run, summarise, wins
+from train.evaluate import METRICS, Options, Outcome, fid, split_frames, write_results
 from train.evaluate import Result as ClipResult
+from train.metrics import frechet_distance, stillest_run
+from train.reenact import painters
+from train.report import summarise, wins
 
 app = typer.Typer()
 app.command()(evaluate.main)
@@ -88,7 +93,7 @@ def test_people_count_once_and_nan_not_at_all() -> None:
 def test_baselines_in_the_pose_of_the_source(model: Path, astronaut: np.ndarray) -> None:
     pipe = TalkingHeadPipeline.from_pretrained(model)
     avatar = pipe.create_avatar([astronaut])
-    methods = painters(pipe, avatar, None)
+    methods = painters(pipe, avatar)
     assert list(methods) == ["still", "warp", "feed-forward"]
     landmarks = avatar.landmarks.numpy()
     assert np.array_equal(methods["still"](landmarks), avatar.photo_images)
@@ -107,6 +112,7 @@ def test_a_whole_run(model: Path, tmp_path: Path) -> None:
     done = run(
         "--model", model, "--clips", clips, "--output", output,
         "--shots", 1, "--shots", 2, "--frames", 4, "--fine-tune", 2,
+        "--inception", save_inception(tmp_path / "inception.pt"),
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "1 clips measured, 1 left out" in done.output
@@ -123,9 +129,17 @@ def test_a_whole_run(model: Path, tmp_path: Path) -> None:
         assert clip["values"]["still"]["jitter"] == 0.0
         # The face moves: a warp to the right landmarks beats a photo in these.
         assert clip["values"]["warp"]["landmarks"] < clip["values"]["still"]["landmarks"]
+        assert "features" not in clip
     assert report["wins"]["1"]["feed-forward against warp"]["ssim"][1] == 1
+    for methods in report["summary"].values():
+        fid = {method: values["fid"] for method, values in methods.items()}
+        assert {value["frames"] for value in fid.values()} == {4}
+        assert fid["truth"]["value"] == pytest.approx(0, abs=1e-6)
+        assert min(fid[method]["value"] for method in ("still", "warp", "feed-forward", "fine-tuned")) > 1e-3
 
     text = (output / "results.md").read_text()
+    assert text.count("| FID (lower) | ") == 2 and "No FID" not in text
+    assert "FID of 4 frames, to be compared at this number only." in text
     assert "## T = 1: 1 clips of 1 people" in text and "## T = 2" in text
     assert "No CSIM: --identity-net was not given." in text and "nobody.mp4: No face" in text
     for shots in (1, 2):
@@ -135,12 +149,45 @@ def test_a_whole_run(model: Path, tmp_path: Path) -> None:
             assert sheet.width > 5 * SIZE and sheet.height > 4 * SIZE
 
 
+def test_fid_is_that_of_the_frames_of_all_clips_together() -> None:
+    rng = np.random.default_rng(0)
+    features = [{"warp": rng.normal(size=(n, 6)), "truth": rng.normal(size=(n, 6))} for n in (5, 7)]
+    results = [ClipResult("a.mp4", "a", 1, 1, len(some["warp"]), _values(), some) for some in features]
+    expected = frechet_distance(*(np.concatenate([some[name] for some in features]) for name in ("warp", "truth")))
+    assert fid(results) == {
+        "warp": {"value": pytest.approx(expected), "frames": 12},
+        "truth": {"value": pytest.approx(0, abs=1e-9), "frames": 12},
+    }
+    assert fid([]) == fid([ClipResult("c", "ada", 1, 1, 4, {"warp": {"ssim": 0.5}})]) == {}
+
+
+def test_fid_waits_for_the_last_clip(tmp_path: Path) -> None:
+    features = {name: np.random.default_rng(0).normal(size=(4, 6)) for name in ("warp", "feed-forward", "truth")}
+    outcomes = [Outcome("a.mp4", (ClipResult("a.mp4", "a", 1, 1, 4, _values(), features),))]
+    options = Options(None, tmp_path, inception=Path("inception.pt"))
+    write_results(outcomes, options, finished=False)
+    text = (tmp_path / "results.md").read_text()
+    assert "No FID yet: it comes with the last clip." in text and "FID (lower)" not in text
+    write_results(outcomes, options)
+    assert "No FID" not in (tmp_path / "results.md").read_text()
+    write_results(outcomes, replace(options, inception=None))
+    assert "No FID: --inception was not given." in (tmp_path / "results.md").read_text()
+
+
+def _values() -> dict[str, dict[str, float]]:
+    names = [metric.name for metric in METRICS]
+    return {method: dict.fromkeys(names, 0.5) for method in ("warp", "feed-forward", "truth")}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ({"--clips": "empty"}, "no videos or photos"),
         ({"--model": "empty"}, "model_index.json"),
         ({"--identity-net": "absent.npz"}, "no feature weights"),
+        ({"--inception": "absent.pt"}, "no Inception network"),
+        ({"--portraits": "empty"}, "no videos or photos"),
+        ({"--portraits": "clips"}, "no photos in"),
         ({"--shots": "0"}, "choose from 1 to 32"),
     ],
 )

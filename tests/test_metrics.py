@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,8 @@ import pytest
 import torch
 from conftest import mean_face
 from numpy.testing import assert_allclose
+from scipy.linalg import sqrtm
+from torch import Tensor
 
 from talking_heads.errors import InvalidModelError
 from talking_heads.images import read_photo, to_float
@@ -21,14 +26,27 @@ from train.metrics import (
     Judge,
     MobileFaceNet,
     align_face,
-    confidence_interval,
+    face_errors,
+    frechet_distance,
+    inception_features,
     jitter,
     landmark_errors,
     load_identity_net,
+    load_inception,
     mean,
     pose_error,
     psnr,
     ssim,
+)
+from train.report import (
+    FACES,
+    Metric,
+    comparison_table,
+    confidence_interval,
+    link,
+    summarise,
+    summary_table,
+    write_report,
 )
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -116,6 +134,159 @@ def test_confidence_interval_covers_the_mean() -> None:
 def test_mean_overlooks_nan() -> None:
     assert mean(np.array([1.0, np.nan, 3.0])) == 2.0
     assert np.isnan(mean(np.array([np.nan])))
+
+
+def test_face_errors_know_where_a_face_is_missing() -> None:
+    asked = np.stack([mean_face(100.0)] * 3)
+    painted = asked.copy()
+    painted[0, :, 0] += 5
+    painted[1] = np.nan
+    asked[2] = np.nan
+    errors = face_errors(painted, asked)
+    assert set(errors) == {"faces", "landmarks", "mouth", "eyes", "irises", "pose"}
+    distance = np.linalg.norm(asked[0, 36] - asked[0, 45])
+    for name in ("landmarks", "mouth", "eyes", "irises"):
+        assert_allclose(errors[name], [5 / distance, np.nan, np.nan], rtol=1e-4)
+    assert_allclose(errors["pose"], [0, np.nan, np.nan], atol=1e-3)
+    assert_allclose(errors["faces"], [1, 0, np.nan])
+
+
+# ----------------------------------------------------------------------------------------------------------------- FID
+
+
+class StandIn(torch.nn.Module):
+    """Answers as inception-2015-12-05.pt does: 4 x 4 mean colours, turned into ``outputs`` numbers at random."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(48, outputs)
+
+    def forward(self, img: Tensor, return_features: bool = False, use_fp16: bool = False) -> Tensor:
+        if img.dtype != torch.uint8:
+            raise ValueError("expected uint8")
+        colours = torch.nn.functional.adaptive_avg_pool2d(img.float() / 255, 4).flatten(1)
+        features = self.layer(colours)
+        return features if return_features else features.softmax(dim=1)
+
+
+def save_inception(path: Path, outputs: int = 2048) -> Path:
+    torch.manual_seed(0)
+    return save_script(StandIn(outputs), path)
+
+
+def save_script(module: torch.nn.Module, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of TorchScript
+        torch.jit.script(module).save(path)
+    return path
+
+
+def gaussian(rng: np.random.Generator, number: int, centre: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """Samples (N, D) whose mean is ``centre`` and whose covariance is ``root`` @ ``root``.T, exactly."""
+    noise = rng.normal(size=(number, len(centre)))
+    noise -= noise.mean(axis=0)
+    white = np.linalg.qr(noise)[0] * np.sqrt(number - 1)  # columns stay orthogonal to the vector of ones
+    return centre + white @ root.T
+
+
+def test_frechet_distance_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    # Covariances that commute: |mu1 - mu2|^2 + sum of (s1 - s2)^2.
+    a = gaussian(rng, 50, np.array([0.0, 1.0, 2.0]), np.diag([1.0, 2.0, 3.0]))
+    b = gaussian(rng, 80, np.array([3.0, 1.0, -2.0]), np.diag([2.0, 2.0, 0.5]))
+    assert_allclose(frechet_distance(a, b), 9 + 16 + 1 + 0 + 6.25)
+    assert_allclose(frechet_distance(b, a), frechet_distance(a, b))
+    assert_allclose(frechet_distance(a + 5, b + 5), frechet_distance(a, b))
+
+
+def test_frechet_distance_of_any_two_gaussians_is_the_formula() -> None:
+    rng = np.random.default_rng(1)
+    roots, centres = rng.normal(size=(2, 4, 4)), rng.normal(size=(2, 4))
+    a, b = (gaussian(rng, 30, centre, root) for centre, root in zip(centres, roots, strict=True))
+    one, other = (root @ root.T for root in roots)
+    formula = np.square(centres[0] - centres[1]).sum() + np.trace(one + other - 2 * sqrtm(one @ other).real)
+    assert_allclose(frechet_distance(a, b), formula, rtol=1e-8)
+
+
+def test_frechet_distance_with_fewer_samples_than_dimensions() -> None:
+    features = np.random.default_rng(0).normal(size=(6, 2048))
+    assert 0 <= frechet_distance(features, features) < 1e-9
+    shift = np.linspace(0, 1, 2048)
+    assert_allclose(frechet_distance(features, features + shift), np.square(shift).sum())
+    # Twice as far from their mean: (2 s - s)^2 over all dimensions.
+    wider = features.mean(axis=0) + 2 * (features - features.mean(axis=0))
+    assert_allclose(frechet_distance(wider, features), features.var(axis=0, ddof=1).sum())
+    # Directions that the two do not share: nothing is common to their covariances.
+    a, b = np.zeros((3, 10)), np.zeros((3, 10))
+    a[:, :3], b[:, 5:8] = np.eye(3), 2 * np.eye(3)
+    assert_allclose(frechet_distance(a, b), 3 * (1 / 9 + 4 / 9) + 1 + 4)
+    with pytest.raises(ValueError, match="two rows at least"):
+        frechet_distance(features[:1], features)
+
+
+def test_features_of_frames(tmp_path: Path) -> None:
+    net = load_inception(save_inception(tmp_path / "inception.pt"))
+    frames = np.stack([noise(seed) for seed in range(19)])  # more than one batch
+    features = inception_features(net, frames)
+    assert features.shape == (19, 2048) and features.dtype == np.float64
+    # RGB as it is, in 0..255, channels first.
+    colours = frames.reshape(19, 4, 16, 4, 16, 3).mean(axis=(2, 4)).transpose(0, 3, 1, 2).reshape(19, 48) / 255
+    weight, bias = (net.state_dict()[f"layer.{name}"].double().numpy() for name in ("weight", "bias"))
+    expected = colours @ weight.T + bias
+    assert_allclose(features, expected, atol=1e-5)
+    assert frechet_distance(features, inception_features(net, frames)) < 1e-9
+    assert frechet_distance(features, inception_features(net, frames // 2)) > 0.1
+
+
+class Classifier(torch.nn.Module):
+    def forward(self, img: Tensor) -> Tensor:
+        return img.float().mean(dim=(2, 3))
+
+
+def test_foreign_files_are_no_inception(tmp_path: Path) -> None:
+    np.savez(tmp_path / "weights.npz", weight=np.zeros(3, np.float32))
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "weights.pth")
+    (tmp_path / "words.pt").write_text("no network")
+    save_inception(tmp_path / "vgg16.pt", outputs=4096)
+    save_script(Classifier(), tmp_path / "classifier.pt")
+    for name in ("weights.npz", "weights.pth", "words.pt", "vgg16.pt", "classifier.pt"):
+        with pytest.raises(InvalidModelError, match=f"{name} is not the TorchScript file inception-2015-12-05.pt"):
+            load_inception(tmp_path / name)
+    for absent in (tmp_path / "absent.pt", tmp_path):
+        with pytest.raises(InvalidModelError, match="no Inception network"):
+            load_inception(absent)
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True)
+class Person:
+    identity: str
+    values: dict[str, dict[str, float]]
+
+
+def test_tables_and_reports(tmp_path: Path) -> None:
+    metrics = [Metric("psnr", "PSNR, dB", 1, "higher"), FACES, Metric("fid", "FID", 2, "lower")]
+    people = [
+        Person("ada", {"warp": {"psnr": 20.0}, "feed-forward": {"psnr": 21.0}}),
+        Person("bob", {"warp": {"psnr": float("nan")}, "feed-forward": {"psnr": 23.0}}),
+    ]
+    summary = summarise(people)
+    summary["warp"]["fid"] = {"value": 12.345, "frames": 8}
+    contests = [("feed-forward", "warp"), ("fine-tuned", "warp")]
+    assert list(summary_table(people, summary, metrics, contests)) == [
+        "|  | warp | feed-forward | feed-forward beats warp on |",
+        "| --- | --- | --- | --- |",
+        "| PSNR, dB (higher) | 20.0 [20.0, 20.0] | 22.0 [21.0, 23.0] | 1 of 1 |",
+        "| FID (lower) | 12.35 |  |  |",
+    ]
+    rows = [(link("b o", "a b/c.png"), people[1].values)]
+    assert list(comparison_table(rows, metrics[:1]))[-1] == "| [b o](a%20b/c.png) | 23.0 (nan) |"
+    write_report(tmp_path, "it", {"people": [dict(person.values["warp"]) for person in people]}, ["# It", "is"])
+    assert json.loads((tmp_path / "it.json").read_text()) == {"people": [{"psnr": 20.0}, {"psnr": None}]}
+    assert (tmp_path / "it.md").read_text() == "# It\nis"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 # ------------------------------------------------------------------------------------------------------------- judging

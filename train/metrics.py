@@ -1,13 +1,20 @@
-"""How good painted frames are: what ``train.evaluate`` measures, beside frames of the same person that were filmed.
+"""How good painted frames are: what ``train.evaluate`` measures.
 
 A ``Judge`` looks at frames once (landmarks, identity) and compares two looks frame by frame. Frames are uint8 RGB
 (T, H, H, 3) at one size. Where the detector finds no face, what needs landmarks is NaN, and ``faces`` counts it.
+
+FID (Heusel et al., arXiv 1706.08500) compares two sets of frames, not pairs. It needs the network that most code for it
+uses, ``inception-2015-12-05.pt`` as NVIDIA's StyleGAN releases publish it. With few frames it is biased upwards, the
+more so the fewer there are: it says something about the order of methods, and only at the same number of frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +23,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from talking_heads.errors import InvalidModelError
 from talking_heads.faces import Crop
 from talking_heads.images import to_float
 from talking_heads.landmarks import (
@@ -43,6 +51,8 @@ PARTS: Mapping[str, np.ndarray] = {
     "irises": np.r_[IRISES],
 }
 """Points over which the landmark error is averaged, by the metric's name."""
+RUN = 16
+"""Consecutive frames in which jitter is measured."""
 
 
 # ----------------------------------------------------------------------------------------------------------- identity
@@ -155,6 +165,78 @@ def load_identity_net(path: str | Path) -> MobileFaceNet:
     return filled(net, counters | weights, path)
 
 
+# ----------------------------------------------------------------------------------------------------------------- FID
+
+InceptionNet = Callable[..., Tensor]
+"""uint8 RGB (B, 3, H, W) of any size, ``return_features=True`` -> float (B, 2048)."""
+INCEPTION_FEATURES = 2048
+_INCEPTION_BATCH = 16
+
+
+def load_inception(path: str | Path, device: torch.device | str = "cpu") -> InceptionNet:
+    """The TorchScript file ``inception-2015-12-05.pt`` -> the network for ``inception_features``.
+
+    It is tried at once. Raises InvalidModelError for anything that does not answer as that file does.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidModelError(f"There is no Inception network at {path}. Check the path.")
+    advice = f"{path.name} is not the TorchScript file inception-2015-12-05.pt. Give NVIDIA's file as it is published."
+    try:
+        with warnings.catch_warnings():
+            # TorchScript is what is published, whatever torch thinks of it now.
+            warnings.filterwarnings("ignore", message=".*torch.jit.load.* is deprecated", category=DeprecationWarning)
+            net = torch.jit.load(path, map_location=device).eval()
+        tried = inception_features(net, np.zeros((2, 64, 64, 3), np.uint8))
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        raise InvalidModelError(advice) from error
+    if tried.shape != (2, INCEPTION_FEATURES):  # the VGG16 that lies beside it answers too, in 4096 numbers
+        raise InvalidModelError(advice)
+    return net
+
+
+@torch.inference_mode()
+def inception_features(net: InceptionNet, frames: np.ndarray) -> np.ndarray:
+    """uint8 RGB (T, H, H, 3) -> float64 (T, 2048): the network's last layer before the classes. It resizes by itself.
+
+    Raises ValueError where the network gives something else than one row of numbers for each frame.
+    """
+    weights = chain(net.parameters(), net.buffers()) if isinstance(net, nn.Module) else ()
+    device = next((weight.device for weight in weights), torch.device("cpu"))
+    rows = []
+    for first in range(0, len(frames), _INCEPTION_BATCH):
+        batch = torch.from_numpy(np.ascontiguousarray(frames[first : first + _INCEPTION_BATCH].transpose(0, 3, 1, 2)))
+        features = net(batch.to(device), return_features=True)
+        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(batch):
+            raise ValueError("expected one row of features for each frame")
+        rows.append(features.double().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared Fréchet distance of the Gaussians through two sets of features, (N, D) and (M, D) with N, M > 1; >= 0.
+
+    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^0.5), with the unbiased covariances. Of a (D, D) matrix product with
+    fewer samples than dimensions the root is lost in rounding errors, so it is never taken: with S = X^T X, where X is
+    the centred features, tr (S_a S_b)^0.5 is the sum of the singular values of X_a X_b^T.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"expected (N, D) and (M, D) with two rows at least, got {a.shape} and {b.shape}")
+    (mean_a, one), (mean_b, other) = _mean_and_factor(a), _mean_and_factor(b)
+    spread = np.square(one).sum() + np.square(other).sum()
+    common = np.linalg.svd(one @ other.T, compute_uv=False).sum()
+    return max(0.0, float(np.square(mean_a - mean_b).sum() + spread - 2 * common))
+
+
+def _mean_and_factor(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (D,), and X (at most D rows, D) whose X^T X is the covariance."""
+    features = features.astype(np.float64)
+    centre = features.mean(axis=0)
+    factor = (features - centre) / math.sqrt(len(features) - 1)
+    # A turn of the rows changes no product X^T X: with more samples than dimensions this is the smaller factor.
+    return centre, np.linalg.qr(factor, mode="r") if len(factor) > factor.shape[1] else factor
+
+
 # ---------------------------------------------------------------------------------------------- one number for a frame
 
 
@@ -185,6 +267,20 @@ def pose_error(painted: np.ndarray, truth: np.ndarray) -> float:
 # ----------------------------------------------------------------------------------------------- numbers for a sequence
 
 
+def face_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """``landmark_errors`` and ``pose`` of landmarks (T, 77, 2), each float (T,), and ``faces``: 1 where one is painted.
+
+    NaN where either has no face; ``faces`` only where the truth has none, which says nothing about what was painted.
+    """
+    seen, known = (np.isfinite(landmarks).all(axis=(1, 2)) for landmarks in (painted, truth))
+    result = {"faces": np.where(known, seen, np.nan)} | {name: np.full(len(seen), np.nan) for name in (*PARTS, "pose")}
+    for k in np.flatnonzero(seen & known):
+        for name, value in landmark_errors(painted[k], truth[k]).items():
+            result[name][k] = value
+        result["pose"][k] = pose_error(painted[k], truth[k])
+    return result
+
+
 def jitter(track: np.ndarray) -> float:
     """How much landmarks (T, 77, 2) of consecutive frames tremble, over the eye distance.
 
@@ -198,11 +294,25 @@ def jitter(track: np.ndarray) -> float:
     return float(np.sqrt(second.var(axis=0).mean()) / np.nanmedian(eye_distance(track)))
 
 
-def confidence_interval(values: Sequence[float], seed: int = 0, draws: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of values that are independent: one for each person, not for each frame."""
-    chosen = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    low, high = np.quantile(np.asarray(values)[chosen].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
+def stillest_run(landmarks: np.ndarray, usable: np.ndarray, length: int = RUN) -> np.ndarray:
+    """The ``length`` consecutive numbers among ``usable`` in which the face (T, 77, 2) moves least; maybe none."""
+    windows = [usable[k : k + length] for k in range(len(usable) - length + 1)]
+    windows = [window for window in windows if window[-1] - window[0] == length - 1]
+    if not windows:
+        return usable[:0]
+    return min(windows, key=lambda window: float(np.abs(np.diff(landmarks[window], axis=0)).mean()))
+
+
+def clip_values(metrics: Mapping[str, np.ndarray], trembling: float, own: float) -> dict[str, float]:
+    """Metrics frame by frame, each (T,) -> one number each, and ``jitter``: that of the painted frames over ``own``."""
+    ratio = trembling / own if own else math.nan
+    return {name: mean(values) for name, values in metrics.items()} | {"jitter": ratio}
+
+
+def mean(values: np.ndarray) -> float:
+    """Mean of what is not NaN; NaN where nothing is left."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 # -------------------------------------------------------------------------------------------------------------- judging
@@ -221,18 +331,23 @@ class Look:
 
 
 class Judge:
-    """Compares frames; what needs a network that is not given is left out."""
+    """Compares frames; what needs a network that is not given is left out.
+
+    ``inception`` is for ``inception_features``, of which the Judge makes no use itself.
+    """
 
     def __init__(
         self,
         detector: LandmarkDetector,
         feature_net: FeatureNet | None = None,
         identity_net: MobileFaceNet | None = None,
+        inception: InceptionNet | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.detector = detector
         self.feature_net = None if feature_net is None else feature_net.to(device)
         self.identity_net = None if identity_net is None else identity_net.to(device)
+        self.inception = inception
         self.device = device
 
     def detect(self, frames: np.ndarray) -> np.ndarray:
@@ -243,10 +358,11 @@ class Judge:
     def look(self, frames: np.ndarray) -> Look:
         """Frames, uint8 RGB (T, H, H, 3), with landmarks and identities."""
         landmarks = self.detect(frames)
-        return Look(frames, landmarks, self._identities(frames, landmarks))
+        return Look(frames, landmarks, self.identify(frames, landmarks))
 
     @torch.inference_mode()
-    def _identities(self, frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    def identify(self, frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """Who is seen in frames (T, H, H, 3) with known landmarks (T, 77, 2): identities as in a Look."""
         if self.identity_net is None:
             return np.zeros((len(frames), 0), dtype=np.float32)
         result = np.full((len(frames), 256), np.nan, dtype=np.float32)
@@ -274,24 +390,9 @@ class Judge:
             cosines = painted.identities @ truth.identities.T  # (T, T)
             np.fill_diagonal(cosines, np.nan)
             result["csim"] = np.array([mean(row) for row in cosines])
-        seen = np.isfinite(painted.landmarks).all(axis=(1, 2))
-        known = np.isfinite(truth.landmarks).all(axis=(1, 2))
-        result["faces"] = np.where(known, seen, np.nan)
-        for name in (*PARTS, "pose"):
-            result[name] = np.full(len(pairs), np.nan)
-        for k in np.flatnonzero(seen & known):
-            a, b = painted.landmarks[k], truth.landmarks[k]
-            for name, value in (landmark_errors(a, b) | {"pose": pose_error(a, b)}).items():
-                result[name][k] = value
-        return result
+        return result | face_errors(painted.landmarks, truth.landmarks)
 
     @torch.inference_mode()
     def _perceptual(self, net: FeatureNet, painted: np.ndarray, truth: np.ndarray) -> float:
         a, b = (net(to_float(image).to(self.device)) for image in (painted, truth))
         return float(perceptual_distance(a, b))
-
-
-def mean(values: np.ndarray) -> float:
-    """Mean of what is not NaN; NaN where nothing is left."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,258 @@
+"""Cross-reenactment: which frames drive, which photos are driven, and a whole run with a tiny model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from media import write_clip
+from PIL import Image
+from tiny import SIZE, save_tiny_model
+from typer.testing import CliRunner, Result
+
+import talking_heads
+from talking_heads import TalkingHeadPipeline
+from talking_heads.errors import NoFaceError
+from talking_heads.faces import Crop, Gap, Track, crop_around
+from talking_heads.landmarks import LandmarkDetector
+from talking_heads.video import AI_GENERATED, probe, read_frames
+from train import evaluate, reenact
+from train.metrics import Judge, MobileFaceNet, align_face, face_errors, jitter, stillest_run
+from train.reenact import Driver, cut_frames, drive, file_names, find_portraits, first_frames, painters
+
+DRIVING = Path(talking_heads.__file__).parent / "examples" / "driving.mp4"
+app = typer.Typer()
+app.command()(evaluate.main)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def pipe(model: Path, detector: LandmarkDetector) -> TalkingHeadPipeline:
+    pipe = TalkingHeadPipeline.from_pretrained(model)
+    pipe.detector = detector
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second and a half of the bundled clip; nobody is seen in its first four frames."""
+    frames = list(read_frames(DRIVING, start=1.0, end=2.5))
+    frames[:4] = [np.full_like(frames[0], 90)] * 4
+    return write_clip(tmp_path_factory.mktemp("clips") / "ada.mp4", frames)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
+    """Two people and a wall."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "others").mkdir()
+    Image.fromarray(astronaut[:320, 64:384]).save(folder / "eileen.png")
+    Image.fromarray(next(read_frames(DRIVING))).save(folder / "others" / "nobody in particular.png")
+    Image.fromarray(np.full((80, 80, 3), 90, np.uint8)).save(folder / "wall.png")
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------- portraits, drivers
+
+
+def test_photos_without_a_person_are_left_out(pipe: TalkingHeadPipeline, photos: Path, tmp_path: Path) -> None:
+    portraits, left_out = find_portraits(pipe, photos, tmp_path)
+    assert [(one.name, one.file) for one in portraits] == [
+        ("eileen.png", "eileen"),
+        ("others/nobody in particular.png", "others__nobody in particular"),
+    ]
+    assert all(one.image.shape == (SIZE, SIZE, 3) and one.landmarks.shape == (77, 2) for one in portraits)
+    assert list(left_out) == ["wall.png"] and "No face found" in left_out["wall.png"]
+    assert [one.name for one in find_portraits(pipe, photos, photos / "others")[0]] == ["eileen.png"]
+
+
+def test_a_folder_without_people_is_refused(pipe: TalkingHeadPipeline, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "wall.png").write_bytes((photos / "wall.png").read_bytes())
+    with pytest.raises(NoFaceError, match=r"None of the portraits can be used. wall.png: No face found"):
+        find_portraits(pipe, tmp_path, tmp_path / "results")
+
+
+def test_no_two_files_have_one_name() -> None:
+    assert file_names(["ada.jpg", "ada.png", "b/c.d.jpg", "eve.jpg"]) == ["ada.jpg", "ada.png", "b__c.d", "eve"]
+
+
+def track(seen: str, gaps: tuple[Gap, ...] = ()) -> Track:
+    landmarks = np.arange(len(seen), dtype=np.float32)[:, None, None] + np.zeros((1, 77, 2), np.float32)
+    return Track(landmarks, 25.0, (48, 64), np.array([letter == "x" for letter in seen]), gaps)
+
+
+@pytest.mark.parametrize(
+    ("seen", "gaps", "number", "first", "kept", "left"),
+    [
+        ("xxxxxx", (), 4, 0, "xxxx", ()),
+        ("xxx", (), 9, 0, "xxx", ()),
+        ("..xx.xxx", (Gap(0, 1), Gap(4, 4)), 4, 2, "xx.x", (Gap(2, 2),)),
+        ("x...xx", (Gap(1, 3),), 3, 0, "x..", (Gap(1, 2),)),
+        ("xxxx..", (Gap(4, 5),), 4, 0, "xxxx", ()),
+    ],
+)
+def test_a_clip_drives_from_its_first_face_on(
+    seen: str, gaps: tuple[Gap, ...], number: int, first: int, kept: str, left: tuple[Gap, ...]
+) -> None:
+    begin, short = first_frames(track(seen, gaps), number)
+    assert begin == first
+    assert "".join("x" if one else "." for one in short.seen) == kept
+    assert short.landmarks[:, 0, 0].tolist() == list(range(first, first + len(kept)))
+    assert short.gaps == left
+    assert (short.fps, short.frame_size) == (25.0, (48, 64))
+
+
+# ------------------------------------------------------------------------------------------------------------- driving
+
+
+def test_a_pair_is_measured_against_what_was_asked_for(
+    pipe: TalkingHeadPipeline, photos: Path, clip: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    judge = Judge(pipe.detector, identity_net=MobileFaceNet())
+    portrait = find_portraits(pipe, photos, tmp_path)[0][0]
+    driven = drive(pipe, judge, Driver("ada.mp4", "ada", clip), [portrait], 20, tmp_path)
+    (pair,) = driven.pairs
+    assert (pair.identity, pair.clip, pair.frames, driven.dropped) == ("eileen.png", "ada.mp4", 20, "")
+    assert set(pair.values) == {"warp", "feed-forward"}
+
+    # The pipeline itself, with its defaults, on the same frames. At least the four empty ones are left out.
+    avatar = pipe.create_avatar([photos / "eileen.png"])
+    whole = pipe.track(clip)
+    first = int(np.flatnonzero(whole.seen)[0])
+    assert first >= 4 and whole.seen[first:].all()
+    short = replace(whole, landmarks=whole.landmarks[first:][:20], seen=whole.seen[first:][:20], gaps=())
+    painted = np.stack(list(pipe(avatar, short)))
+    asked = pipe.target_landmarks(avatar, short, "relative", 1.0, 1.0, 1.0)
+    found = judge.detect(painted)
+    for name, values in face_errors(found, asked).items():
+        assert pair.values["feed-forward"][name] == pytest.approx(np.nanmean(values), abs=1e-6), name
+
+    with torch.inference_mode():
+        known = [(one, points) for one, points in zip(painted, found, strict=True) if np.isfinite(points).all()]
+        faces = np.stack([align_face(*one) for one in [(portrait.image, portrait.landmarks), *known]])
+        who = judge.identity_net(torch.from_numpy(faces).permute(0, 3, 1, 2) / 127.5 - 1).numpy()
+    assert pair.values["feed-forward"]["csim"] == pytest.approx((who[1:] @ who[0]).mean(), abs=1e-4)
+
+    warped = painters(pipe, avatar)["warp"](asked)
+    found = judge.detect(warped)
+    errors = face_errors(found, asked)
+    assert pair.values["warp"]["landmarks"] == pytest.approx(errors["landmarks"].mean(), abs=1e-6)
+    assert pair.values["warp"]["landmarks"] < 0.1 and pair.values["warp"]["faces"] == 1
+
+    # Jitter of 16 frames, over that of the same frames of the driver's crop, which the video shows on the left.
+    crop = crop_around(short.landmarks, short.frame_size)
+    crops = np.stack([crop.cut(frame, SIZE) for frame in read_frames(clip)][first : first + 20])
+    own = judge.detect(crops)
+    run = stillest_run(crop.to_crop(short.landmarks, SIZE), np.arange(20))
+    assert len(run) == 16
+    assert pair.values["warp"]["jitter"] == pytest.approx(jitter(found[run]) / jitter(own[run]), abs=1e-4)
+    shown = np.stack(list(read_frames(tmp_path / pair.video)))
+    assert shown.shape == (20, SIZE, 2 * SIZE, 3)
+    both = np.concatenate([crops, painted], axis=2)
+    grey = np.array([0.2126, 0.7152, 0.0722])  # the colours of so small a video are blurred
+    assert np.abs(shown @ grey - both @ grey).mean() < 5
+
+
+def test_frames_are_cut_by_their_numbers(pipe: TalkingHeadPipeline, clip: Path) -> None:
+    info = probe(clip)
+    crop = Crop(info.width / 2, info.height / 2, info.height)
+    cut = cut_frames(clip, info.fps, crop, [9, 0], 32)
+    frames = list(read_frames(clip))
+    assert sorted(cut) == [0, 9]
+    assert all(np.array_equal(picture, crop.cut(frames[k], 32)) for k, picture in cut.items())
+
+
+# -------------------------------------------------------------------------------------------------------- command line
+
+
+@pytest.fixture
+def clips(clip: Path, tmp_path: Path, detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two clips, of which one shows nobody; the command finds its detector ready."""
+    monkeypatch.setattr("talking_heads.pipeline.load_detector", lambda: detector)
+    evaluate._tools.cache_clear()
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "ada.mp4").write_bytes(clip.read_bytes())
+    write_clip(folder / "wall.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 12)
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_whole_run(model: Path, clips: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked: list[str] = []
+    original = TalkingHeadPipeline.track
+
+    def track(self: TalkingHeadPipeline, clip: Path, **options: object) -> Track:
+        tracked.append(clip.name)
+        return original(self, clip, **options)
+
+    monkeypatch.setattr(TalkingHeadPipeline, "track", track)
+    output = tmp_path / "results"
+    done = run(
+        "--model", model, "--clips", clips, "--portraits", photos, "--output", output,
+        "--frames", 2, "--cross-frames", 18,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "1 clips measured, 1 left out" in done.output  # self-reenactment as without portraits
+    assert "2 portraits driven by 1 clips, 1 portraits and 1 clips left out" in " ".join(done.output.split())
+    assert tracked.count("ada.mp4") == 2  # once for each protocol, not for each portrait
+
+    report = json.loads((output / "cross.json").read_text())
+    assert [(pair["portrait"], pair["clip"], pair["frames"]) for pair in report["pairs"]] == [
+        ("eileen.png", "ada.mp4", 18),
+        ("others/nobody in particular.png", "ada.mp4", 18),
+    ]
+    names = {"landmarks", "mouth", "eyes", "irises", "pose", "jitter", "faces"}
+    for pair in report["pairs"]:
+        assert set(pair) == {"portrait", "clip", "frames", "video", "values"}
+        assert all(set(pair["values"][method]) == names for method in ("warp", "feed-forward"))
+    summary = report["summary"]["warp"]["landmarks"]
+    values = [pair["values"]["warp"]["landmarks"] for pair in report["pairs"]]
+    assert summary["people"] == 2 and summary["mean"] == pytest.approx(np.mean(values))
+    assert (summary["low"], summary["high"]) == pytest.approx((min(values), max(values)))
+    assert report["options"]["cross_frames"] == 18 and report["options"]["portraits"] == str(photos)
+    assert list(report["portraits_left_out"]) == ["wall.png"] and list(report["dropped"]) == ["wall.mp4"]
+
+    text = (output / "cross.md").read_text()
+    assert "## 2 portraits, 1 clips: 2 pairs" in text and "No CSIM: --identity-net was not given." in text
+    assert "| landmark error / eye distance (lower) | " in text
+    assert "(cross/clips/others__nobody%20in%20particular/ada.mp4)" in text and "(cross/eileen.png)" in text
+    assert "* wall.png: No face found" in text and "* wall.mp4: No face found" in text
+    for name in ("eileen", "others__nobody in particular"):
+        video = output / "cross" / "clips" / name / "ada.mp4"
+        assert (probe(video).width, probe(video).height, len(list(read_frames(video)))) == (2 * SIZE, SIZE, 18)
+        assert AI_GENERATED["comment"].encode() in video.read_bytes()
+        with Image.open(output / "cross" / f"{name}.png") as sheet:
+            assert sheet.width > 7 * reenact.CELL and reenact.CELL < sheet.height < 2 * reenact.CELL
+
+
+def test_an_interrupted_run_has_what_was_measured(
+    model: Path, clips: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(pipe: TalkingHeadPipeline, judge: Judge, driver: Driver, *arguments: object) -> reenact.Driven:
+        if driver.clip != "ada.mp4":
+            raise KeyboardInterrupt
+        return drive(pipe, judge, driver, *arguments)
+
+    monkeypatch.setattr(evaluate, "drive", interrupted)
+    output = tmp_path / "results"
+    done = run(
+        "--model", model, "--clips", clips, "--portraits", photos, "--output", output,
+        "--frames", 2, "--cross-frames", 8,
+    )  # fmt: skip
+    assert done.exit_code == 130, done.output
+    assert len(json.loads((output / "cross.json").read_text())["pairs"]) == 2
+    assert (output / "cross" / "eileen.png").is_file()
