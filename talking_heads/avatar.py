@@ -33,7 +33,7 @@ class Avatar(ModelMixin, ConfigMixin):
     """What is kept of a person. Made by ``TalkingHeadPipeline.create_avatar`` or ``train.fine_tune``.
 
     ``embedding`` (N,): e, the mean over the photos. ``style`` (S,): psi', P e at first. ``photos`` uint8
-    (K, 3, H, H) and ``landmarks`` float32 (K, 77, 2) in their pixels: what source conditioning warps, and the geometry
+    (K, 3, H, H) and ``landmarks`` float32 (K, L, 2) in their pixels: what source conditioning warps, and the geometry
     that relative motion is carried over to. ``generator``: this person's own, or None to be painted by the base model.
     """
 
@@ -70,7 +70,7 @@ class Avatar(ModelMixin, ConfigMixin):
         base_revision: str,
         generator: Generator | None = None,
     ) -> Self:
-        """From values: embedding (N,), style (S,), photos uint8 (K, H, H, 3), landmarks float32 (K, 77, 2)."""
+        """From values: embedding (N,), style (S,), photos uint8 (K, H, H, 3), landmarks float32 (K, L, 2)."""
         avatar = cls(
             embedding_dim=len(embedding),
             style_dim=len(style),

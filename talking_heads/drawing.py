@@ -54,7 +54,7 @@ _SEGMENTS, _COLOURS = _segments()
 
 
 def draw_landmarks(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Landmarks in pixels of a ``size`` x ``size`` image, (77, 2) or (B, 77, 2) -> uint8 (size, size, 3) or a batch.
+    """Landmarks in pixels of a ``size`` x ``size`` image, (L, 2) or (B, L, 2) -> uint8 (size, size, 3) or a batch.
 
     Each line covers a pixel by its distance to the pixel's centre; where lines cross, the brighter value stays, so
     that the picture does not depend on the order of drawing. Points outside of the image are cut off.

@@ -21,7 +21,7 @@ from .models.layers import settings_of
 
 BUNDLED = Path(__file__).parent / "checkpoints" / "default"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of models and avatars. 2: a source-conditioned generator has a flow and sees the unmoved photo."""
 
 M = TypeVar("M", bound=ModelMixin)

@@ -1,13 +1,16 @@
 """Face landmarks: one layout of points, one protocol, two detectors.
 
-A face is float32 (77, 2), (x, y) in pixels of the image that it came with:
+A face is float32 (L, 2) with L = NUM_LANDMARKS = 238, (x, y) in pixels of the image that it came with:
 
     0-67    the 68 points of iBUG / the paper (right and left are the person's own)
     68, 69  centre of the right and of the left iris: this is how gaze gets in
     70-76   the hairline, from the person's right temple to the left one: they hold the forehead when a photo is warped
+    77-237  the skin between them: cheeks, jaw, nose, the hollows round the eyes
 
-A detector that knows only the 68 points completes the rest from them (``complete_landmarks``), so that everything
-behind a detector sees one layout.
+The skin's points are for warping alone. Between 77 points a spline bends brows, eye sockets and cheeks into somebody
+else's; they are those of the face mesh that say most about where its other vertices lie. A detector that knows only
+the 68 points completes the rest from them (``complete_landmarks``), so that everything behind a detector sees one
+layout.
 """
 
 from __future__ import annotations
@@ -18,18 +21,18 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from .errors import MissingDependencyError
+from .head import MEAN_FACE, carried, fit_pose
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Points = TypeVar("Points", np.ndarray, "Tensor")
 
-NUM_LANDMARKS = 77
 JAW = slice(0, 17)
 RIGHT_BROW, LEFT_BROW = slice(17, 22), slice(22, 27)
 NOSE_BRIDGE, NOSE_BASE = slice(27, 31), slice(31, 36)
@@ -37,22 +40,46 @@ RIGHT_EYE, LEFT_EYE = slice(36, 42), slice(42, 48)
 OUTER_LIP, INNER_LIP = slice(48, 60), slice(60, 68)
 IRISES = slice(68, 70)
 HAIRLINE = slice(70, 77)
+NAMED = slice(0, 77)
+"""All but the skin: points that mark something."""
 
 FACE_OUTLINE = (*range(17), *range(76, 69, -1))
 """Jaw and hairline, once round."""
 
-# Landmark i of the mirrored picture is landmark MIRROR[i] of the original.
 # fmt: off
+# Vertices of the 468-point face mesh on the skin: pairs (the person's right, left), and some on the middle line.
+# Chosen by train/mean_face.py.
+_SKIN_PAIRS = (
+    (123, 352), (147, 376), (187, 411), (50, 280), (118, 347), (117, 346), (115, 344), (220, 440), (137, 366),
+    (174, 399), (227, 447), (162, 389), (216, 436), (192, 416), (214, 434), (215, 435), (172, 397), (177, 401),
+    (205, 425), (44, 274), (119, 348), (34, 264), (101, 330), (21, 251), (167, 393), (51, 281), (134, 363),
+    (201, 421), (210, 430), (207, 427), (138, 367), (206, 426), (228, 448), (198, 420), (209, 429), (3, 248),
+    (126, 355), (225, 445), (186, 410), (224, 444), (45, 275), (43, 273), (122, 351), (55, 285), (213, 433),
+    (116, 345), (69, 299), (125, 354), (219, 439), (35, 265), (129, 358), (135, 364), (236, 456), (139, 368),
+    (83, 313), (182, 406), (196, 419), (91, 321), (36, 266), (212, 432), (165, 391), (148, 377), (222, 442),
+    (150, 379), (32, 262), (229, 449), (230, 450), (211, 431), (237, 457), (68, 298), (71, 301), (65, 295), (85, 315),
+    (121, 350), (41, 271), (231, 451),
+)
+_SKIN_MIDDLE = (164, 200, 18, 19, 16, 1, 6, 11, 15)
+_SKIN_INDICES = (*(vertex for pair in _SKIN_PAIRS for vertex in pair), *_SKIN_MIDDLE)
+
+NUM_LANDMARKS = NAMED.stop + len(_SKIN_INDICES)
+SKIN = slice(NAMED.stop, NUM_LANDMARKS)
+
+# Landmark i of the mirrored picture is landmark MIRROR[i] of the original.
 MIRROR = np.array([
     *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
     45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
     54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
     69, 68, 76, 75, 74, 73, 72, 71, 70,
+    *(SKIN.start + i + (1, -1)[i % 2] for i in range(2 * len(_SKIN_PAIRS))),
+    *range(SKIN.start + 2 * len(_SKIN_PAIRS), SKIN.stop),
 ])
 # fmt: on
 
-# Vertices of the 468-point face mesh that lie nearest to the iBUG points, then the irises, then the hairline.
-_MESH_INDICES = (
+# fmt: off
+# Vertices of the 468-point face mesh that lie nearest to the iBUG points, then the irises, the hairline and the skin.
+MESH_INDICES = np.array([
     *(127, 234, 93, 132, 58, 136, 149, 176, 152, 400, 378, 365, 288, 361, 323, 454, 356),  # jaw
     *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),  # brows
     *(168, 197, 5, 4, 98, 97, 2, 326, 327),  # nose
@@ -61,7 +88,9 @@ _MESH_INDICES = (
     *(78, 82, 13, 312, 308, 317, 14, 87),  # inner lip
     *(468, 473),  # irises
     *(54, 103, 67, 10, 297, 332, 284),  # hairline
-)
+    *_SKIN_INDICES,
+])
+# fmt: on
 
 
 @runtime_checkable
@@ -73,24 +102,24 @@ class LandmarkDetector(Protocol):
     """Whether points 68 and 69 are seen (True) or put at the centres of the eyes (False)."""
 
     def detect(self, image: np.ndarray) -> list[np.ndarray]:
-        """uint8 RGB (H, W, 3) -> faces, the largest first, each float32 (77, 2) in pixels; an empty list for none."""
+        """uint8 RGB (H, W, 3) -> faces, the largest first, each float32 (L, 2) in pixels; an empty list for none."""
         ...
 
 
 def mirror_landmarks(landmarks: Points, size: int) -> Points:
-    """Landmarks (..., 77, 2) of the mirrored picture of side ``size``."""
+    """Landmarks (..., L, 2) of the mirrored picture of side ``size``."""
     mirrored: Points = landmarks[..., MIRROR, :]  # a copy
     mirrored[..., 0] = size - 1 - mirrored[..., 0]
     return mirrored
 
 
 def eye_distance(landmarks: np.ndarray) -> np.ndarray:
-    """Distance between the outer corners of the eyes, (..., 77 or 68, 2) -> (...): the field's unit of error."""
+    """Distance between the outer corners of the eyes, (..., L or 68, 2) -> (...): the field's unit of error."""
     return np.linalg.norm(landmarks[..., 36, :] - landmarks[..., 45, :], axis=-1)
 
 
 def irises_within_lids(landmarks: np.ndarray) -> np.ndarray:
-    """(..., 77, 2) with the irises moved, across the eye, to between the lids; what lies there stays.
+    """(..., L, 2) with the irises moved, across the eye, to between the lids; what lies there stays.
 
     Detectors guess the iris of a closed eye, some way above or below it. A warp that obeyed would tear the eye open.
     """
@@ -111,10 +140,11 @@ def irises_within_lids(landmarks: np.ndarray) -> np.ndarray:
 
 
 def complete_landmarks(points: np.ndarray) -> np.ndarray:
-    """The 68 points of a detector without irises and hairline, (68, 2) -> float32 (77, 2).
+    """The 68 points of a detector that knows no others, (68, 2) -> float32 (L, 2).
 
     Irises go to the centres of the eye outlines; the hairline is an arc over the brows whose height is what the
-    face mesh of many faces shows: from the nasion, 0.47 of the distance between nasion and chin.
+    face mesh of many faces shows: from the nasion, 0.47 of the distance between nasion and chin. The skin is the mean
+    face's in the same pose, carried to these points.
     """
     if points.shape != (68, 2):
         raise ValueError(f"expected (68, 2), got {points.shape}")
@@ -126,7 +156,11 @@ def complete_landmarks(points: np.ndarray) -> np.ndarray:
     # Angles (from the top) and radii of the mesh's hairline in the frame of (across, up), measured on real faces.
     angles = np.deg2rad([-64.0, -46.0, -25.0, 0.0, 25.0, 46.0, 64.0])[:, None]
     hairline = centre + 0.93 * np.sin(angles) * across + np.cos(angles) * (nasion + up - centre)
-    return np.concatenate([points, irises, hairline]).astype(np.float32)
+    named = np.concatenate([points, irises, hairline])
+    mean = fit_pose(MEAN_FACE, named).project(MEAN_FACE)
+    seen = np.delete(np.arange(NAMED.stop), IRISES)  # where the irises are is guessed
+    skin = carried(mean[SKIN], mean[seen], named[seen])
+    return np.concatenate([named, skin]).astype(np.float32)
 
 
 class MediapipeDetector:
@@ -166,17 +200,16 @@ class MediapipeDetector:
 
     def detect(self, image: np.ndarray) -> list[np.ndarray]:
         """See LandmarkDetector."""
+        return [irises_within_lids(mesh[MESH_INDICES, :2]) for mesh in self.meshes(image)]
+
+    def meshes(self, image: np.ndarray) -> list[np.ndarray]:
+        """The face mesh of each face, the largest first, float32 (478, 3) in pixels; z away from the viewer."""
         with self._lock, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"SymbolDatabase\.GetPrototype", category=UserWarning)
             found = self._mesh.process(np.ascontiguousarray(image)).multi_face_landmarks
-        size = np.array([image.shape[1], image.shape[0]], dtype=np.float32)
-        faces = [_mesh_to_landmarks(face, size) for face in found or []]
-        return sorted(faces, key=lambda face: -float(np.prod(np.ptp(face, axis=0))))
-
-
-def _mesh_to_landmarks(face: Any, size: np.ndarray) -> np.ndarray:
-    points = face.landmark
-    return irises_within_lids(np.array([(points[i].x, points[i].y) for i in _MESH_INDICES], dtype=np.float32) * size)
+        size = np.array([image.shape[1], image.shape[0], image.shape[1]], dtype=np.float32)
+        faces = [np.array([(p.x, p.y, p.z) for p in face.landmark], dtype=np.float32) * size for face in found or []]
+        return sorted(faces, key=lambda face: -float(np.prod(np.ptp(face[MESH_INDICES, :2], axis=0))))
 
 
 class FaceAlignmentDetector:

@@ -170,7 +170,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
     # --------------------------------------------------------------------------------------------------------- person
 
     def look_at(self, photos: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray]:
-        """Photos -> crops uint8 (K, H, H, 3) and landmarks float32 (K, 77, 2): what the model sees.
+        """Photos -> crops uint8 (K, H, H, 3) and landmarks float32 (K, L, 2): what the model sees.
 
         Raises NoFaceError, SeveralFacesError, UnreadableMediaError, each naming the photo by its number.
         """
@@ -201,7 +201,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
     def avatar_from_shots(self, crops: np.ndarray, landmarks: np.ndarray) -> Avatar:
         """What the model sees -> avatar: draw, embed, mean over photos, project (psi' = P e).
 
-        ``crops`` uint8 (K, H, H, 3) of side ``image_size`` and ``landmarks`` float32 (K, 77, 2), as of ``look_at``.
+        ``crops`` uint8 (K, H, H, 3) of side ``image_size`` and ``landmarks`` float32 (K, L, 2), as of ``look_at``.
         """
         drawn = draw_landmarks(landmarks, self.image_size)
         dtype = self.embedder.dtype
@@ -245,7 +245,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
     def target_landmarks(
         self, avatar: Avatar, track: Track, motion: Motion, head: float, expression: float, gaze: float
     ) -> np.ndarray:
-        """Where the avatar's landmarks go in each frame, (T, 77, 2) in pixels of the output."""
+        """Where the avatar's landmarks go in each frame, (T, L, 2) in pixels of the output."""
         crop = crop_around(track.landmarks, track.frame_size)
         driving = crop.to_crop(track.landmarks, avatar.config.image_size)  # of its own generator, if it has one
         if motion == "absolute":
@@ -308,7 +308,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
             )
 
     def paint(self, avatar: Avatar, landmarks: np.ndarray, batch_size: int = 8) -> Iterator[np.ndarray]:
-        """The avatar with its landmarks at (T, 77, 2), in pixels of the output: uint8 RGB (H, H, 3), one by one."""
+        """The avatar with its landmarks at (T, L, 2), in pixels of the output: uint8 RGB (H, H, 3), one by one."""
         generator = avatar.generator or self.generator
         size = int(generator.config.image_size)
         conditioned = bool(generator.config.source_conditioned)

@@ -8,7 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .landmarks import FACE_OUTLINE, INNER_LIP, NUM_LANDMARKS, mirror_landmarks
+from .head import MEAN_FACE, RIGID
+from .landmarks import (
+    FACE_OUTLINE,
+    HAIRLINE,
+    INNER_LIP,
+    JAW,
+    LEFT_BROW,
+    NOSE_BASE,
+    NOSE_BRIDGE,
+    NUM_LANDMARKS,
+    RIGHT_BROW,
+    SKIN,
+    mirror_landmarks,
+)
 
 GRID = 33
 """The spline is solved on GRID x GRID points and enlarged: its curvature between them is below a pixel."""
@@ -19,8 +32,23 @@ HIDDEN_FROM = 0.02
 SEAM = 0.03
 """Width, in sides of the image, of the band along the face's outline in which the mirrored side fades out."""
 _COARSER = 8
+_KEPT = (
+    (SKIN, 0.6),
+    (JAW, 0.7),
+    (slice(5, 12), 0.9),  # the chin, which a mouth that opens takes along
+    (NOSE_BRIDGE, 0.5),
+    (NOSE_BASE, 0.5),
+    (RIGHT_BROW, 0.85),
+    (LEFT_BROW, 0.85),
+    (HAIRLINE, 0.6),
+)
+"""How much of what a stiff head does not explain is believed to be the face's motion, not the detector's error."""
 _BORDER_STEPS = 4
-_RIDGE = 1e-4
+_RIDGE = 6e-3
+"""The spline passes the landmarks by a pixel or so, for a smoother face: they are detected, not known. At a thirtieth
+of it faces lose likeness (CSIM), at three times as much mouths and eyes miss their shape."""
+_STIFFNESS = 100.0
+"""Far above what the kernel, at most one in size, can sum to."""
 
 
 def _border_points() -> Tensor:
@@ -34,20 +62,22 @@ def _border_points() -> Tensor:
 def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID, margin: float = 0.0) -> Tensor:
     """Where to look in the source for each point of the target.
 
-    ``source`` and ``target``: landmarks (B, 77, 2) in [0, 1] of the image's side. Returns (B, grid, grid, 2): for the
+    ``source`` and ``target``: landmarks (B, L, 2) in [0, 1] of the image's side. Returns (B, grid, grid, 2): for the
     regular grid over the target (corners at ``margin`` and 1 - ``margin``), positions (x, y) in the source, in [0, 1]
     where inside.
     """
     border = _border_points().to(source).expand(len(source), -1, -1)
     controls = torch.cat([target, border], dim=1)  # (B, n, 2)
-    values = torch.cat([source, border], dim=1)
-    b, n, _ = controls.shape
-    kernel = _radial(controls, controls) + _RIDGE * torch.eye(n, dtype=source.dtype, device=source.device)
-    affine = torch.cat([torch.ones_like(controls[..., :1]), controls], dim=-1)  # (B, n, 3)
-    zeros = torch.zeros(b, 3, 3, dtype=source.dtype, device=source.device)
-    system = torch.cat([torch.cat([kernel, affine], dim=2), torch.cat([affine.transpose(1, 2), zeros], dim=2)], dim=1)
-    right = torch.cat([values, torch.zeros(b, 3, 2, dtype=source.dtype, device=source.device)], dim=1)
-    weights = torch.linalg.solve(system, right)  # (B, n + 3, 2)
+    values = torch.cat([source, border], dim=1).double()
+    b = len(controls)
+    affine = torch.cat([torch.ones_like(controls[..., :1]), controls], dim=-1).double()  # (B, n, 3)
+    # Where affine^T w = 0 holds, as it does for a spline's weights w, the kernel is positive definite, and a multiple
+    # of affine affine^T changes nothing: with it, it is so everywhere, and Cholesky's factors will do.
+    kernel = _radial(controls, controls).double() + _STIFFNESS * affine @ affine.mT
+    kernel.diagonal(dim1=1, dim2=2).add_(_RIDGE)
+    solved = torch.cholesky_solve(torch.cat([values, affine], dim=2), torch.linalg.cholesky(kernel))
+    linear = torch.linalg.solve(affine.mT @ solved[..., 2:], affine.mT @ solved[..., :2])  # (B, 3, 2)
+    weights = torch.cat([solved[..., :2] - solved[..., 2:] @ linear, linear], dim=1).to(source)  # (B, n + 3, 2)
     points = regular_grid(grid, margin, source).reshape(1, -1, 2)
     basis = _radial(points.expand(b, -1, -1), controls)  # (B, grid^2, n)
     ones = torch.ones(b, grid * grid, 1, dtype=source.dtype, device=source.device)
@@ -62,18 +92,26 @@ def regular_grid(grid: int, margin: float, like: Tensor) -> Tensor:
 
 
 def _radial(a: Tensor, b: Tensor) -> Tensor:
-    """r^2 log r between all points of (B, n, 2) and (B, m, 2) -> (B, n, m)."""
-    squared = (a[:, :, None] - b[:, None]).square().sum(dim=-1)
-    return 0.5 * squared * squared.clamp_min(1e-12).log()
+    """r^2 log r^2 (twice the thin-plate kernel) between all points of (B, n, 2) and (B, m, 2) -> (B, n, m).
+
+    Distances come of one matrix product, which is several times faster than differences; float32 keeps them to a
+    fraction of a pixel where it matters.
+    """
+    one_a, one_b = torch.ones_like(a[..., :1]), torch.ones_like(b[..., :1])
+    left = torch.cat([-2 * a, a.square().sum(dim=-1, keepdim=True), one_a], dim=-1)
+    right = torch.cat([b, one_b, b.square().sum(dim=-1, keepdim=True)], dim=-1)
+    squared = (left @ right.mT).clamp_min_(1e-12)
+    return squared.log().mul_(squared)
 
 
 def source_planes(photos: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """What a source-conditioned generator sees of the photo, (B, SOURCE_CHANNELS, H, H): the results of ``warp_photo``,
     with the photo as it is behind the warped one. That shows what does not move with the head, and what lies behind.
 
-    Where a head turns far, one side of its face is hidden in the photo: there the warp shows the other one, mirrored.
-    Arguments as for ``warp_photo``.
+    The photo is warped to ``steadied`` landmarks. Where a head turns far, one side of its face is hidden in the photo:
+    there the warp shows the other one, mirrored. Arguments as for ``warp_photo``.
     """
+    target = steadied(source, target)
     warped, trust, shown = warp_photo(photos, source, target)
     size = photos.shape[-1]
     small, outline = size // _COARSER, target[:, FACE_OUTLINE]
@@ -92,10 +130,41 @@ def source_planes(photos: Tensor, source: Tensor, target: Tensor) -> Tensor:
     return torch.cat([warped, photos, trust, shown], dim=1)
 
 
+def steadied(source: Tensor, target: Tensor) -> Tensor:
+    """Target landmarks (B, L, 2) that keep more of the face whose landmarks are ``source`` (B, L, 2).
+
+    A detector sees every pose of a head as a slightly other face, and a warp that obeys makes one of it. So the
+    source's face, in the mean face's depth, is turned stiffly to where it fits the target best; eyes and mouth go where
+    the target has them, all others keep a share (``_KEPT``) of the difference.
+    """
+    mean = torch.as_tensor(MEAN_FACE).to(source.device, torch.float64)
+    kept = torch.ones(NUM_LANDMARKS, 1, dtype=torch.float64, device=source.device)
+    for part, share in _KEPT:
+        kept[part] = share
+    flat, wanted = source.double(), target.double()
+    rotation, scale, _ = _poses(mean.expand(len(flat), -1, -1), flat)
+    depth = scale[:, None, None] * (mean @ rotation[:, 2, :, None])  # (B, L, 1)
+    shape = torch.cat([flat, depth], dim=-1)
+    rotation, scale, shift = _poses(shape, wanted)
+    stiff = scale[:, None, None] * shape @ rotation[:, :2].mT + shift
+    return (stiff + kept * (wanted - stiff)).to(target.dtype)
+
+
+def _poses(shapes: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``head.fit_pose`` for a batch: (B, L, 3) and (B, L, 2) -> rotations (B, 3, 3), scales (B,), shifts (B, 1, 2)."""
+    x, p = shapes[:, RIGID], points[:, RIGID]
+    x_mean, p_mean = x.mean(dim=1, keepdim=True), p.mean(dim=1, keepdim=True)
+    affine = torch.linalg.pinv(x - x_mean) @ (p - p_mean)  # (B, 3, 2)
+    u, singular, vt = torch.linalg.svd(affine.mT, full_matrices=False)
+    rows, scale = u @ vt, singular.mean(dim=1)
+    rotation = torch.cat([rows, torch.linalg.cross(rows[:, 0], rows[:, 1])[:, None]], dim=1)
+    return rotation, scale, p_mean - scale[:, None, None] * x_mean @ rows.mT
+
+
 def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The photo as if its landmarks were the target's.
 
-    photos: (B, 3, H, H) in [-1, 1]; source, target: (B, 77, 2) landmarks in pixels of that size.
+    photos: (B, 3, H, H) in [-1, 1]; source, target: (B, L, 2) landmarks in pixels of that size.
     Returns the warped photos (B, 3, H, H) and two masks (B, 1, H, H) in [0, 1]: ``trust`` falls where the warp folds
     and where it stretches few source pixels over many; ``shown`` is 0 inside a mouth that opens, whose inside the
     photo does not show.
@@ -109,17 +178,19 @@ def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, 
         # Bicubic enlargement bends straight lines by a third of a pixel, so it gets the displacements only.
         shift = (coarse - regular_grid(coarse.shape[1], 0.5 / size, coarse)).permute(0, 3, 1, 2)
         shift = F.interpolate(shift, size=(size, size), mode="bicubic", align_corners=True)
-        warped = displaced(photos, shift, "reflection")
+        warped = displaced(photos, shift, "reflection").clamp(-1, 1)  # bicubic curves overshoot
     trust = F.interpolate(_trust(coarse), size=(size, size), mode="bilinear", align_corners=True)
     return warped, trust.clamp(0, 1), (1 - opened_mouth(source, target, size)).clamp(0, 1)
 
 
 def displaced(images: Tensor, shift: Tensor, beyond: str = "border") -> Tensor:
-    """Images (B, C, H, H) looked up, bilinear, at each pixel's place + ``shift`` (B, 2, H, H), x and y in sides of the
-    image. ``beyond``: grid_sample's padding mode."""
+    """Images (B, C, H, H) looked up at each pixel's place + ``shift`` (B, 2, H, H), x and y in sides of the image.
+
+    Bicubic: a photo is looked up twice, and bilinear would blur it twice. ``beyond``: grid_sample's padding mode.
+    """
     size = images.shape[-1]
     lookup = regular_grid(size, 0.5 / size, shift) + shift.permute(0, 2, 3, 1)
-    return F.grid_sample(images, 2 * lookup - 1, mode="bilinear", padding_mode=beyond, align_corners=False)
+    return F.grid_sample(images, 2 * lookup - 1, mode="bicubic", padding_mode=beyond, align_corners=False)
 
 
 def _trust(coarse: Tensor) -> Tensor:
@@ -144,7 +215,7 @@ def opened_mouth(source: Tensor, target: Tensor, size: int) -> Tensor:
 
 
 def _gap(landmarks: Tensor) -> Tensor:
-    """Mean distance of the inner lips over the mouth's width, (B, 77, 2) -> (B,)."""
+    """Mean distance of the inner lips over the mouth's width, (B, L, 2) -> (B,)."""
     gaps = (landmarks[:, 61:64] - landmarks[:, [67, 66, 65]]).norm(dim=-1).mean(dim=1)
     return gaps / (landmarks[:, 54] - landmarks[:, 48]).norm(dim=-1).clamp_min(1.0)
 
@@ -178,5 +249,5 @@ def inside(polygons: Tensor, size: int, softness: float = 1.0) -> Tensor:
 
 
 def landmarks_to_tensor(landmarks: np.ndarray) -> Tensor:
-    """float32 (..., 77, 2) -> Tensor of the same shape."""
+    """float32 (..., L, 2) -> Tensor of the same shape."""
     return torch.from_numpy(np.ascontiguousarray(landmarks, dtype=np.float32))

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from talking_heads.head import MEAN_FACE
 from talking_heads.landmarks import MediapipeDetector
-from talking_heads.motion import MEAN_FACE
 
 torch.set_num_threads(1)  # tiny networks: more threads would wait for each other
 
 
 class MarkDetector:
-    """A LandmarkDetector for pictures in which ``paint_face`` put faces: two marks of one person's colour are a face.
+    """A LandmarkDetector for pictures in which ``paint_face`` put faces: marks of one person's colour are a face.
 
-    What it sees it sees in any rotation and in any part of the picture that holds both marks.
+    What it sees it sees in any rotation, mirrored as well, and in any part of the picture that holds both eyes.
     """
 
     name = "marks"
@@ -38,9 +38,15 @@ class MarkDetector:
             level = 255 - 8 * person
             right = np.argwhere((image[..., 0] == level) & (image[..., 2] == 0))[:, ::-1]
             left = np.argwhere((image[..., 2] == level) & (image[..., 0] == 0))[:, ::-1]
+            chin = np.argwhere((image[..., 1] == level) & (image[..., 0] == 0) & (image[..., 2] == 0))[:, ::-1]
             if len(right) and len(left):
                 closed = image[right[0, 1], right[0, 0], 1] / 100
-                faces.append(_face_through(right.mean(axis=0), left.mean(axis=0), closed))
+                eyes = [right.mean(axis=0), left.mean(axis=0)]
+                if len(chin):
+                    across, down = eyes[1] - eyes[0], chin.mean(axis=0) - eyes[0]
+                    if across[0] * down[1] < across[1] * down[0]:  # in a mirror: its right eye is the left one
+                        eyes.reverse()
+                faces.append(_face_through(*eyes, closed))
         return sorted(faces, key=lambda face: -float(np.prod(np.ptp(face, axis=0))))
 
 
@@ -52,7 +58,7 @@ def _face_through(right: np.ndarray, left: np.ndarray, closed: float) -> np.ndar
 
 
 def close_eyes(face: np.ndarray, amount: float = 1.0) -> np.ndarray:
-    """``face`` (..., 77, 2) with the upper lids brought down: 1 closes them."""
+    """``face`` (..., L, 2) with the upper lids brought down: 1 closes them."""
     face = face.copy()
     for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
         face[..., upper, :] += amount * (face[..., lower, :] - face[..., upper, :])
@@ -60,7 +66,7 @@ def close_eyes(face: np.ndarray, amount: float = 1.0) -> np.ndarray:
 
 
 def open_mouth(face: np.ndarray, amount: float) -> np.ndarray:
-    """``face`` (..., 77, 2) with the lower lips and the chin ``amount`` pixels further down."""
+    """``face`` (..., L, 2) with the lower lips and the chin ``amount`` pixels further down."""
     face = face.copy()
     face[..., [5, 6, 7, 8, 9, 10, 11, 55, 56, 57, 58, 59, 65, 66, 67], 1] += amount
     return face
@@ -73,13 +79,14 @@ def paint_face(
     level = 255 - 8 * person
     reach = 0.5 * scale * np.linalg.norm(MEAN_FACE[45] - MEAN_FACE[36]) * np.array([np.cos(roll), np.sin(roll)])
     green = round(100 * closed)
-    for sign, colour in ((-1, (level, green, 0)), (1, (0, green, level))):
-        column, row = np.round(np.array([x, y]) + sign * reach).astype(int)
+    below = 0.4 * scale * np.array([-np.sin(roll), np.cos(roll)])
+    for mark, colour in ((-reach, (level, green, 0)), (reach, (0, green, level)), (below, (0, level, 0))):
+        column, row = np.round(np.array([x, y]) + mark).astype(int)
         image[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = colour
 
 
 def mean_face(size: float, x: float = 128.0, y: float = 128.0) -> np.ndarray:
-    """The mean face from the front, ``size`` pixels high, float32 (77, 2)."""
+    """The mean face from the front, ``size`` pixels high, float32 (L, 2)."""
     return (MEAN_FACE[:, :2] * size + [x, y]).astype(np.float32)
 
 
@@ -101,7 +108,7 @@ def astronaut() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def astronaut_face(detector: MediapipeDetector, astronaut: np.ndarray) -> np.ndarray:
-    """Its landmarks (77, 2)."""
+    """Its landmarks (L, 2)."""
     return detector.detect(astronaut)[0]
 
 

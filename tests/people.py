@@ -38,7 +38,7 @@ def wandering(number: int, side: int = 240) -> list[np.ndarray]:
 
 @cache
 def cropped(number: int, tint: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (T, CROP, CROP, 3) and landmarks (T, 77, 2), as prepare makes them of photos."""
+    """Frames (T, CROP, CROP, 3) and landmarks (T, L, 2), as prepare makes them of photos."""
     frames, landmarks = [], []
     for frame in wandering(number):
         points = only_face(frame, detector())

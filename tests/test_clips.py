@@ -10,6 +10,7 @@ import pytest
 from people import CROP, cropped, write_people
 
 from talking_heads.errors import UnreadableMediaError
+from talking_heads.landmarks import NUM_LANDMARKS
 from train.clips import FORMAT_VERSION, ClipMeta, load_clip, load_clips, save_clip
 
 META = ClipMeta("ada", "ada/1.mp4", "validation", 29.97, "CC BY 4.0", "video", {"sharpness": 7.5})
@@ -37,7 +38,7 @@ def test_landmarks_stay_on_their_pixels_at_every_size(tmp_path: Path, size: int)
     spot = np.array([61.0, 34.0])
     dark = np.hypot(x - spot[0], y - spot[1]) < 8
     frame = np.where(dark[..., None], 0, 255).astype(np.uint8).repeat(3, axis=2)
-    save_clip(tmp_path / "spot.npz", [frame], np.tile(spot, (1, 77, 1)), META)
+    save_clip(tmp_path / "spot.npz", [frame], np.tile(spot, (1, NUM_LANDMARKS, 1)), META)
     image, points = load_clip(tmp_path / "spot.npz").frame(0, size)
     assert image.shape == (size, size, 3)
     weight = 255.0 - image[..., 0]
@@ -56,7 +57,9 @@ def test_frames_do_not_share_memory_with_the_clip(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("number", "shape"), [(0, (0, 77, 2)), (2, (3, 77, 2)), (3, (3, 68, 2))], ids=["empty", "uneven", "68 points"]
+    ("number", "shape"),
+    [(0, (0, NUM_LANDMARKS, 2)), (2, (3, NUM_LANDMARKS, 2)), (3, (3, 68, 2))],
+    ids=["empty", "uneven", "68 points"],
 )
 def test_what_is_no_clip_is_not_written(tmp_path: Path, number: int, shape: tuple[int, ...]):
     with pytest.raises(ValueError, match="do not make a clip"):
@@ -85,8 +88,8 @@ def test_foreign_and_damaged_files_are_named(tmp_path: Path):
     save_clip(tmp_path / "whole.npz", frames, landmarks, META)
     whole = (tmp_path / "whole.npz").read_bytes()
     np.savez(tmp_path / "foreign.npz", weights=np.zeros(3))
-    parts = {"jpeg": np.zeros(1, np.uint8), "offsets": np.zeros(2, int), "landmarks": np.zeros((1, 77, 2))}
-    np.savez(tmp_path / "other.npz", meta=np.array(json.dumps({"format": 1, "colour": "red"})), **parts)
+    parts = {"jpeg": np.zeros(1, np.uint8), "offsets": np.zeros(2, int), "landmarks": np.zeros((1, NUM_LANDMARKS, 2))}
+    np.savez(tmp_path / "other.npz", meta=np.array(json.dumps({"format": FORMAT_VERSION, "colour": "red"})), **parts)
     np.savez(tmp_path / "listed.npz", meta=np.array("[1, 2]"), **parts)
     np.save(tmp_path / "array.npy", np.zeros(3))
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
@@ -97,12 +100,13 @@ def test_foreign_and_damaged_files_are_named(tmp_path: Path):
             load_clip(tmp_path / f"{name}.npz")
 
 
-def test_a_newer_format_is_refused(tmp_path: Path):
-    parts = {"jpeg": np.zeros(1, np.uint8), "offsets": np.zeros(2, int), "landmarks": np.zeros((1, 77, 2))}
-    text = json.dumps({"format": FORMAT_VERSION + 1, "identity": "ada", "source": "", "new": True})
-    np.savez(tmp_path / "new.npz", meta=np.array(text), **parts)
-    with pytest.raises(UnreadableMediaError, match="newer version"):
-        load_clip(tmp_path / "new.npz")
+@pytest.mark.parametrize(("step", "word"), [(1, "newer"), (-1, "older")])
+def test_another_format_is_refused(tmp_path: Path, step: int, word: str):
+    parts = {"jpeg": np.zeros(1, np.uint8), "offsets": np.zeros(2, int), "landmarks": np.zeros((1, NUM_LANDMARKS, 2))}
+    text = json.dumps({"format": FORMAT_VERSION + step, "identity": "ada", "source": "", "new": True})
+    np.savez(tmp_path / "other.npz", meta=np.array(text), **parts)
+    with pytest.raises(UnreadableMediaError, match=f"{word} version"):
+        load_clip(tmp_path / "other.npz")
 
 
 def test_clips_come_in_the_order_of_their_names_and_by_split(tmp_path: Path):

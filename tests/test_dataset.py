@@ -20,6 +20,8 @@ from talking_heads.landmarks import (
     INNER_LIP,
     LEFT_EYE,
     MIRROR,
+    NOSE_BRIDGE,
+    NUM_LANDMARKS,
     OUTER_LIP,
     RIGHT_EYE,
     eye_distance,
@@ -32,10 +34,12 @@ from train.augment import (
     random_motion,
     random_similarity,
     weight_map,
+    worn,
 )
 from train.clips import ClipMeta, load_clips, make_clip
 from train.config import MetaConfig, preset
 from train.dataset import REAL_SHOTS, REAL_TARGETS, EpisodeDataset
+from train.prepare import sharpness
 
 CONFIG = preset("tiny", num_shots=3)
 TINTS = {"ada": 1.0, "bob": 0.8, "cy": 0.6, "dora": 0.4}
@@ -247,7 +251,7 @@ def test_fine_tuning_changes_neither_colours_nor_framing():
 
 
 def test_mirroring_twice_changes_nothing():
-    assert np.array_equal(MIRROR[MIRROR], np.arange(77))
+    assert np.array_equal(MIRROR[MIRROR], np.arange(NUM_LANDMARKS))
     landmarks = cropped(3, 1.0)[1]
     mirrored = mirror_landmarks(landmarks, CROP)
     assert not np.allclose(mirrored, landmarks)
@@ -286,7 +290,7 @@ def test_a_similarity_hits_the_exact_pixel():
     """A single bright pixel, moved by whole pixels and turned by a quarter about the centre."""
     image = torch.full((1, 3, 9, 9), -1.0)
     image[:, :, 2, 6] = 1.0
-    points = np.tile(np.float32([6, 2]), (1, 77, 1))
+    points = np.tile(np.float32([6, 2]), (1, NUM_LANDMARKS, 1))
     quarter = np.array([[0.0, -1.0, 8.0], [1.0, 0.0, 0.0]])
     for matrix in (np.array([[1.0, 0, 2], [0, 1.0, -1]]), quarter):
         moved, there = apply_similarity(image, points, matrix)
@@ -322,7 +326,7 @@ def test_random_motion_is_finite_moderate_and_varied():
     before = points.copy()
     rng = np.random.default_rng(0)
     moved = np.stack([random_motion(points, rng) for _ in range(200)])
-    assert moved.dtype == np.float32 and moved.shape == (200, 77, 2)
+    assert moved.dtype == np.float32 and moved.shape == (200, NUM_LANDMARKS, 2)
     assert np.isfinite(moved).all()
     np.testing.assert_array_equal(points, before)
     shift = np.linalg.norm(moved - points, axis=-1).mean(axis=1) / eye_distance(points)
@@ -338,18 +342,39 @@ def test_random_motion_is_finite_moderate_and_varied():
     np.testing.assert_array_equal(again, random_motion(points, np.random.default_rng(7)))
 
 
-def test_weights_stress_mouth_and_eyes():
+def test_weights_stress_face_mouth_and_eyes():
     points = cropped(3, 1.0)[1][0]
-    weights = weight_map(points, CROP, mouth=8.0, eyes=5.0)
+    weights = weight_map(points, CROP, face=2.0, mouth=8.0, eyes=5.0)
     assert weights.dtype == np.float32 and weights.shape == (1, CROP, CROP)
-    assert set(np.unique(weights)) == {1.0, 6.0, 9.0}
-    for part, value in ((INNER_LIP, 9), (OUTER_LIP, 9), (RIGHT_EYE, 6), (LEFT_EYE, 6)):
+    assert set(np.unique(weights)) == {1.0, 3.0, 6.0, 9.0}
+    for part, value in ((INNER_LIP, 9), (OUTER_LIP, 9), (RIGHT_EYE, 6), (LEFT_EYE, 6), (NOSE_BRIDGE, 3)):
         x, y = points[part].mean(axis=0).round().astype(int)
         assert weights[0, y, x] == value
     assert weights[0, 0, 0] == 1
-    outside = weight_map(points + 10 * CROP, CROP, mouth=8.0, eyes=5.0)
+    outside = weight_map(points + 10 * CROP, CROP, face=2.0, mouth=8.0, eyes=5.0)
     assert (outside == 1).all()
-    assert (weight_map(points, CROP, mouth=0.0, eyes=0.0) == 1).all()
+    assert (weight_map(points, CROP, face=0.0, mouth=0.0, eyes=0.0) == 1).all()
+
+
+def test_worn_photos_lose_detail_and_nothing_else():
+    images = to_float(cropped(3, 1.0)[0])
+    for seed in range(4):
+        poor = worn(images, np.random.default_rng(seed))
+        assert poor.shape == images.shape and poor.dtype == images.dtype
+        torch.testing.assert_close(poor.mean(dim=(2, 3)), images.mean(dim=(2, 3)), atol=0.03, rtol=0)
+        assert 0.005 < (poor - images).abs().mean() < 0.2
+        assert sharpness(to_uint8(poor)[0]) < sharpness(to_uint8(images)[0])
+        torch.testing.assert_close(worn(images, np.random.default_rng(seed)), poor, atol=0, rtol=0)
+
+
+def test_only_shots_are_worn_never_the_target():
+    frames, landmarks = cropped(3, 1.0)
+    clip = make_clip(frames, landmarks, ClipMeta("ada", "photos", kind="stills"))
+    plain, poor = (
+        EpisodeDataset([clip], replace(CONFIG, image_size=CROP, worn_share=share), 1)[0] for share in (0.0, 1.0)
+    )
+    assert (plain["shots"] - poor["shots"]).abs().mean() > 0.005
+    torch.testing.assert_close(plain["image"], poor["image"], atol=0, rtol=0)
 
 
 def test_colours_change_alike_in_all_frames_and_stay_in_range():

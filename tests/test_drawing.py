@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from talking_heads import drawing
 from talking_heads.drawing import IRIS_COLOUR, LINE_WIDTH, PARTS, draw_landmarks
+from talking_heads.landmarks import NUM_LANDMARKS
 
 FACE = mean_face(180)
 
 
 def only(points: dict[int, tuple[float, float]]) -> np.ndarray:
     """A face of which only these points lie in the image."""
-    face = np.full((77, 2), -1000, np.float32)
+    face = np.full((NUM_LANDMARKS, 2), -1000, np.float32)
     for index, point in points.items():
         face[index] = point
     return face
@@ -149,5 +150,5 @@ def test_a_batch_equals_its_singles() -> None:
 
 
 def test_68_points_are_not_enough() -> None:
-    with pytest.raises(ValueError, match="77"):
+    with pytest.raises(ValueError, match=str(NUM_LANDMARKS)):
         draw_landmarks(FACE[:68], 256)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 import talking_heads
 from talking_heads import TalkingHeadPipeline
-from talking_heads.landmarks import LandmarkDetector
+from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
 from talking_heads.video import read_frames
 from train import evaluate
 from train.evaluate import METRICS, Options, Outcome, fid, split_frames, write_results
@@ -67,7 +67,7 @@ def test_sources_and_hold_out_frames_are_disjoint(number: int) -> None:
 
 
 def test_jitter_is_measured_where_the_face_is_stillest() -> None:
-    track = np.zeros((40, 77, 2))
+    track = np.zeros((40, NUM_LANDMARKS, 2))
     track[:, :, 0] = np.cumsum(np.where(np.arange(40) < 20, 1.0, 0.1))[:, None]
     usable = np.delete(np.arange(40), 30)  # no window crosses a gap
     assert stillest_run(track, usable, 8).tolist() == list(range(19, 27))

@@ -44,7 +44,7 @@ def test_every_detector_honours_the_protocol(detector: MediapipeDetector, marks:
     assert isinstance(marks, LandmarkDetector)
 
 
-def test_a_real_face_has_77_points_in_pixels(detector: MediapipeDetector, astronaut: np.ndarray) -> None:
+def test_a_real_face_has_its_points_in_pixels(detector: MediapipeDetector, astronaut: np.ndarray) -> None:
     faces = detector.detect(astronaut)
     assert len(faces) == 1
     (face,) = faces

@@ -16,9 +16,9 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from talking_heads.errors import InvalidModelError
+from talking_heads.head import MEAN_FACE, Pose, rotation_matrix
 from talking_heads.images import read_photo, to_float
-from talking_heads.landmarks import LandmarkDetector
-from talking_heads.motion import MEAN_FACE, Pose, rotation_matrix
+from talking_heads.landmarks import NAMED, NUM_LANDMARKS, LandmarkDetector
 from train.features import SqueezeNetFeatures
 from train.metrics import (
     BEST_PSNR,
@@ -86,7 +86,7 @@ def test_landmark_errors_are_in_eye_distances() -> None:
     painted[48:68, 0] += 0.1 * distance
     painted[68:70, 1] -= 0.2 * distance
     errors = landmark_errors(painted, truth)
-    expected = {"landmarks": (20 * 0.1 + 2 * 0.2) / 77, "mouth": 0.1, "eyes": 0.0, "irises": 0.2}
+    expected = {"landmarks": (20 * 0.1 + 2 * 0.2) / NAMED.stop, "mouth": 0.1, "eyes": 0.0, "irises": 0.2}
     assert {name: pytest.approx(value, abs=1e-5) for name, value in expected.items()} == errors
 
 
@@ -108,7 +108,7 @@ def test_jitter_sees_trembling_and_no_steady_motion() -> None:
     moving = face + np.array([2.0, -1.0]) * time + 0.1 * time**2
     assert_allclose(jitter(moving), 0.0, atol=1e-9)
     # Independent noise of s has second differences of s sqrt(1 + 4 + 1).
-    many = np.random.default_rng(0).normal(0, 0.5, (400, 77, 2))
+    many = np.random.default_rng(0).normal(0, 0.5, (400, NUM_LANDMARKS, 2))
     expected = 0.5 * np.sqrt(6) / np.linalg.norm(face[36] - face[45])
     assert_allclose(jitter(face + many), expected, rtol=0.03)
     assert_allclose(jitter(2 * (face + many)), expected, rtol=0.03)
@@ -352,7 +352,7 @@ def test_alignment_puts_the_five_points_in_place(angle: float) -> None:
     # A face that has its five points where they belong, enlarged, turned and moved; a dot on each.
     cos, sin = 2 * np.cos(angle), 2 * np.sin(angle)
     points = FIVE_POINTS @ np.array([[cos, sin], [-sin, cos]]) + [120, 40]
-    landmarks = np.zeros((77, 2), np.float32)
+    landmarks = np.zeros((NUM_LANDMARKS, 2), np.float32)
     landmarks[36:42], landmarks[42:48] = points[0], points[1]
     landmarks[[30, 48, 54]] = points[2:]
     y, x = np.mgrid[:320, :320]

@@ -8,27 +8,16 @@ from conftest import close_eyes, mean_face, open_mouth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talking_heads.landmarks import INNER_LIP, IRISES
-from talking_heads.motion import (
-    MEAN_FACE,
-    Pose,
-    choose_shots,
-    eye_openness,
-    face_scale,
-    fit_pose,
-    lift,
-    most_neutral,
-    mouth_openness,
-    retarget,
-    rotation_matrix,
-)
+from talking_heads.head import MEAN_FACE, Pose, carried, face_scale, fit_pose, lift, rotation_matrix
+from talking_heads.landmarks import INNER_LIP, IRISES, NUM_LANDMARKS
+from talking_heads.motion import choose_shots, eye_openness, most_neutral, mouth_openness, retarget
 
 ANGLE = st.floats(-0.6, 0.6)
 RIGID = [0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45, 71, 72, 73, 74, 75]
 
 
 def person(seed: int, size: float = 180.0) -> np.ndarray:
-    """A face of its own shape, (77, 3) in pixels, symmetric, looking straight ahead."""
+    """A face of its own shape, (L, 3) in pixels, symmetric, looking straight ahead."""
     rng = np.random.default_rng(seed)
     stretch = 1 + rng.normal(0, 0.06, 3)
     face = MEAN_FACE * stretch
@@ -41,8 +30,23 @@ def person(seed: int, size: float = 180.0) -> np.ndarray:
 
 
 def seen(shape: np.ndarray, yaw: float = 0, pitch: float = 0, roll: float = 0, scale: float = 1.0) -> np.ndarray:
-    """A face (77, 3) in a pose, as landmarks (77, 2) around the middle of 256 px."""
+    """A face (L, 3) in a pose, as landmarks (L, 2) around the middle of 256 px."""
     return Pose(rotation_matrix(yaw, pitch, roll), scale, np.array([128.0, 128.0])).project(shape).astype(np.float32)
+
+
+def test_carried_points_follow_their_neighbours() -> None:
+    face = seen(MEAN_FACE * 180)
+    before, between = face[:77], face[77:]
+    np.testing.assert_allclose(carried(between, before, before), between, atol=1e-6)
+    turn = np.array([[0.9, -0.3], [0.3, 0.9]])
+    np.testing.assert_allclose(carried(between, before, before @ turn + [9, -4]), between @ turn + [9, -4], atol=0.02)
+    smiling = before.copy()
+    smiling[[48, 54]] += [[-6, -4], [6, -4]]
+    moved = carried(between, before, smiling)
+    distance = np.linalg.norm(between - before[54], axis=1)
+    shift = np.linalg.norm(moved - between, axis=1)
+    assert shift[distance.argmin()] > 2
+    assert shift[distance > 100].max() < 1.5
 
 
 # --------------------------------------------------------------------------------------------------------------- pose
@@ -237,7 +241,7 @@ def test_gaze_goes_over_in_eye_widths() -> None:
 )
 def test_lids_and_lips_never_cross(seed: int, expression: float, roll: float, jaw: float, lids: float) -> None:
     shape = person(seed)
-    clip = seen(shape)[None] + np.random.default_rng(seed).normal(0, 2, (6, 77, 2))
+    clip = seen(shape)[None] + np.random.default_rng(seed).normal(0, 2, (6, NUM_LANDMARKS, 2))
     clip[3:] = open_mouth(close_eyes(clip[3:], lids), jaw)
     own = seen(person(seed + 1), roll=roll)
     for face in retarget(clip, own, seen(shape), expression=expression):

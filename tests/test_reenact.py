@@ -19,7 +19,7 @@ import talking_heads
 from talking_heads import TalkingHeadPipeline
 from talking_heads.errors import NoFaceError
 from talking_heads.faces import Crop, Gap, Track, crop_around
-from talking_heads.landmarks import LandmarkDetector
+from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
 from talking_heads.video import AI_GENERATED, probe, read_frames
 from train import evaluate, reenact
 from train.metrics import Judge, MobileFaceNet, align_face, face_errors, jitter, stillest_run
@@ -70,7 +70,7 @@ def test_photos_without_a_person_are_left_out(pipe: TalkingHeadPipeline, photos:
         ("eileen.png", "eileen"),
         ("others/nobody in particular.png", "others__nobody in particular"),
     ]
-    assert all(one.image.shape == (SIZE, SIZE, 3) and one.landmarks.shape == (77, 2) for one in portraits)
+    assert all(one.image.shape == (SIZE, SIZE, 3) and one.landmarks.shape == (NUM_LANDMARKS, 2) for one in portraits)
     assert list(left_out) == ["wall.png"] and "No face found" in left_out["wall.png"]
     assert [one.name for one in find_portraits(pipe, photos, photos / "others")[0]] == ["eileen.png"]
 
@@ -86,7 +86,7 @@ def test_no_two_files_have_one_name() -> None:
 
 
 def track(seen: str, gaps: tuple[Gap, ...] = ()) -> Track:
-    landmarks = np.arange(len(seen), dtype=np.float32)[:, None, None] + np.zeros((1, 77, 2), np.float32)
+    landmarks = np.arange(len(seen), dtype=np.float32)[:, None, None] + np.zeros((1, NUM_LANDMARKS, 2), np.float32)
     return Track(landmarks, 25.0, (48, 64), np.array([letter == "x" for letter in seen]), gaps)
 
 

@@ -12,9 +12,18 @@ from media import picture
 from skimage.draw import polygon2mask
 from torch import Tensor
 
+from talking_heads.head import MEAN_FACE, Pose, fit_pose, lift, rotation_matrix
 from talking_heads.images import to_float
-from talking_heads.landmarks import FACE_OUTLINE, INNER_LIP, mirror_landmarks
-from talking_heads.motion import MEAN_FACE, Pose, rotation_matrix
+from talking_heads.landmarks import (
+    FACE_OUTLINE,
+    INNER_LIP,
+    LEFT_BROW,
+    NOSE_BASE,
+    NOSE_BRIDGE,
+    RIGHT_BROW,
+    SKIN,
+    mirror_landmarks,
+)
 from talking_heads.warping import (
     SEAM,
     SOURCE_CHANNELS,
@@ -23,6 +32,7 @@ from talking_heads.warping import (
     landmarks_to_tensor,
     opened_mouth,
     source_planes,
+    steadied,
     thin_plate_grid,
     warp_photo,
 )
@@ -66,14 +76,16 @@ def test_to_its_own_landmarks_the_photo_stays_as_it_is() -> None:
     "target", [turned(0.3), turned(0, 0.25), turned(0, 0, 0.4), FACE + 12, close_eyes(FACE), open_mouth(FACE, 15)]
 )
 def test_landmarks_land_on_landmarks(target: np.ndarray) -> None:
-    """At each target landmark one sees what lay at the source's, within a pixel or so."""
+    """At each target landmark that is in sight one sees what lay at the source's, within some pixels."""
     found, _ = origins(FACE, target)
     columns, rows = np.round(target).astype(int).T
     # What is a fraction of a pixel beside the landmark came from beside it.
     error = np.linalg.norm(found[rows, columns] - (np.round(target) - target) - FACE, axis=1)
-    assert np.median(error) < 0.6
-    lids = [37, 38, 40, 41, 43, 44, 46, 47, 68, 69, *range(60, 68)]  # points that may meet others: only nearly
-    assert np.delete(error, lids).max() < 2.0
+    assert np.median(error) < 1.0
+    # The spline is drawn smoothly past points that meet others: lids, lips, and a jaw behind which the cheek goes.
+    assert np.quantile(error, 0.85) < 2.5
+    for part in (NOSE_BRIDGE, NOSE_BASE, RIGHT_BROW, LEFT_BROW):
+        assert error[part].max() < 3
 
 
 def test_the_spline_meets_its_control_points() -> None:
@@ -81,7 +93,7 @@ def test_the_spline_meets_its_control_points() -> None:
     grid = thin_plate_grid(source, target, 257)[0]
     x, y = (target[0] * 256).round().long().T
     error = (grid[y, x] - source[0]).norm(dim=1) * SIZE
-    assert error.median() < 0.6
+    assert error.median() < 1.0
 
 
 @pytest.mark.parametrize("target", [turned(0.4), FACE + np.float32([15, -10]), open_mouth(FACE, 20)])
@@ -133,7 +145,7 @@ def test_planes_are_the_warp_the_photo_and_both_masks() -> None:
     planes = source_planes(PHOTO, points(FACE), points(target))
     assert planes.shape == (1, SOURCE_CHANNELS, SIZE, SIZE)
     parts = planes.split([3, 3, 1, 1], dim=1)
-    warped, trust, shown = warp_photo(PHOTO, points(FACE), points(target))
+    warped, trust, shown = warp_photo(PHOTO, points(FACE), steadied(points(FACE), points(target)))
     for part, expected in zip(parts, (warped, PHOTO, trust, shown), strict=True):
         torch.testing.assert_close(part, expected)
 
@@ -141,21 +153,68 @@ def test_planes_are_the_warp_the_photo_and_both_masks() -> None:
 def test_the_hidden_side_of_a_turned_face_is_the_other_one_mirrored() -> None:
     """A photo of a head that looks aside, warped to the front: its far side is a sliver there, its near side is not."""
     aside, front = points(turned(0.9)), points(FACE)
+    front = steadied(aside, front)
     warped, trust, _ = warp_photo(PHOTO, aside, front)
-    planes = source_planes(PHOTO, aside, front)
+    planes = source_planes(PHOTO, aside, points(FACE))
     changed = (planes[:, :3] - warped).abs().sum(dim=1)[0] > 0.02
     assert 0.01 < changed.float().mean() < 0.3
     face = inside(front[:, FACE_OUTLINE], SIZE, softness=SEAM * SIZE)[0, 0]
     assert not (changed & (face == 0)).any()  # a background has no other side
     better = (planes[:, 6:7] - trust)[0, 0]
-    assert better.min() > -1e-5 and better.max() > 0.5
+    assert better.min() > -1e-3 and better.max() > 0.5
     other, _, _ = warp_photo(PHOTO.flip(-1), mirror_landmarks(aside, SIZE), front)
     most = better > 0.95
     assert most.any()
     torch.testing.assert_close(planes[0, :3, most], other[0, :, most], atol=0.1, rtol=0)
     # A face that both show well stays what it is.
-    nearly = points(turned(0.1))
-    torch.testing.assert_close(source_planes(PHOTO, front, nearly)[:, :3], warp_photo(PHOTO, front, nearly)[0])
+    before, nearly = points(FACE), points(turned(0.1))
+    expected = warp_photo(PHOTO, before, steadied(before, nearly))[0]
+    torch.testing.assert_close(source_planes(PHOTO, before, nearly)[:, :3], expected)
+
+
+# -------------------------------------------------------------------------------------------------- steady landmarks
+
+
+def someone(seed: int = 3) -> np.ndarray:
+    """A face of its own shape, (L, 3) in units of its size."""
+    return MEAN_FACE * (1 + np.random.default_rng(seed).normal(0, 0.05, 3).astype(np.float32))
+
+
+def test_landmarks_that_did_not_move_stay() -> None:
+    torch.testing.assert_close(steadied(points(FACE), points(FACE)), points(FACE), atol=1e-3, rtol=0)
+
+
+@given(yaw=st.floats(-0.7, 0.7), pitch=st.floats(-0.5, 0.5), roll=st.floats(-1, 1), zoom=st.floats(0.5, 2))
+@settings(max_examples=25, deadline=None)
+def test_a_head_that_moves_stiffly_is_followed_all_the_way(yaw: float, pitch: float, roll: float, zoom: float) -> None:
+    target = Pose(rotation_matrix(yaw, pitch, roll), 150.0 * zoom, np.array([110.0, 140.0])).project(MEAN_FACE)
+    torch.testing.assert_close(steadied(points(FACE), points(target)), points(target), atol=0.05, rtol=0)
+
+
+def test_it_agrees_with_the_poses_of_one_head() -> None:
+    pose = Pose(rotation_matrix(0.3, -0.1, 0.2), 150.0, np.array([128.0, 128.0]))
+    source, target = FACE, pose.project(someone()).astype(np.float32)
+    stiff = fit_pose(lift(source), target).project(lift(source))
+    moved = steadied(points(source), points(target))[0].numpy()
+    np.testing.assert_allclose(moved[48:68], target[48:68], atol=1e-3)  # the mouth, as the target has it
+    np.testing.assert_allclose(moved[36:48], target[36:48], atol=1e-3)  # the eyes
+    between = np.linalg.norm(moved - stiff, axis=1) / np.linalg.norm(target - stiff, axis=1)
+    np.testing.assert_allclose(between[SKIN], 0.6, atol=1e-3)
+    assert (between < 1.001).all()
+
+
+def test_a_face_that_changes_its_shape_keeps_more_of_its_own() -> None:
+    """What a detector makes of a turned head is partly another person's face."""
+    turn = Pose(rotation_matrix(0.5, 0, 0), 150.0, np.array([128.0, 128.0]))
+    own, other = turn.project(MEAN_FACE), turn.project(someone())
+    steady = steadied(points(FACE), points(other))[0].numpy()
+    assert np.abs(steady - own)[SKIN].mean() < 0.75 * np.abs(other - own)[SKIN].mean()
+
+
+def test_a_batch_is_steadied_one_by_one() -> None:
+    sources, targets = points(FACE, FACE + 5, turned(0.1)), points(turned(0.2), open_mouth(FACE, 10), FACE - 8)
+    one_by_one = torch.cat([steadied(sources[k : k + 1], targets[k : k + 1]) for k in range(3)])
+    torch.testing.assert_close(steadied(sources, targets), one_by_one, atol=1e-4, rtol=0)
 
 
 def test_a_displacement_is_counted_in_sides_and_looks_ahead() -> None:

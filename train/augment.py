@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from talking_heads.landmarks import INNER_LIP, IRISES, LEFT_EYE, NUM_LANDMARKS, OUTER_LIP, RIGHT_EYE
-from talking_heads.motion import face_scale, lift, rotation_matrix
+from talking_heads.head import carried, face_scale, lift, rotation_matrix
+from talking_heads.images import to_float, to_uint8
+from talking_heads.landmarks import (
+    FACE_OUTLINE,
+    INNER_LIP,
+    IRISES,
+    LEFT_EYE,
+    NAMED,
+    NUM_LANDMARKS,
+    OUTER_LIP,
+    RIGHT_EYE,
+    SKIN,
+)
 
 _CHIN = slice(5, 12)
 _UPPER_LIDS, _LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
@@ -18,7 +31,7 @@ _LOWER_LIP = [55, 56, 57, 58, 59, 65, 66, 67]
 
 
 def random_motion(landmarks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same person in another pose and with another expression, (77, 2) -> float32 (77, 2), same pixels.
+    """The same person in another pose and with another expression, (L, 2) -> float32 (L, 2), same pixels.
 
     Turns the landmarks in three dimensions (depth of the mean face) and moves jaw, lips, lids, brows and gaze. Mouths
     close as well as open: a smile whose source is a closed mouth is how teeth are learned from photos.
@@ -64,19 +77,38 @@ def _random_expression(points: np.ndarray, unit: float, rng: np.random.Generator
     width = np.linalg.norm(p[36] - p[39])
     p[IRISES] += width * (rng.normal(0, 0.08) * across + rng.normal(0, 0.04) * down)
     p[17:27] -= unit * rng.normal(0, 0.015) * down
+    moved = np.delete(np.arange(NAMED.stop), IRISES)  # eyes roll, lids stay
+    p[SKIN] = carried(points[SKIN], points[moved], p[moved])
     return p
 
 
-def weight_map(landmarks: np.ndarray, size: int, mouth: float, eyes: float) -> np.ndarray:
-    """Weights of the pixel term, float32 (1, size, size): 1, and more by ``mouth`` and ``eyes`` where those are."""
+def weight_map(landmarks: np.ndarray, size: int, face: float, mouth: float, eyes: float) -> np.ndarray:
+    """Weights of the pixel term, float32 (1, size, size): 1, more by ``face`` within the face's outline, and more by
+    ``mouth`` and ``eyes`` where those are."""
     image = Image.new("F", (size, size), 1.0)
     draw = ImageDraw.Draw(image)
+    draw.polygon([tuple(point) for point in landmarks[list(FACE_OUTLINE)]], fill=1.0 + face)
     for part, extra in ((OUTER_LIP, mouth), (RIGHT_EYE, eyes), (LEFT_EYE, eyes)):
         outline = landmarks[part]
         centre = outline.mean(axis=0)
         stretch = 1.25 if part is OUTER_LIP else np.array([1.3, 1.6])
         draw.polygon([tuple(point) for point in (outline - centre) * stretch + centre], fill=1.0 + extra)
     return np.array(image, dtype=np.float32)[None]
+
+
+def worn(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Photos (B, 3, H, H) in [-1, 1] as they come out of phones and of videos: fewer pixels, compressed."""
+    size = images.shape[-1]
+    small = max(8, round(size * rng.uniform(0.4, 1.0)))
+    quality = int(rng.integers(30, 96))
+    result = []
+    for frame in to_uint8(images):
+        buffer = io.BytesIO()
+        picture = Image.fromarray(frame).resize((small, small), Image.Resampling.BICUBIC)
+        picture.save(buffer, "JPEG", quality=quality)
+        with Image.open(buffer) as compressed:
+            result.append(np.asarray(compressed.resize((size, size), Image.Resampling.BICUBIC)))
+    return to_float(np.stack(result))
 
 
 def random_similarity(rng: np.random.Generator, size: int, strength: float) -> np.ndarray:
@@ -90,7 +122,7 @@ def random_similarity(rng: np.random.Generator, size: int, strength: float) -> n
 
 
 def apply_similarity(images: Tensor, landmarks: np.ndarray, matrix: np.ndarray) -> tuple[Tensor, np.ndarray]:
-    """Frames (B, 3, H, H) and landmarks (B, 77, 2) under random_similarity's matrix."""
+    """Frames (B, 3, H, H) and landmarks (B, L, 2) under random_similarity's matrix."""
     size = images.shape[-1]
     steps = np.arange(size)
     grid = np.stack(np.meshgrid(steps, steps), axis=-1) @ matrix[:, :2].T + matrix[:, 2]

@@ -1,7 +1,7 @@
 """A prepared clip: one person's face, cropped as at inference, with landmarks, in one file.
 
 ``<name>.npz``, not compressed (its frames already are): ``jpeg`` uint8, all frames one behind the other; ``offsets``
-int64 (T + 1,) into it; ``landmarks`` float32 (T, 77, 2) in pixels of the frames; ``meta`` a JSON text.
+int64 (T + 1,) into it; ``landmarks`` float32 (T, L, 2) in pixels of the frames; ``meta`` a JSON text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image
 from talking_heads.errors import UnreadableMediaError
 from talking_heads.landmarks import NUM_LANDMARKS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Clip:
         return len(self.landmarks)
 
     def frame(self, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 RGB (size, size, 3) and landmarks float32 (77, 2) in its pixels."""
+        """uint8 RGB (size, size, 3) and landmarks float32 (L, 2) in its pixels."""
         data = self.jpeg[self.offsets[index] : self.offsets[index + 1]].tobytes()
         with Image.open(io.BytesIO(data)) as image:
             side = image.width
@@ -65,7 +65,7 @@ class Clip:
 
 
 def make_clip(frames: Sequence[np.ndarray] | np.ndarray, landmarks: np.ndarray, meta: ClipMeta) -> Clip:
-    """A clip of T square uint8 frames (S, S, 3) and landmarks (T, 77, 2) in their pixels, or ValueError."""
+    """A clip of T square uint8 frames (S, S, 3) and landmarks (T, L, 2) in their pixels, or ValueError."""
     if len(frames) != len(landmarks) or landmarks.shape[1:] != (NUM_LANDMARKS, 2) or len(frames) == 0:
         raise ValueError(f"{len(frames)} frames and landmarks {landmarks.shape} do not make a clip")
     parts = []
@@ -101,8 +101,11 @@ def load_clip(path: Path) -> Clip:
         raise UnreadableMediaError(
             f"{path} is not a prepared clip ({error}). Run python -m train.prepare again."
         ) from error
-    if meta.pop("format", 0) > FORMAT_VERSION:
+    version = meta.pop("format", 0)
+    if version > FORMAT_VERSION:
         raise UnreadableMediaError(f"{path} was prepared by a newer version. Update this software.")
+    if version < FORMAT_VERSION:
+        raise UnreadableMediaError(f"{path} was prepared by an older version. Run python -m train.prepare again.")
     try:
         return Clip(jpeg, offsets, landmarks, ClipMeta(**meta))
     except TypeError:

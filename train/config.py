@@ -49,9 +49,12 @@ class MetaConfig:
     candidates: int = 1
     """The target is the one of so many random frames that differs most from the first shot: frames of a speaking
     person are much alike, and what is alike teaches nothing."""
+    face_weight: float = 0.0
     mouth_weight: float = 0.0
     eye_weight: float = 0.0
-    """What mouth and eyes weigh more than the rest in the pixel term."""
+    """What the face, mouth and eyes weigh more than the rest in the pixel term."""
+    worn_share: float = 0.0
+    """Share of episodes whose shots have lost pixels and are compressed, while the target is as sharp as ever."""
     stills_share: float = 0.5
     """Share of episodes that come from photos and puppets, the others from videos."""
     mirror: float = 0.5
@@ -122,9 +125,11 @@ PRESETS: dict[str, MetaConfig] = {
         adversarial_from=3400,
         animated_share=0.2,
         candidates=4,
+        face_weight=3.0,
         mouth_weight=25.0,
         eye_weight=25.0,
         stills_share=0.75,
+        worn_share=0.2,
     ),
     "paper": MetaConfig(),
 }

@@ -28,6 +28,7 @@ from .augment import (
     random_motion,
     random_similarity,
     weight_map,
+    worn,
 )
 from .clips import Clip, load_clips
 from .config import MetaConfig
@@ -93,10 +94,12 @@ class EpisodeDataset(Dataset[Episode]):
             frames, landmarks = frames.flip(-1), mirror_landmarks(landmarks, size)
         frames, landmarks = apply_similarity(frames, landmarks, random_similarity(rng, size, config.jitter))
         frames = random_colours(frames, rng, config.jitter)
+        if rng.random() < config.worn_share:
+            frames = torch.cat([worn(frames[:-1], rng), frames[-1:]])
         drawn = to_float(draw_landmarks(landmarks, size))  # (K + 1, 3, H, W)
         points = landmarks_to_tensor(landmarks)
         source = source_planes(frames[:1], points[:1], points[-1:])
-        weights = weight_map(landmarks[-1], size, config.mouth_weight, config.eye_weight)
+        weights = weight_map(landmarks[-1], size, config.face_weight, config.mouth_weight, config.eye_weight)
         return Episode(
             shots=frames[:-1],
             shot_landmarks=drawn[:-1],
@@ -122,7 +125,7 @@ class EpisodeDataset(Dataset[Episode]):
         return clips[rng.integers(len(clips))]
 
     def _draw_frames(self, clip: Clip, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
-        """K shots, then the target: (K + 1, 3, H, W) and landmarks (K + 1, 77, 2)."""
+        """K shots, then the target: (K + 1, 3, H, W) and landmarks (K + 1, L, 2)."""
         size, shots = self.config.image_size, self.config.num_shots
         shot, target = self._draw_pair(clip, rng)
         pixels, points = clip.frame(target, size)

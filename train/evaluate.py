@@ -154,14 +154,14 @@ class Crops:
 
     frames: dict[int, np.ndarray]
     landmarks: np.ndarray
-    """Of all the clip's frames, smoothed, in pixels of the crop, float32 (T, 77, 2)."""
+    """Of all the clip's frames, smoothed, in pixels of the crop, float32 (T, L, 2)."""
     sources: dict[int, np.ndarray]
     """For each T, which frames are sources; then the frames held out, and a run of them for jitter (or none)."""
     held_out: np.ndarray
     run: np.ndarray
 
     def take(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (K, H, H, 3) and their landmarks (K, 77, 2)."""
+        """uint8 (K, H, H, 3) and their landmarks (K, L, 2)."""
         return np.stack([self.frames[int(k)] for k in chosen]), self.landmarks[chosen]
 
 

@@ -87,7 +87,7 @@ def fine_tune_avatar(
     size = pipe.image_size
     config = preset(
         "default", image_size=size, num_shots=1, seed=seed, jitter=0.0, mirror=0.0, stills_share=1.0,
-        animated_share=0.3,
+        animated_share=0.3, worn_share=0.0,
     )  # fmt: skip
     clip = make_clip(start.photo_images, start.landmarks.cpu().numpy(), ClipMeta("person", "photos", kind="stills"))
     episodes = EpisodeDataset([clip], config, steps * batch_size)

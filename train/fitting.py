@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from talking_heads.landmarks import IRISES, JAW
+from talking_heads.landmarks import IRISES, JAW, NAMED
 
 from .face_model import Camera, FaceModel, gaze_angle
 
-# The vertex that the detector means by each of the 77 landmarks. Found by running it on heads that example_clip.py
+# The vertex that the detector means by each of the named landmarks. Found by running it on heads that example_clip.py
 # paints, ten identities with parted lips: the vertex that lies nearest to the detected point on average.
 # fmt: off
 LANDMARK_VERTICES = np.array([
@@ -54,7 +54,8 @@ class Fit:
 
 
 def fit_face(model: FaceModel, landmarks: np.ndarray) -> Fit:
-    """Landmarks float (77, 2) in pixels -> the face that explains them."""
+    """Landmarks float (L, 2) in pixels -> the face that explains those that have a name."""
+    landmarks = landmarks[NAMED]
     spots = LANDMARK_VERTICES
     mean = model.mean[spots].astype(float)
     names = np.array(model.expression_names)
@@ -71,11 +72,11 @@ def fit_face(model: FaceModel, landmarks: np.ndarray) -> Fit:
     scale = np.linalg.norm(landmarks[36] - landmarks[45]) / np.linalg.norm(mean[36] - mean[45])
     centre = landmarks[:68].mean(axis=0) - scale * mean[:68].mean(axis=0)[:2] * [1, -1]
     for _ in range(ITERATIONS):
-        points = (mean + np.tensordot(coefficients, basis, axes=1)) @ turn.T  # (77, 3)
+        points = (mean + np.tensordot(coefficients, basis, axes=1)) @ turn.T  # (L, 3)
         zoom = scale / (1 - points[:, 2] / DISTANCE)
         flat = points[:, :2] * [1, -1]
         residual = (landmarks - centre - zoom[:, None] * flat).reshape(-1)
-        # d(pixel) / d(turned point), (77, 2, 3): the image moves with x and y, and grows with z.
+        # d(pixel) / d(turned point), (N, 2, 3): the image moves with x and y, and grows with z.
         by_point = np.zeros((len(spots), 2, 3))
         by_point[:, 0, 0], by_point[:, 1, 1] = zoom, -zoom
         by_point[:, :, 2] = (zoom / (DISTANCE - points[:, 2]))[:, None] * flat
@@ -130,7 +131,7 @@ def _turn_by(vector: np.ndarray) -> np.ndarray:
 
 
 def _spread(model: FaceModel, vertices: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Offsets (77, 3) at the landmarks -> (V, 3): Gaussian interpolation over the skin; eyes and jaws stay rigid."""
+    """Offsets (L, 3) at the landmarks -> (V, 3): Gaussian interpolation over the skin; eyes and jaws stay rigid."""
     on_skin = np.delete(np.arange(len(offsets)), IRISES)
     anchors, offsets = vertices[LANDMARK_VERTICES[on_skin]], offsets[on_skin]
 

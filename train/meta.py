@@ -33,10 +33,11 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from talking_heads import TalkingHeadPipeline
 from talking_heads.errors import InvalidModelError, MissingDependencyError, UnreadableMediaError
 from talking_heads.images import to_uint8
 from talking_heads.models import Discriminator, Embedder, Generator
-from talking_heads.models.layers import check_sizes, converge_spectral_norms
+from talking_heads.models.layers import check_sizes, converge_spectral_norms, load_folded
 from talking_heads.video import contact_sheet, save_image
 
 from . import losses
@@ -59,6 +60,13 @@ class Average(nn.Module):
         self.decay = decay
         self.count = 0
         self.values = {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    @torch.no_grad()
+    def restart(self, model: nn.Module) -> None:
+        """From the model as it is now."""
+        self.count = 0
+        for name, value in model.named_parameters():
+            self.values[name].copy_(value)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -269,6 +277,22 @@ class Run:
             raise InvalidModelError(f"{folder} does not fit this configuration or these clips ({error}).") from error
         self._set_rates()
 
+    def start_from_model(self, folder: Path) -> None:
+        """Begins with the networks of a published model, whose W and optimisers nobody kept.
+
+        InvalidModelError where it is none, or does not fit this configuration.
+        """
+        pipe = TalkingHeadPipeline.from_pretrained(folder)
+        networks = (self.embedder, self.generator, self.discriminator)
+        published = (pipe.embedder, pipe.generator, pipe.load_discriminator())
+        try:
+            for net, start in zip(networks, published, strict=True):
+                load_folded(self.accelerator.unwrap_model(net), start.state_dict())
+        except (ValueError, RuntimeError) as error:
+            raise InvalidModelError(f"{folder} does not fit this configuration ({error}).") from error
+        for name, net in (("embedder", self.embedder), ("generator", self.generator)):
+            self.averages[name].restart(self.accelerator.unwrap_model(net))
+
     def _set_rates(self) -> None:
         """Learning rates as a function of the step alone, so that a resumed run has those of one that ran through."""
         config = self.config
@@ -460,7 +484,7 @@ def main(
     ] = None,
     num_shots: Annotated[int | None, typer.Option(help="K, photos of a person in an episode.", min=1)] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="Checkpoint of another run (an earlier stage) to begin with.")
+        Path | None, typer.Option(help="What to begin with: a checkpoint of an earlier stage, or a model's folder.")
     ] = None,
     adversarial_from: Annotated[int | None, typer.Option(help="Step at which the discriminator joins.")] = None,
     cooldown: Annotated[float | None, typer.Option(help="Share of the steps over which rates fall to zero.")] = None,
@@ -504,13 +528,16 @@ def main(
         weights = {name: value for name, value in weights.items() if value is not None}
         config = replace(config, losses=replace(config.losses, **weights))
         data = EpisodeDataset.from_folders(clips, config, config.steps * config.batch_size)
-        validation = _validation_episodes(clips, config)
+        validation = _validation_episodes(clips, replace(config, worn_share=0.0))
         run = Run(config, data, output, mixed_precision, tracker)
         existing = checkpoints(output)
         if existing:
             run.load(existing[-1])
         elif start_from is not None:
-            run.load(start_from)
+            if (start_from / "model_index.json").is_file():
+                run.start_from_model(start_from)
+            else:
+                run.load(start_from)
             run.progress.step = run.progress.samples = 0
     with mistakes_in_one_line():
         train(run, validation, workers=workers, log_every=log_every, save_every=save_every, sample_every=sample_every)

@@ -25,18 +25,19 @@ from torch.nn import functional as F
 
 from talking_heads.errors import InvalidModelError
 from talking_heads.faces import Crop
+from talking_heads.head import MEAN_FACE, fit_pose
 from talking_heads.images import to_float
 from talking_heads.landmarks import (
     INNER_LIP,
     IRISES,
     LEFT_EYE,
+    NAMED,
     NUM_LANDMARKS,
     OUTER_LIP,
     RIGHT_EYE,
     LandmarkDetector,
     eye_distance,
 )
-from talking_heads.motion import MEAN_FACE, fit_pose
 
 from .features import FeatureNet, filled, read_weights
 from .losses import perceptual_distance
@@ -45,7 +46,7 @@ from .prepare import sharpness
 BEST_PSNR = 100.0
 """Decibels of equal images, which would be infinite."""
 PARTS: Mapping[str, np.ndarray] = {
-    "landmarks": np.arange(NUM_LANDMARKS),
+    "landmarks": np.arange(NAMED.stop),
     "mouth": np.r_[OUTER_LIP, INNER_LIP],
     "eyes": np.r_[RIGHT_EYE, LEFT_EYE],
     "irises": np.r_[IRISES],
@@ -63,7 +64,7 @@ FIVE_POINTS = np.array([(30.29, 51.70), (65.53, 51.50), (48.03, 71.74), (33.55, 
 
 
 def align_face(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The face with landmarks (77, 2) as MobileFaceNet wants it: uint8 RGB (112, 96, 3), by a similarity transform."""
+    """The face with landmarks (L, 2) as MobileFaceNet wants it: uint8 RGB (112, 96, 3), by a similarity transform."""
     eyes = [landmarks[eye].mean(axis=0) for eye in (RIGHT_EYE, LEFT_EYE)]
     found = np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]]) @ [1, 1j]
     margin = (FACE_HEIGHT - FACE_WIDTH) // 2  # a crop is square: 112 x 112, of which the middle is kept
@@ -253,13 +254,13 @@ def psnr(painted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def landmark_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Mean distance of landmarks (77, 2) for each of PARTS, over the truth's eye distance."""
+    """Mean distance of landmarks (L, 2) for each of PARTS, over the truth's eye distance."""
     distances = np.linalg.norm(painted - truth, axis=-1) / eye_distance(truth)
     return {name: float(distances[points].mean()) for name, points in PARTS.items()}
 
 
 def pose_error(painted: np.ndarray, truth: np.ndarray) -> float:
-    """Angle in degrees between the head poses of two sets of landmarks (77, 2)."""
+    """Angle in degrees between the head poses of two sets of landmarks (L, 2)."""
     one, other = (fit_pose(MEAN_FACE, points).rotation for points in (painted, truth))
     return float(np.degrees(np.arccos(np.clip((np.trace(one @ other.T) - 1) / 2, -1, 1))))
 
@@ -268,7 +269,7 @@ def pose_error(painted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def face_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """``landmark_errors`` and ``pose`` of landmarks (T, 77, 2), each float (T,), and ``faces``: 1 where one is painted.
+    """``landmark_errors`` and ``pose`` of landmarks (T, L, 2), each float (T,), and ``faces``: 1 where one is painted.
 
     NaN where either has no face; ``faces`` only where the truth has none, which says nothing about what was painted.
     """
@@ -282,12 +283,13 @@ def face_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]
 
 
 def jitter(track: np.ndarray) -> float:
-    """How much landmarks (T, 77, 2) of consecutive frames tremble, over the eye distance.
+    """How much landmarks (T, L, 2) of consecutive frames tremble, over the eye distance.
 
     The standard deviation of the second difference in time, root mean square over the coordinates. Frames without a
-    face are NaN and leave out their neighbours; NaN where fewer than two differences are left.
+    face are NaN and leave out their neighbours; NaN where fewer than two differences are left. Points that mark
+    nothing (the skin's) do not count.
     """
-    second = np.diff(track, n=2, axis=0)
+    second = np.diff(track[:, NAMED], n=2, axis=0)
     second = second[np.isfinite(second).all(axis=(1, 2))]
     if len(second) < 2:
         return float("nan")
@@ -295,7 +297,7 @@ def jitter(track: np.ndarray) -> float:
 
 
 def stillest_run(landmarks: np.ndarray, usable: np.ndarray, length: int = RUN) -> np.ndarray:
-    """The ``length`` consecutive numbers among ``usable`` in which the face (T, 77, 2) moves least; maybe none."""
+    """The ``length`` consecutive numbers among ``usable`` in which the face (T, L, 2) moves least; maybe none."""
     windows = [usable[k : k + length] for k in range(len(usable) - length + 1)]
     windows = [window for window in windows if window[-1] - window[0] == length - 1]
     if not windows:
@@ -325,7 +327,7 @@ class Look:
     frames: np.ndarray
     """uint8 RGB (T, H, H, 3)."""
     landmarks: np.ndarray
-    """float32 (T, 77, 2), as detected in each frame on its own; NaN where no face was found."""
+    """float32 (T, L, 2), as detected in each frame on its own; NaN where no face was found."""
     identities: np.ndarray
     """float32 (T, 256) of unit length, NaN where no face was found; (T, 0) without an identity network."""
 
@@ -351,7 +353,7 @@ class Judge:
         self.device = device
 
     def detect(self, frames: np.ndarray) -> np.ndarray:
-        """Landmarks of the largest face in each frame, float32 (T, 77, 2), NaN where there is none."""
+        """Landmarks of the largest face in each frame, float32 (T, L, 2), NaN where there is none."""
         nobody = np.full((NUM_LANDMARKS, 2), np.nan, dtype=np.float32)
         return np.stack([next(iter(self.detector.detect(frame)), nobody) for frame in frames])
 
@@ -362,7 +364,7 @@ class Judge:
 
     @torch.inference_mode()
     def identify(self, frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """Who is seen in frames (T, H, H, 3) with known landmarks (T, 77, 2): identities as in a Look."""
+        """Who is seen in frames (T, H, H, 3) with known landmarks (T, L, 2): identities as in a Look."""
         if self.identity_net is None:
             return np.zeros((len(frames), 0), dtype=np.float32)
         result = np.full((len(frames), 256), np.nan, dtype=np.float32)

@@ -153,7 +153,7 @@ def _without_ears(rest: np.ndarray, part: np.ndarray, neighbours: Any) -> np.nda
 class Puppet:
     """One photo that can move.
 
-    ``photo`` is the canvas (CANVAS, CANVAS, 3), ``person`` its mask (CANVAS, CANVAS) 0..1; ``landmarks`` (77, 2) and
+    ``photo`` is the canvas (CANVAS, CANVAS, 3), ``person`` its mask (CANVAS, CANVAS) 0..1; ``landmarks`` (L, 2) and
     ``fit`` are in pixels of the stage.
     """
 
@@ -316,7 +316,7 @@ class Puppet:
 
     def draw(self, expression: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expression (E,), head turn (3, 3), shift of the whole person (3,) in cm towards the viewer's right, up and
-        the camera -> uint8 RGB (SIZE, SIZE, 3) and landmarks (77, 2) as projected."""
+        the camera -> uint8 RGB (SIZE, SIZE, 3) and the named landmarks (L, 2) as projected."""
         anatomy, camera = self.anatomy, self.fit.camera
         head, sheet = (points + shift for points in self.pose(expression, turn))
         points = camera.project(head)
@@ -579,7 +579,7 @@ def person_mask(image: np.ndarray) -> np.ndarray:
 def make_puppet(
     anatomy: Anatomy, image: np.ndarray, detector: LandmarkDetector
 ) -> tuple[Puppet, np.ndarray, np.ndarray]:
-    """A photo -> its puppet, its crop uint8 (SIZE, SIZE, 3) and the landmarks (77, 2) on it.
+    """A photo -> its puppet, its crop uint8 (SIZE, SIZE, 3) and the landmarks (L, 2) on it.
 
     Raises NoFaceError where there is no face, or one that the model cannot follow.
     """
@@ -607,7 +607,7 @@ def animate(
     own_wall: bool = True,
     speech: Speech | None = None,
 ) -> tuple[list[np.ndarray], np.ndarray, int]:
-    """A photo -> frames (T, SIZE, SIZE, 3), detected landmarks (T, 77, 2), and how many frames were dropped.
+    """A photo -> frames (T, SIZE, SIZE, 3), detected landmarks (T, L, 2), and how many frames were dropped.
 
     Unless ``own_wall``, the person is cut out and put before an invented wall, in frame 0, too. ``speech`` has one
     frame less than the clip: in frame 0 the person is as photographed.
@@ -630,7 +630,7 @@ def animate(
 
 def _deviation(detected: np.ndarray, projected: np.ndarray) -> float:
     """Mean distance in eye distances, without the jaw: its detected outline slides over the skin as the head turns."""
-    return float(np.linalg.norm((detected - projected)[17:68], axis=1).mean() / eye_distance(detected))
+    return float(np.linalg.norm(detected[17:68] - projected[17:68], axis=1).mean() / eye_distance(detected))
 
 
 @lru_cache(maxsize=1)

@@ -59,7 +59,7 @@ from .report import (
 )
 
 Painter = Callable[[np.ndarray], np.ndarray]
-"""Landmarks of consecutive frames (T, 77, 2) -> uint8 RGB (T, H, H, 3)."""
+"""Landmarks of consecutive frames (T, L, 2) -> uint8 RGB (T, H, H, 3)."""
 
 MIN_FRAMES = 8
 """Frames with a face that a clip must have."""
@@ -127,7 +127,7 @@ class Portrait:
     image: np.ndarray
     """uint8 RGB (H, H, 3)."""
     landmarks: np.ndarray
-    """float32 (77, 2) in its pixels."""
+    """float32 (L, 2) in its pixels."""
 
 
 @dataclass(frozen=True)
