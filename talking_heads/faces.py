@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from .errors import NoFaceError, SeveralFacesError
-from .landmarks import NUM_LANDMARKS, LandmarkDetector, eye_distance
+from .landmarks import NUM_LANDMARKS, LandmarkDetector, eye_distance, mirror_landmarks
 
 CROP_SCALE = 1.75
 """Side of a crop over the size of the face (hairline to chin): some hair and some neck, as in VoxCeleb crops."""
@@ -23,6 +23,8 @@ MIN_CROP_SCALE = 1.3
 """The tightest crop, for pictures that hold little more than the face."""
 RIVAL_SIZE = 0.6
 """A second face in a photo counts when its size is at least this share of the largest one's."""
+SAME_FACE = 0.04
+"""How far apart, in sizes of the face, the points of two readings of one face may lie on average."""
 MIN_TILE = 128
 """Pixels below which a part of a picture is not searched on its own."""
 BRIDGED_SECONDS = 0.5
@@ -33,7 +35,7 @@ BRIDGED_SECONDS = 0.5
 
 
 def find_faces(image: np.ndarray, detector: LandmarkDetector) -> list[np.ndarray]:
-    """All faces of an upright or sideways picture, the largest first: float32 (77, 2) each, in pixels of ``image``.
+    """All faces of an upright or sideways picture, the largest first: float32 (L, 2) each, in pixels of ``image``.
 
     Looks at the whole picture, then at overlapping tiles of a half and of a quarter of its longer side (small faces),
     then at the picture turned by 90, 270 and 180 degrees (phones); the first look that finds somebody decides where
@@ -77,7 +79,12 @@ def _find_turned(image: np.ndarray, detector: LandmarkDetector) -> list[np.ndarr
 
 
 def _find_in_tiles(image: np.ndarray, side: int, detector: LandmarkDetector) -> list[np.ndarray]:
-    """Faces of all tiles, the largest first; tiles of ``side`` pixels overlap by half, so some are found twice."""
+    """Faces of all tiles, the largest first; tiles of ``side`` pixels overlap by half, so some are found twice.
+
+    In so many tiles a detector sees faces in clouds and curtains, too. A face is believed that the mirrored tile shows
+    in the same place: real ones differ by less than a hundredth of their size, the others by ten times that, if they
+    are seen again at all.
+    """
     height, width = image.shape[:2]
     if side < MIN_TILE:
         return []
@@ -85,7 +92,16 @@ def _find_in_tiles(image: np.ndarray, side: int, detector: LandmarkDetector) -> 
     for top in _tile_starts(height, side):
         for left in _tile_starts(width, side):
             tile = image[top : top + side, left : left + side]
-            faces += [face + np.array([left, top], dtype=np.float32) for face in detector.detect(tile)]
+            seen = detector.detect(tile)
+            if not seen:
+                continue
+            mirrored = detector.detect(np.ascontiguousarray(tile[:, ::-1]))
+            again = [mirror_landmarks(face, tile.shape[1]) for face in mirrored]
+            faces += [
+                face + np.array([left, top], dtype=np.float32)
+                for face in seen
+                if any(_distance(face, other) < SAME_FACE * face_size(face) for other in again)
+            ]
     return sorted(faces, key=face_size, reverse=True)
 
 
@@ -154,7 +170,7 @@ def face_size(landmarks: np.ndarray) -> float:
 
 
 def only_face(image: np.ndarray, detector: LandmarkDetector, name: str = "the photo") -> np.ndarray:
-    """The landmarks (77, 2) of the one person in a photo; people in the far background are overlooked.
+    """The landmarks (L, 2) of the one person in a photo; people in the far background are overlooked.
 
     Raises NoFaceError and SeveralFacesError; ``name`` ("photo 2") is what their sentences call the photo.
     """
@@ -212,13 +228,13 @@ class Crop:
 
 
 def roll(landmarks: np.ndarray) -> np.ndarray:
-    """In-plane rotation in radians, clockwise, (..., 77, 2) -> (...): from the eyes' outer corners."""
+    """In-plane rotation in radians, clockwise, (..., L, 2) -> (...): from the eyes' outer corners."""
     across = landmarks[..., 45, :] - landmarks[..., 36, :]
     return np.arctan2(across[..., 1], across[..., 0])
 
 
 def crop_around(track: np.ndarray, frame_size: tuple[int, int]) -> Crop:
-    """One crop for a photo (77, 2) or a whole clip (T, 77, 2): median place, size and rotation, so that it never moves.
+    """One crop for a photo (L, 2) or a whole clip (T, L, 2): median place, size and rotation, so that it never moves.
 
     ``frame_size`` is (height, width) of the picture: a crop that would reach beyond it is shifted and, down to
     MIN_CROP_SCALE, made smaller, because invented borders look worse than a tight crop.
@@ -268,7 +284,7 @@ class Track:
     """One person through a clip. Frames are not kept: a long clip needs no more memory than its points."""
 
     landmarks: np.ndarray
-    """float32 (T, 77, 2), smoothed, in pixels of the clip's (upright) frames."""
+    """float32 (T, L, 2), smoothed, in pixels of the clip's (upright) frames."""
     fps: float
     frame_size: tuple[int, int]
     """(height, width) of the clip's frames."""
@@ -325,9 +341,25 @@ def track_face(
             on_frame(len(found))
     if last is None:
         raise NoFaceError(f"No face found in {name}. Use a clip in which one face is seen from the front.")
+    for lonely in _lonely_sights(found, BRIDGED_SECONDS * fps):
+        found[lonely] = None
     if turns:
         found = [None if face is None else _turn_back(face, turns, shape) for face in found]
     return _finish_track(found, fps, (shape[0], shape[1]))
+
+
+def _lonely_sights(found: list[np.ndarray | None], apart: float) -> list[int]:
+    """Frames that show a face more than ``apart`` frames after the last and before the next that does.
+
+    A face that is found again is followed from then on; one that is gone with the next frame was none.
+    """
+    seen = np.flatnonzero([face is not None for face in found])
+    if len(seen) < 2:
+        return []
+    gaps = np.diff(np.concatenate([[-np.inf], seen, [np.inf]]))
+    return [
+        int(frame) for frame, before, after in zip(seen, gaps, gaps[1:], strict=False) if min(before, after) > apart
+    ]
 
 
 def _quarter_turns(face: np.ndarray) -> int:
@@ -382,7 +414,7 @@ def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
 
 
 def smooth(track: np.ndarray, frames: float = 1.5, tolerance: float = 0.02) -> np.ndarray:
-    """Removes a detector's jitter and keeps blinks and lips crisp: a bilateral filter along time, (T, 77, 2) -> same.
+    """Removes a detector's jitter and keeps blinks and lips crisp: a bilateral filter along time, (T, L, 2) -> same.
 
     A neighbouring frame counts by its distance in time (``frames``, standard deviation) and by how far the point has
     moved meanwhile (``tolerance`` of the eye distance, standard deviation). Jitter is an order of magnitude smaller

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from talking_heads.faces import (
     Crop,
     Gap,
     Track,
+    _lonely_sights,
     crop_around,
     face_size,
     find_faces,
@@ -29,6 +31,9 @@ from talking_heads.faces import (
 )
 from talking_heads.landmarks import LandmarkDetector, MediapipeDetector, eye_distance
 from talking_heads.motion import eye_openness
+from talking_heads.video import read_frames
+
+EMPTY_AT_THE_END = Path(__file__).parents[2] / "shared/data/eval_open/clips/pyfeat_face_noface.mov"
 
 
 def turned(points: np.ndarray, turns: int, size: tuple[int, int]) -> np.ndarray:
@@ -79,6 +84,51 @@ def test_nobody(detector: MediapipeDetector, marks: MarkDetector) -> None:
         assert find_faces(np.full((*size, 3), 90, np.uint8), detector) == []
     with pytest.raises(NoFaceError, match=r"No face found in photo 3\. Use a well-lit photo"):
         only_face(np.zeros((64, 64, 3), np.uint8), marks, "photo 3")
+
+
+@pytest.mark.parametrize(
+    ("seen", "lonely"),
+    [
+        ([50], []),
+        ([0, 1, 2, 3], []),
+        ([0, 1, 2, 30], [30]),
+        ([0, 1, 2, 30, 31], []),
+        ([0, 5, 10, 15], []),
+        ([9, 40, 41], [9]),
+    ],
+)
+def test_a_face_that_is_there_for_one_frame_only_was_none(seen: list[int], lonely: list[int]) -> None:
+    found = [mean_face(100) if frame in seen else None for frame in range(60)]
+    assert _lonely_sights(found, 12.5) == lonely
+
+
+class Pareidolia(MarkDetector):
+    """Sees in every tile of a picture, besides what is there, a face that nobody put there."""
+
+    def detect(self, image: np.ndarray) -> list[np.ndarray]:
+        found = super().detect(image)
+        return found if max(image.shape) > 300 else [*found, mean_face(60, x=70, y=60)]
+
+
+def test_what_only_a_mirror_denies_is_no_face() -> None:
+    """Real faces are seen in a mirrored tile as well, and in the mirrored place."""
+    picture = np.zeros((512, 512, 3), np.uint8)
+    assert find_faces(picture, Pareidolia()) == []
+    paint_face(picture, 300, 300, 100)
+    seen = find_faces(picture, MarkDetector())
+    assert len(seen) == 1
+    believed = find_faces(picture, Pareidolia())
+    assert len(believed) == 1
+    np.testing.assert_allclose(believed[0], seen[0], atol=1)
+
+
+@pytest.mark.skipif(not EMPTY_AT_THE_END.is_file(), reason="needs ../shared/data/eval_open")
+def test_clouds_are_no_faces(detector: MediapipeDetector) -> None:
+    """The face leaves this clip; in the sky that follows the detector sees some."""
+    track = track_face(read_frames(EMPTY_AT_THE_END), detector, fps=26.4)
+    assert track.seen[:60].all()
+    assert not track.seen[75:].any()
+    assert len(track.warnings) == 1
 
 
 def test_two_people(marks: MarkDetector) -> None:
