@@ -3,6 +3,8 @@ known of that warp. Geometry only; everything is batched torch and differentiabl
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,10 +17,13 @@ from .landmarks import (
     INNER_LIP,
     JAW,
     LEFT_BROW,
+    LEFT_EYE,
     NOSE_BASE,
     NOSE_BRIDGE,
     NUM_LANDMARKS,
+    OUTER_LIP,
     RIGHT_BROW,
+    RIGHT_EYE,
     SKIN,
     mirror_landmarks,
 )
@@ -44,11 +49,26 @@ _KEPT = (
 )
 """How much of what a stiff head does not explain is believed to be the face's motion, not the detector's error."""
 _BORDER_STEPS = 4
-_RIDGE = 6e-3
+_SMOOTHNESS, _LEAST_SMOOTHNESS = 6e-3, 2e-4
 """The spline passes the landmarks by a pixel or so, for a smoother face: they are detected, not known. At a thirtieth
-of it faces lose likeness (CSIM), at three times as much mouths and eyes miss their shape."""
+of it faces lose likeness (CSIM), at three times as much mouths and eyes miss their shape. But lids and lips that close
+must meet: see ``_smoothness``."""
 _STIFFNESS = 100.0
 """Far above what the kernel, at most one in size, can sum to."""
+
+
+class _Opening(NamedTuple):
+    """An eye or the mouth: points that meet when it closes, and the corners."""
+
+    outline: slice
+    upper: list[int]
+    lower: list[int]
+    first: int
+    last: int
+
+
+_MOUTH = _Opening(slice(OUTER_LIP.start, INNER_LIP.stop), [61, 62, 63], [67, 66, 65], 48, 54)
+_OPENINGS = (_Opening(RIGHT_EYE, [37, 38], [41, 40], 36, 39), _Opening(LEFT_EYE, [43, 44], [47, 46], 42, 45), _MOUTH)
 
 
 def _border_points() -> Tensor:
@@ -57,6 +77,15 @@ def _border_points() -> Tensor:
     zero, one = torch.zeros_like(steps), torch.ones_like(steps)
     sides = [(steps, zero), (one, steps), (1 - steps, one), (zero, 1 - steps)]
     return torch.cat([torch.stack(side, dim=-1) for side in sides])
+
+
+def _smoothness(source: Tensor, target: Tensor) -> Tensor:
+    """How freely the spline may pass each landmark, (B, L): less at lids and lips, the further they have to close."""
+    result = torch.full_like(target[..., 0], _SMOOTHNESS)
+    for opening in _OPENINGS:
+        remains = _share_shown(target, source, opening).clamp(0, 1)
+        result[:, opening.outline] = (_SMOOTHNESS * remains.square()).clamp_min(_LEAST_SMOOTHNESS)[:, None]
+    return result
 
 
 def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID, margin: float = 0.0) -> Tensor:
@@ -74,7 +103,8 @@ def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID, margin: fl
     # Where affine^T w = 0 holds, as it does for a spline's weights w, the kernel is positive definite, and a multiple
     # of affine affine^T changes nothing: with it, it is so everywhere, and Cholesky's factors will do.
     kernel = _radial(controls, controls).double() + _STIFFNESS * affine @ affine.mT
-    kernel.diagonal(dim1=1, dim2=2).add_(_RIDGE)
+    smoothness = F.pad(_smoothness(source, target), (0, border.shape[1]), value=_LEAST_SMOOTHNESS)
+    kernel.diagonal(dim1=1, dim2=2).add_(smoothness)
     solved = torch.cholesky_solve(torch.cat([values, affine], dim=2), torch.linalg.cholesky(kernel))
     linear = torch.linalg.solve(affine.mT @ solved[..., 2:], affine.mT @ solved[..., :2])  # (B, 3, 2)
     weights = torch.cat([solved[..., :2] - solved[..., 2:] @ linear, linear], dim=1).to(source)  # (B, n + 3, 2)
@@ -210,14 +240,18 @@ def opened_mouth(source: Tensor, target: Tensor, size: int) -> Tensor:
     All of it where the source's lips are closed, a part where they are open and must open further.
     """
     masks = inside(target[:, INNER_LIP], size)
-    shown = (_gap(source) + 0.02) / (_gap(target) + 0.02)  # (B,): of the opening; 0.02 of a mouth's width is closed
+    shown = _share_shown(source, target, _MOUTH)
     return masks * ((0.9 - shown) / 0.7).clamp(0, 1)[:, None, None, None]
 
 
-def _gap(landmarks: Tensor) -> Tensor:
-    """Mean distance of the inner lips over the mouth's width, (B, L, 2) -> (B,)."""
-    gaps = (landmarks[:, 61:64] - landmarks[:, [67, 66, 65]]).norm(dim=-1).mean(dim=1)
-    return gaps / (landmarks[:, 54] - landmarks[:, 48]).norm(dim=-1).clamp_min(1.0)
+def _share_shown(there: Tensor, here: Tensor, opening: _Opening) -> Tensor:
+    """How far the landmarks (B, L, 2) open over how far others do, (B,). 0.02 of its width is closed."""
+    gaps = [
+        (face[:, opening.upper] - face[:, opening.lower]).norm(dim=-1).mean(dim=1)
+        / (face[:, opening.first] - face[:, opening.last]).norm(dim=-1).clamp_min(1e-6)
+        for face in (there, here)
+    ]
+    return (gaps[0] + 0.02) / (gaps[1] + 0.02)
 
 
 def inside(polygons: Tensor, size: int, softness: float = 1.0) -> Tensor:

@@ -20,6 +20,7 @@ from talking_heads.landmarks import (
     LEFT_BROW,
     NOSE_BASE,
     NOSE_BRIDGE,
+    OUTER_LIP,
     RIGHT_BROW,
     SKIN,
     mirror_landmarks,
@@ -86,6 +87,20 @@ def test_landmarks_land_on_landmarks(target: np.ndarray) -> None:
     assert np.quantile(error, 0.85) < 2.5
     for part in (NOSE_BRIDGE, NOSE_BASE, RIGHT_BROW, LEFT_BROW):
         assert error[part].max() < 3
+
+
+def test_lids_and_lips_that_close_meet() -> None:
+    """Smoothness must not leave a slit: what opens may be passed by some pixels, what closes may not."""
+    opened = open_mouth(FACE, 20)
+    target = close_eyes(FACE)
+    found, _ = origins(opened, target)
+    columns, rows = np.round(target).astype(int).T
+    error = np.linalg.norm(found[rows, columns] - (np.round(target) - target) - opened, axis=1)
+    # Where two lids meet in one pixel, what is seen came from between the two.
+    for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65)):
+        assert min(error[upper], error[lower]) < 0.6 * np.linalg.norm(opened[upper] - opened[lower]) + 0.5
+    outer = np.r_[OUTER_LIP]
+    assert error[outer].mean() < 1.5
 
 
 def test_the_spline_meets_its_control_points() -> None:

@@ -85,9 +85,10 @@ def fine_tune_avatar(
     content = ContentNets([feature_net] if feature_net else [], weights).to(device)
 
     size = pipe.image_size
+    # One candidate: in use the nearest photo is warped, so pairs that lie far apart would teach repairs nobody needs.
     config = preset(
         "default", image_size=size, num_shots=1, seed=seed, jitter=0.0, mirror=0.0, stills_share=1.0,
-        animated_share=0.3, worn_share=0.0,
+        animated_share=0.3, worn_share=0.0, candidates=1,
     )  # fmt: skip
     clip = make_clip(start.photo_images, start.landmarks.cpu().numpy(), ClipMeta("person", "photos", kind="stills"))
     episodes = EpisodeDataset([clip], config, steps * batch_size)
