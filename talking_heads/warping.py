@@ -206,7 +206,7 @@ def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, 
         # From the centre of the first pixel to that of the last: enlarged with aligned corners, it meets every centre.
         coarse = thin_plate_grid((source + 0.5) / size, (target + 0.5) / size, margin=0.5 / size)  # (B, g, g, 2)
         # Bicubic enlargement bends straight lines by a third of a pixel, so it gets the displacements only.
-        shift = (coarse - regular_grid(coarse.shape[1], 0.5 / size, coarse)).permute(0, 3, 1, 2)
+        shift = (coarse - regular_grid(coarse.shape[1], 0.5 / size, coarse)).permute(0, 3, 1, 2).contiguous()
         shift = F.interpolate(shift, size=(size, size), mode="bicubic", align_corners=True)
         warped = displaced(photos, shift, "reflection").clamp(-1, 1)  # bicubic curves overshoot
     trust = F.interpolate(_trust(coarse), size=(size, size), mode="bilinear", align_corners=True)
