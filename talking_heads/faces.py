@@ -357,9 +357,7 @@ def _lonely_sights(found: list[np.ndarray | None], apart: float) -> list[int]:
     if len(seen) < 2:
         return []
     gaps = np.diff(np.concatenate([[-np.inf], seen, [np.inf]]))
-    return [
-        int(frame) for frame, before, after in zip(seen, gaps, gaps[1:], strict=False) if min(before, after) > apart
-    ]
+    return list(seen[np.minimum(gaps[:-1], gaps[1:]) > apart])
 
 
 def _quarter_turns(face: np.ndarray) -> int:

@@ -43,10 +43,9 @@ class Pose:
         return self.scale * (shape @ self.rotation[:2].T) + self.shift
 
 
-def fit_pose(shape: np.ndarray, points: np.ndarray, at: np.ndarray = RIGID) -> Pose:
-    """The pose that brings ``shape`` (L, 3) nearest to ``points`` (L, 2), unless told else at the points that move with
-    the skull."""
-    x, p = shape[at].astype(np.float64), points[at].astype(np.float64)
+def fit_pose(shape: np.ndarray, points: np.ndarray) -> Pose:
+    """The pose that brings ``shape`` (L, 3) nearest to ``points`` (L, 2) at the points that move with the skull."""
+    x, p = shape[RIGID].astype(np.float64), points[RIGID].astype(np.float64)
     x_mean, p_mean = x.mean(axis=0), p.mean(axis=0)
     affine, *_ = np.linalg.lstsq(x - x_mean, p - p_mean, rcond=None)  # (3, 2)
     u, singular, vt = np.linalg.svd(affine.T, full_matrices=False)  # nearest scaled pair of orthonormal rows

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Points = TypeVar("Points", np.ndarray, "Tensor")
 
 JAW = slice(0, 17)
+CHIN = slice(5, 12)
 RIGHT_BROW, LEFT_BROW = slice(17, 22), slice(22, 27)
 NOSE_BRIDGE, NOSE_BASE = slice(27, 31), slice(31, 36)
 RIGHT_EYE, LEFT_EYE = slice(36, 42), slice(42, 48)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .head import MEAN_FACE, RIGID
+from .head import fit_pose, lift
 from .landmarks import (
+    CHIN,
     FACE_OUTLINE,
     HAIRLINE,
     INNER_LIP,
@@ -40,7 +41,7 @@ _COARSER = 8
 _KEPT = (
     (SKIN, 0.6),
     (JAW, 0.7),
-    (slice(5, 12), 0.9),  # the chin, which a mouth that opens takes along
+    (CHIN, 0.9),  # a mouth that opens takes it along
     (NOSE_BRIDGE, 0.5),
     (NOSE_BASE, 0.5),
     (RIGHT_BROW, 0.85),
@@ -167,28 +168,15 @@ def steadied(source: Tensor, target: Tensor) -> Tensor:
     source's face, in the mean face's depth, is turned stiffly to where it fits the target best; eyes and mouth go where
     the target has them, all others keep a share (``_KEPT``) of the difference.
     """
-    mean = torch.as_tensor(MEAN_FACE).to(source.device, torch.float64)
-    kept = torch.ones(NUM_LANDMARKS, 1, dtype=torch.float64, device=source.device)
+    kept = np.ones((NUM_LANDMARKS, 1))
     for part, share in _KEPT:
         kept[part] = share
-    flat, wanted = source.double(), target.double()
-    rotation, scale, _ = _poses(mean.expand(len(flat), -1, -1), flat)
-    depth = scale[:, None, None] * (mean @ rotation[:, 2, :, None])  # (B, L, 1)
-    shape = torch.cat([flat, depth], dim=-1)
-    rotation, scale, shift = _poses(shape, wanted)
-    stiff = scale[:, None, None] * shape @ rotation[:, :2].mT + shift
-    return (stiff + kept * (wanted - stiff)).to(target.dtype)
-
-
-def _poses(shapes: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``head.fit_pose`` for a batch: (B, L, 3) and (B, L, 2) -> rotations (B, 3, 3), scales (B,), shifts (B, 1, 2)."""
-    x, p = shapes[:, RIGID], points[:, RIGID]
-    x_mean, p_mean = x.mean(dim=1, keepdim=True), p.mean(dim=1, keepdim=True)
-    affine = torch.linalg.pinv(x - x_mean) @ (p - p_mean)  # (B, 3, 2)
-    u, singular, vt = torch.linalg.svd(affine.mT, full_matrices=False)
-    rows, scale = u @ vt, singular.mean(dim=1)
-    rotation = torch.cat([rows, torch.linalg.cross(rows[:, 0], rows[:, 1])[:, None]], dim=1)
-    return rotation, scale, p_mean - scale[:, None, None] * x_mean @ rows.mT
+    result = []
+    for own, wanted in zip(source.cpu().numpy(), target.cpu().numpy(), strict=True):
+        shape = lift(own)
+        stiff = fit_pose(shape, wanted).project(shape)
+        result.append(stiff + kept * (wanted - stiff))
+    return torch.from_numpy(np.stack(result)).to(target)
 
 
 def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from talking_heads.head import carried, face_scale, lift, rotation_matrix
 from talking_heads.images import to_float, to_uint8
 from talking_heads.landmarks import (
+    CHIN,
     FACE_OUTLINE,
     INNER_LIP,
     IRISES,
@@ -24,7 +25,6 @@ from talking_heads.landmarks import (
     SKIN,
 )
 
-_CHIN = slice(5, 12)
 _UPPER_LIDS, _LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
 _UPPER_INNER, _LOWER_INNER = [61, 62, 63], [67, 66, 65]
 _LOWER_LIP = [55, 56, 57, 58, 59, 65, 66, 67]
@@ -60,7 +60,7 @@ def _random_expression(points: np.ndarray, unit: float, rng: np.random.Generator
         wanted = gap * rng.uniform(0.0, 1.3) + unit * max(0.0, rng.normal(0, 0.05)) * np.array([0.8, 1.0, 0.8])
     opening = np.zeros(NUM_LANDMARKS)
     opening[_LOWER_LIP] = (wanted - gap).mean() * np.array([0.75, 0.95, 1.0, 0.95, 0.75, 1.0, 1.0, 1.0])
-    opening[_CHIN] = (wanted - gap).mean() * np.array([0.4, 0.6, 0.7, 0.75, 0.7, 0.6, 0.4])
+    opening[CHIN] = (wanted - gap).mean() * np.array([0.4, 0.6, 0.7, 0.75, 0.7, 0.6, 0.4])
     p += opening[:, None] * down
     centre = p[48:68].mean(axis=0)
     stretch = rng.normal(0, 0.08)

@@ -54,7 +54,7 @@ class Fit:
 
 
 def fit_face(model: FaceModel, landmarks: np.ndarray) -> Fit:
-    """Landmarks float (L, 2) in pixels -> the face that explains those that have a name."""
+    """Landmarks float (L, 2) in pixels -> the face that explains the N that have a name."""
     landmarks = landmarks[NAMED]
     spots = LANDMARK_VERTICES
     mean = model.mean[spots].astype(float)
@@ -72,7 +72,7 @@ def fit_face(model: FaceModel, landmarks: np.ndarray) -> Fit:
     scale = np.linalg.norm(landmarks[36] - landmarks[45]) / np.linalg.norm(mean[36] - mean[45])
     centre = landmarks[:68].mean(axis=0) - scale * mean[:68].mean(axis=0)[:2] * [1, -1]
     for _ in range(ITERATIONS):
-        points = (mean + np.tensordot(coefficients, basis, axes=1)) @ turn.T  # (L, 3)
+        points = (mean + np.tensordot(coefficients, basis, axes=1)) @ turn.T  # (N, 3)
         zoom = scale / (1 - points[:, 2] / DISTANCE)
         flat = points[:, :2] * [1, -1]
         residual = (landmarks - centre - zoom[:, None] * flat).reshape(-1)
@@ -131,7 +131,7 @@ def _turn_by(vector: np.ndarray) -> np.ndarray:
 
 
 def _spread(model: FaceModel, vertices: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Offsets (L, 3) at the landmarks -> (V, 3): Gaussian interpolation over the skin; eyes and jaws stay rigid."""
+    """Offsets (N, 3) at the landmarks -> (V, 3): Gaussian interpolation over the skin; eyes and jaws stay rigid."""
     on_skin = np.delete(np.arange(len(offsets)), IRISES)
     anchors, offsets = vertices[LANDMARK_VERTICES[on_skin]], offsets[on_skin]
 

@@ -316,7 +316,7 @@ class Puppet:
 
     def draw(self, expression: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expression (E,), head turn (3, 3), shift of the whole person (3,) in cm towards the viewer's right, up and
-        the camera -> uint8 RGB (SIZE, SIZE, 3) and the named landmarks (L, 2) as projected."""
+        the camera -> uint8 RGB (SIZE, SIZE, 3) and the named landmarks (N, 2) as projected."""
         anatomy, camera = self.anatomy, self.fit.camera
         head, sheet = (points + shift for points in self.pose(expression, turn))
         points = camera.project(head)
