@@ -89,6 +89,13 @@ class Avatar(ModelMixin, ConfigMixin):
             avatar.generator.load_state_dict(generator.state_dict())
         return avatar.eval()
 
+    def with_shots(self, photos: np.ndarray, landmarks: np.ndarray) -> Self:
+        """The same person, painted over other photos: uint8 (K, H, H, 3) and landmarks float32 (K, L, 2)."""
+        return type(self).create(
+            self.embedding, self.style.detach(), photos, landmarks, self.config.base_model, self.config.base_revision,
+            self.generator,
+        ).to(self.photos.device)  # fmt: skip
+
     @property
     def photo_images(self) -> np.ndarray:
         """The photos as the model sees them: uint8 RGB (K, H, H, 3)."""

@@ -174,13 +174,21 @@ def only_face(image: np.ndarray, detector: LandmarkDetector, name: str = "the ph
 
     Raises NoFaceError and SeveralFacesError; ``name`` ("photo 2") is what their sentences call the photo.
     """
+    rivals = main_faces(image, detector, name)
+    if len(rivals) > 1:
+        raise SeveralFacesError(f"There are {len(rivals)} faces in {name}. Crop it so that one person is left.")
+    return rivals[0]
+
+
+def main_faces(image: np.ndarray, detector: LandmarkDetector, name: str = "the photo") -> list[np.ndarray]:
+    """The faces of a photo that could be meant, the largest first, (L, 2) each: without people in the far background.
+
+    Raises NoFaceError; ``name`` ("photo 2") is what its sentence calls the photo.
+    """
     faces = find_faces(image, detector)
     if not faces:
         raise NoFaceError(f"No face found in {name}. Use a well-lit photo that shows the whole face from the front.")
-    rivals = [face for face in faces if face_size(face) >= RIVAL_SIZE * face_size(faces[0])]
-    if len(rivals) > 1:
-        raise SeveralFacesError(f"There are {len(rivals)} faces in {name}. Crop it so that one person is left.")
-    return faces[0]
+    return [face for face in faces if face_size(face) >= RIVAL_SIZE * face_size(faces[0])]
 
 
 # --------------------------------------------------------------------------------------------------------- cropping
@@ -225,6 +233,26 @@ class Crop:
             pixels, torch.from_numpy(grid)[None].float(), mode="bicubic", padding_mode="border", align_corners=False
         )
         return cut[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A photo and where in it the person is: what an avatar is made of, and what a head is pasted back into."""
+
+    image: np.ndarray = field(repr=False)
+    """uint8 RGB (H, W, 3)."""
+    landmarks: np.ndarray = field(repr=False)
+    """float32 (L, 2) in pixels of the image."""
+    crop: Crop
+
+    @classmethod
+    def of(cls, image: np.ndarray, landmarks: np.ndarray) -> Portrait:
+        """With the crop that goes with the landmarks."""
+        return cls(image, landmarks, crop_around(landmarks, (image.shape[0], image.shape[1])))
+
+    def shot(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """What a network sees: the crop, uint8 (size, size, 3), and the landmarks in its pixels, float32 (L, 2)."""
+        return self.crop.cut(self.image, size), self.crop.to_crop(self.landmarks, size)
 
 
 def roll(landmarks: np.ndarray) -> np.ndarray:

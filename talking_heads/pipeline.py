@@ -18,16 +18,17 @@ from PIL import Image
 from .avatar import Avatar
 from .drawing import draw_landmarks
 from .errors import IncompatibleAvatarError, InvalidModelError
-from .faces import Track, crop_around, only_face, track_face
+from .faces import Portrait, Track, crop_around, only_face, track_face
 from .hub import BUNDLED, FORMAT_VERSION, check_format, fingerprint, load_strictly, read_json, resolve, written_whole
 from .images import read_photo, to_float, to_uint8
 from .landmarks import LandmarkDetector, load_detector
 from .models import Discriminator, Embedder, Generator
 from .motion import MOTIONS, Motion, choose_shots, most_neutral, retarget
+from .pasting import paste_back
 from .video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
 from .warping import landmarks_to_tensor, source_planes
 
-Photo = str | Path | Image.Image | np.ndarray
+Photo = str | Path | Image.Image | np.ndarray | Portrait
 ProgressCallback = Callable[[str, int, int | None], None]
 """Called with (stage, how many are done, how many there are if that is known); what it raises cancels the work."""
 
@@ -169,8 +170,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
     # --------------------------------------------------------------------------------------------------------- person
 
-    def look_at(self, photos: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray]:
-        """Photos -> crops uint8 (K, H, H, 3) and landmarks float32 (K, L, 2): what the model sees.
+    def portraits(self, photos: Sequence[Photo]) -> list[Portrait]:
+        """Where the person is in each of 1 to 32 photos; what is a Portrait already stays as it is.
 
         Raises NoFaceError, SeveralFacesError, UnreadableMediaError, each naming the photo by its number.
         """
@@ -178,22 +179,29 @@ class TalkingHeadPipeline(DiffusionPipeline):
             raise ValueError("give at least one photo")
         if len(photos) > MAX_PHOTOS:
             raise ValueError(f"give at most {MAX_PHOTOS} photos")
-        crops, landmarks = [], []
+        result = []
         for number, photo in enumerate(photos, start=1):
-            image = read_photo(photo)
-            name = "the photo" if len(photos) == 1 else f"photo {number}"
-            points = only_face(image, self.detector, name)
-            crop = crop_around(points, (image.shape[0], image.shape[1]))
-            crops.append(crop.cut(image, self.image_size))
-            landmarks.append(crop.to_crop(points, self.image_size))
+            if not isinstance(photo, Portrait):
+                image = read_photo(photo)
+                name = "the photo" if len(photos) == 1 else f"photo {number}"
+                photo = Portrait.of(image, only_face(image, self.detector, name))  # noqa: PLW2901
+            result.append(photo)
+        return result
+
+    def look_at(self, photos: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray]:
+        """Photos -> crops uint8 (K, H, H, 3) and landmarks float32 (K, L, 2): what the model sees.
+
+        Raises what ``portraits`` raises.
+        """
+        crops, landmarks = zip(*(portrait.shot(self.image_size) for portrait in self.portraits(photos)), strict=True)
         return np.stack(crops), np.stack(landmarks)
 
     def create_avatar(self, photos: Sequence[Photo]) -> Avatar:
         """1 to 32 photos of one person -> avatar: detect, crop, then ``avatar_from_shots``.
 
-        ``photos`` are paths, PIL images or uint8 RGB arrays.
+        ``photos`` are paths, PIL images, uint8 RGB arrays, or Portraits, where the face is known already.
         """
-        if isinstance(photos, str | Path | Image.Image | np.ndarray):
+        if isinstance(photos, Photo):
             photos = [photos]
         return self.avatar_from_shots(*self.look_at(photos))
 
@@ -266,6 +274,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         gaze: float = 1.0,
         start: float | None = None,
         end: float | None = None,
+        into: Portrait | None = None,
         batch_size: int = 8,
         on_progress: ProgressCallback | None = None,
     ) -> TalkingHeadVideo:
@@ -274,6 +283,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         ``driving``: a clip, which is tracked now, or a Track. ``motion``: "relative" carries over what changes in the
         driver's face and keeps the person's own shape; "absolute" takes the driver's landmarks as they are. ``head``,
         ``expression`` and ``gaze`` scale relative motion (1: as in the clip). ``start``/``end``: seconds of the clip.
+        ``into``: a photo of the person (``portraits``); frames are then that whole photo with the head in motion.
         Frames are painted ``batch_size`` at a time when the result is iterated or saved.
         Raises IncompatibleAvatarError, and what ``track`` raises.
         """
@@ -287,9 +297,16 @@ class TalkingHeadPipeline(DiffusionPipeline):
         else:
             clip = Path(driving)
             track = self.track(clip, start=start, end=end, on_progress=on_progress)
+        if into is not None:
+            avatar = avatar.with_shots(*(shot[None] for shot in into.shot(int(avatar.config.image_size))))
         targets = self.target_landmarks(avatar, track, motion, head, expression, gaze)
+
+        def frames() -> Iterator[np.ndarray]:
+            heads = self.paint(avatar, targets, batch_size)
+            return heads if into is None else paste_back(heads, targets, into)
+
         return TalkingHeadVideo(
-            frames=lambda: self.paint(avatar, targets, batch_size),
+            frames=frames,
             num_frames=len(targets),
             fps=track.fps,
             driving=clip,

@@ -36,6 +36,9 @@ from .terminal import mistakes_in_one_line
 OnStep = Callable[[int, int, dict[str, float]], None]
 """Called with (steps done, steps in all, the terms of the loss); what it raises cancels the work."""
 
+OnAvatar = Callable[[int, Avatar], None]
+"""Called with (steps done, the avatar as it is then): to be looked at while the work goes on."""
+
 DEFAULT_WEIGHTS = LossWeights(adversarial=0.0, match=0.0)
 """With a content network. -D(x_hat, y, i) is left out: the bundled discriminator knows painted from real no better than
 chance, and what such a one teaches spoils a face (an untrained one took the structural similarity of unseen frames from
@@ -66,11 +69,14 @@ def fine_tune_avatar(
     discriminator_rate: float = 2e-4,
     seed: int = 0,
     on_step: OnStep | None = None,
+    on_avatar: OnAvatar | None = None,
+    avatar_every: int = 10,
 ) -> Avatar:
     """A new avatar, tuned to the photos of one that ``pipe`` made; neither of the two is changed.
 
     With one photo, and now and then with several, the photo warped to another pose and expression is the source and
-    the untouched photo the target. ``feature_net``: weights of a content network (features.py).
+    the untouched photo the target. ``feature_net``: weights of a content network (features.py). ``on_avatar`` is given
+    an avatar every ``avatar_every`` steps.
     Raises InvalidModelError without a discriminator, ValueError for steps < 1.
     """
     _check_steps(steps)
@@ -100,6 +106,12 @@ def fine_tune_avatar(
     theta = [p for p in discriminator.parameters() if p.requires_grad]
     judge = torch.optim.Adam([*theta, identity], lr=discriminator_rate, betas=config.betas)
 
+    def avatar() -> Avatar:
+        return Avatar.create(
+            start.embedding, style.detach(), start.photo_images, start.landmarks.cpu().numpy(),
+            pipe.name, pipe.fingerprint, folded(generator),
+        ).to(device)  # fmt: skip
+
     for step in range(steps):
         # Falling to zero: where steps are few, there is no time for an average to calm what the last ones do.
         for optimiser, rate in ((teach, generator_rate), (judge, discriminator_rate)):
@@ -126,11 +138,10 @@ def fine_tune_avatar(
         judge.step()
         if on_step is not None:
             on_step(step + 1, steps, as_numbers(terms | {"hinge": hinge}))
+        if on_avatar is not None and (step + 1) % avatar_every == 0:
+            on_avatar(step + 1, avatar())
 
-    return Avatar.create(
-        start.embedding, style.detach(), start.photo_images, start.landmarks.cpu().numpy(),
-        pipe.name, pipe.fingerprint, folded(generator),
-    ).to(device)  # fmt: skip
+    return avatar()
 
 
 def _check_steps(steps: int) -> None:
