@@ -54,22 +54,30 @@ _SMOOTHNESS, _LEAST_SMOOTHNESS = 6e-3, 2e-4
 """The spline passes the landmarks by a pixel or so, for a smoother face: they are detected, not known. At a thirtieth
 of it faces lose likeness (CSIM), at three times as much mouths and eyes miss their shape. But lids and lips that close
 must meet: see ``_smoothness``."""
+_LEAST_GAP = 0.15
+"""Of a photo's opening, what the warp leaves open where lids or lips close. A smooth map cannot take an upper and a
+lower lid to one place: asked to, it takes what lies between them there, an open eye."""
 _STIFFNESS = 100.0
 """Far above what the kernel, at most one in size, can sum to."""
 
 
 class _Opening(NamedTuple):
-    """An eye or the mouth: points that meet when it closes, and the corners."""
+    """An eye or the mouth: points that meet when it closes, the corners, and the iris of an eye."""
 
     outline: slice
     upper: list[int]
     lower: list[int]
     first: int
     last: int
+    iris: int | None = None
 
 
 _MOUTH = _Opening(slice(OUTER_LIP.start, INNER_LIP.stop), [61, 62, 63], [67, 66, 65], 48, 54)
-_OPENINGS = (_Opening(RIGHT_EYE, [37, 38], [41, 40], 36, 39), _Opening(LEFT_EYE, [43, 44], [47, 46], 42, 45), _MOUTH)
+_OPENINGS = (
+    _Opening(RIGHT_EYE, [37, 38], [41, 40], 36, 39, 68),
+    _Opening(LEFT_EYE, [43, 44], [47, 46], 42, 45, 69),
+    _MOUTH,
+)
 
 
 def _border_points() -> Tensor:
@@ -81,11 +89,16 @@ def _border_points() -> Tensor:
 
 
 def _smoothness(source: Tensor, target: Tensor) -> Tensor:
-    """How freely the spline may pass each landmark, (B, L): less at lids and lips, the further they have to close."""
+    """How freely the spline may pass each landmark, (B, L): less at lids and lips, the further they have to close.
+
+    Irises are followed closely, or gaze would hardly be seen; but not into a closing eye, which they would bulge.
+    """
     result = torch.full_like(target[..., 0], _SMOOTHNESS)
     for opening in _OPENINGS:
         remains = _share_shown(target, source, opening).clamp(0, 1)
         result[:, opening.outline] = (_SMOOTHNESS * remains.square()).clamp_min(_LEAST_SMOOTHNESS)[:, None]
+        if opening.iris is not None:
+            result[:, opening.iris] = (_SMOOTHNESS * (1 - remains).square()).clamp_min(_LEAST_SMOOTHNESS)
     return result
 
 
@@ -192,13 +205,30 @@ def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, 
     size = photos.shape[-1]
     with torch.autocast(photos.device.type, enabled=False):  # the spline's sums cancel: 16 bit would tear the picture
         # From the centre of the first pixel to that of the last: enlarged with aligned corners, it meets every centre.
-        coarse = thin_plate_grid((source + 0.5) / size, (target + 0.5) / size, margin=0.5 / size)  # (B, g, g, 2)
+        reached = _left_ajar(source, target)
+        coarse = thin_plate_grid((source + 0.5) / size, (reached + 0.5) / size, margin=0.5 / size)  # (B, g, g, 2)
         # Bicubic enlargement bends straight lines by a third of a pixel, so it gets the displacements only.
         shift = (coarse - regular_grid(coarse.shape[1], 0.5 / size, coarse)).permute(0, 3, 1, 2).contiguous()
         shift = F.interpolate(shift, size=(size, size), mode="bicubic", align_corners=True)
         warped = displaced(photos, shift, "reflection").clamp(-1, 1)  # bicubic curves overshoot
     trust = F.interpolate(_trust(coarse), size=(size, size), mode="bilinear", align_corners=True)
     return warped, trust.clamp(0, 1), (1 - opened_mouth(source, target, size)).clamp(0, 1)
+
+
+def _left_ajar(source: Tensor, target: Tensor) -> Tensor:
+    """The target (B, L, 2) with lids and lips at least ``_LEAST_GAP`` of the source's opening apart."""
+    result = target.clone()
+    for opening in _OPENINGS:
+        along = target[:, opening.last] - target[:, opening.first]
+        length = along.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        down = (torch.stack([-along[:, 1], along[:, 0]], dim=-1) / length)[:, None]  # (B, 1, 2)
+        width = (source[:, opening.last] - source[:, opening.first]).norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        least = (source[:, opening.lower] - source[:, opening.upper]).norm(dim=-1) * _LEAST_GAP * length / width
+        gap = ((target[:, opening.lower] - target[:, opening.upper]) * down).sum(dim=-1)
+        apart = 0.5 * (least - gap).clamp_min(0)[..., None] * down
+        result[:, opening.upper] -= apart
+        result[:, opening.lower] += apart
+    return result
 
 
 def displaced(images: Tensor, shift: Tensor, beyond: str = "border") -> Tensor:

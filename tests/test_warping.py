@@ -17,11 +17,14 @@ from talking_heads.images import to_float
 from talking_heads.landmarks import (
     FACE_OUTLINE,
     INNER_LIP,
+    IRISES,
     LEFT_BROW,
+    LEFT_EYE,
     NOSE_BASE,
     NOSE_BRIDGE,
     OUTER_LIP,
     RIGHT_BROW,
+    RIGHT_EYE,
     SKIN,
     mirror_landmarks,
 )
@@ -301,6 +304,36 @@ def test_the_soft_edge_keeps_the_area() -> None:
     assert inside(square, 64).sum() == pytest.approx(20 * 15.6, rel=0.01)
     torch.testing.assert_close(inside(square.flip(1), 64), inside(square, 64), atol=1e-4, rtol=0)  # whichever way
     assert inside(square + 500, 64).sum() == 0
+
+
+@pytest.mark.parametrize("amount", [0.9, 0.97, 1.0])
+@pytest.mark.parametrize("roll", [0.0, 0.4])
+def test_an_eye_that_closes_shows_little_of_what_is_between_its_lids(amount: float, roll: float) -> None:
+    """To the last: a spline that is asked to take both lids to one place shows the eye open again."""
+    open_eye = turned(0, 0, roll)
+    eyes = sum(inside(points(open_eye)[:, part], SIZE) for part in (RIGHT_EYE, LEFT_EYE)).expand(-1, 3, -1, -1)
+    warped, _, _ = warp_photo(2 * eyes - 1, points(open_eye), points(close_eyes(open_eye, amount)))
+    assert (warped + 1).sum() < 0.72 * (2 * eyes).sum()
+
+
+def test_lips_that_close_hide_the_mouth() -> None:
+    opened = open_mouth(FACE, 12)
+    mouth = inside(points(opened)[:, INNER_LIP], SIZE).expand(-1, 3, -1, -1)
+    warped, _, _ = warp_photo(2 * mouth - 1, points(opened), points(FACE))
+    assert (warped + 1).sum() < 0.46 * (2 * mouth).sum()
+
+
+@pytest.mark.parametrize("shift", [[4.0, 0.0], [-4.0, 0.0], [0.0, 1.5]])
+def test_irises_follow_the_gaze(shift: list[float]) -> None:
+    """By more than half of the way: the lids, which stay, hold them back."""
+    target = FACE.copy()
+    target[IRISES] += np.float32(shift)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    iris = np.exp(-((x - FACE[68, 0]) ** 2 + (y - FACE[68, 1]) ** 2) / 8).astype(np.float32)
+    warped, _, _ = warp_photo(torch.from_numpy(iris).expand(1, 3, -1, -1), points(FACE), points(target))
+    weight = warped[0, 0].numpy().clip(0.05, None) - 0.05
+    moved = np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum() - FACE[68]
+    assert moved @ shift > 0.55 * np.square(shift).sum()
 
 
 def test_misuse_is_the_programmers() -> None:
