@@ -38,6 +38,7 @@ CHIN = slice(5, 12)
 RIGHT_BROW, LEFT_BROW = slice(17, 22), slice(22, 27)
 NOSE_BRIDGE, NOSE_BASE = slice(27, 31), slice(31, 36)
 RIGHT_EYE, LEFT_EYE = slice(36, 42), slice(42, 48)
+UPPER_LIDS, LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]  # which meet when the eyes close
 OUTER_LIP, INNER_LIP = slice(48, 60), slice(60, 68)
 IRISES = slice(68, 70)
 HAIRLINE = slice(70, 77)

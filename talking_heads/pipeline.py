@@ -18,6 +18,7 @@ from PIL import Image
 from .avatar import Avatar
 from .drawing import draw_landmarks
 from .errors import IncompatibleAvatarError, InvalidModelError
+from .expressions import FaceControls, posed
 from .faces import Portrait, Track, crop_around, only_face, track_face
 from .hub import BUNDLED, FORMAT_VERSION, check_format, fingerprint, load_strictly, read_json, resolve, written_whole
 from .images import read_photo, to_float, to_uint8
@@ -258,8 +259,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         driving = crop.to_crop(track.landmarks, avatar.config.image_size)  # of its own generator, if it has one
         if motion == "absolute":
             return driving
-        photos = avatar.landmarks.cpu().numpy()
-        return retarget(driving, photos[most_neutral(photos)], head=head, expression=expression, gaze=gaze)
+        return retarget(driving, _neutral_photo(avatar), head=head, expression=expression, gaze=gaze)
 
     # -------------------------------------------------------------------------------------------------------- painting
 
@@ -314,6 +314,14 @@ class TalkingHeadPipeline(DiffusionPipeline):
             warnings=tuple(track.warnings),
         )
 
+    def edit(self, avatar: Avatar, controls: FaceControls) -> np.ndarray:
+        """One picture of the avatar, moved by controls: uint8 RGB (H, H, 3).
+
+        The controls count from the most neutral of the avatar's photos. Raises IncompatibleAvatarError.
+        """
+        self._check_fits(avatar)
+        return next(self.paint(avatar, posed(_neutral_photo(avatar), controls)[None]))
+
     def _check_fits(self, avatar: Avatar) -> None:
         if avatar.generator is not None:
             return  # it brings everything that paints it
@@ -348,6 +356,12 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if self.generator.dtype != torch.float32:
             return contextlib.nullcontext()
         return autocast(self.device)
+
+
+def _neutral_photo(avatar: Avatar) -> np.ndarray:
+    """Landmarks (L, 2) of the avatar's photo from which relative motion starts."""
+    photos: np.ndarray = avatar.landmarks.cpu().numpy()
+    return photos[most_neutral(photos)]
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
