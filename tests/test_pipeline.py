@@ -23,9 +23,12 @@ from talking_heads.errors import (
     OutputError,
     SeveralFacesError,
 )
+from talking_heads.expressions import FaceControls, posed
 from talking_heads.faces import Track
 from talking_heads.images import to_float, to_uint8
 from talking_heads.landmarks import LandmarkDetector
+from talking_heads.motion import most_neutral
+from talking_heads.presets import load_preset
 from talking_heads.video import probe, read_frames
 from talking_heads.warping import landmarks_to_tensor, source_planes
 
@@ -199,6 +202,38 @@ class TestPainting:
         short, long = peak(2), peak(12)
         landmarks = 10 * track.landmarks.nbytes
         assert long - short < 3 * landmarks + 200_000  # the points themselves, but not the frames (9 MB)
+
+
+class TestControls:
+    def test_an_edit_is_the_frame_of_the_posed_landmarks(self, pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
+        controls = FaceControls(yaw=15, smile=1)
+        picture = pipe.edit(avatar, controls)
+        assert picture.shape == (SIZE, SIZE, 3) and picture.dtype == np.uint8
+        assert np.array_equal(picture, pipe.edit(avatar, controls))
+        target = posed(avatar.landmarks[0].numpy(), controls)
+        assert np.array_equal(picture, next(pipe.paint(avatar, target[None])))
+        assert np.abs(picture.astype(int) - pipe.edit(avatar, FaceControls())).mean() > 1
+
+    def test_no_controls_give_the_most_neutral_photo(self, pipe: TalkingHeadPipeline, astronaut: np.ndarray) -> None:
+        avatar = pipe.create_avatar([astronaut, np.ascontiguousarray(astronaut[:, ::-1])])
+        photos = avatar.landmarks.numpy()
+        expected = next(pipe.paint(avatar, photos[most_neutral(photos)][None]))
+        assert np.abs(pipe.edit(avatar, FaceControls()).astype(int) - expected).max() <= 1
+
+    def test_of_another_model_is_refused(self, avatar: Avatar, tmp_path: Path, detector: LandmarkDetector) -> None:
+        other = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "other", seed=1))
+        with pytest.raises(IncompatibleAvatarError, match="make the avatar again"):
+            other.edit(avatar, FaceControls())
+
+    def test_a_preset_drives_and_leaves_the_photo_at_rest(self, pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
+        video = pipe(avatar, load_preset("nod"))
+        assert (video.fps, video.driving, video.warnings) == (25.0, None, ())
+        targets = pipe.target_landmarks(avatar, load_preset("nod"), "relative", 1.0, 1.0, 1.0)
+        own = avatar.landmarks[0].numpy()
+        np.testing.assert_allclose(targets[[0, -1]], np.stack([own, own]), atol=0.05)
+        frames = list(video)
+        assert np.array_equal(frames[0], frames[-1])
+        assert np.abs(frames[18].astype(int) - frames[0]).mean() > 1
 
 
 class TestVideo:
