@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -25,6 +25,8 @@ from rich.text import Text
 from . import __version__
 from .errors import MissingDependencyError, OutputError, TalkingHeadsError, UnreadableMediaError
 from .examples import EXAMPLE
+from .expressions import RANGES, FaceControls
+from .presets import PRESETS, load_preset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +73,17 @@ Strength = Annotated[
 ]
 
 
+def _known_preset(name: str | None) -> str | None:
+    if name is not None and name not in PRESETS:
+        raise typer.BadParameter(f"{name} is none of {', '.join(PRESETS)}.")
+    return name
+
+
+def _control(name: str, text: str) -> Any:
+    low, high = RANGES[name]
+    return typer.Option(help=text, callback=_finite, min=low, max=high)
+
+
 @app.callback()
 def _options(
     version: Annotated[
@@ -85,8 +98,14 @@ def _options(
 
 @app.command()
 def animate(
-    driving: Annotated[Path, typer.Option(help="Clip whose motion is taken.")],
     output: Annotated[Path, typer.Option(help="The mp4 to write.")],
+    driving: Annotated[Path | None, typer.Option(help="Clip whose motion is taken.", show_default=False)] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Motion that needs no clip: {', '.join(PRESETS)}.", callback=_known_preset, show_default=False
+        ),
+    ] = None,
     photos: Photos = None,
     avatar: Annotated[str | None, typer.Option(help="A saved avatar instead of photos: folder or org/name.")] = None,
     model: Model = None,
@@ -103,32 +122,74 @@ def animate(
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Show the clip beside the result.")] = False,
     device: Device = None,
 ) -> None:
-    """Photos (or an avatar) and a driving clip -> an mp4 with the clip's sound."""
+    """Photos (or an avatar) and a driving clip (or a preset) -> an mp4 with the clip's sound."""
     from .video import check_writable, compose_side_by_side, probe
 
     if bool(photos) == bool(avatar):
         raise typer.BadParameter("give either photos or an avatar.", param_hint="--photos / --avatar")
+    if (driving is None) == (preset is None):
+        raise typer.BadParameter("give either a clip or a preset.", param_hint="--driving / --preset")
+    if driving is None and (start is not None or end is not None or side_by_side):
+        raise typer.BadParameter("they are for clips.", param_hint="--start / --end / --side-by-side")
     # What can be known before the work is said before the work.
     check_writable(output)
-    probe(driving)
-    if output.exists() and output.samefile(driving):
-        raise OutputError(f"{output} is the driving clip itself. Choose another output.")
+    if driving is not None:
+        probe(driving)
+        if output.exists() and output.samefile(driving):
+            raise OutputError(f"{output} is the driving clip itself. Choose another output.")
     _check_photos(photos or [])
     pipe = _load(model, detector, device)
     with _notes() as notes, _progress_bars() as show:
         person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
         video = pipe(
-            person, driving, motion=motion, head=head, expression=expression, gaze=gaze, start=start, end=end,
-            on_progress=show,
+            person, driving or load_preset(str(preset)), motion=motion, head=head, expression=expression, gaze=gaze,
+            start=start, end=end, on_progress=show,
         )  # fmt: skip
         notes.extend(video.warnings)
-        if side_by_side:
+        if driving is not None and side_by_side:
             compose_side_by_side(
                 driving, video, len(video), output, video.fps, start=video.start,
                 on_frame=lambda done: show("painting", done, len(video)),
             )  # fmt: skip
         else:
             video.save(output, show)
+    typer.echo(output)
+
+
+@app.command()
+def edit(
+    output: Annotated[Path, typer.Option(help="The png to write.")],
+    photos: Photos = None,
+    avatar: Annotated[str | None, typer.Option(help="A saved avatar instead of photos: folder or org/name.")] = None,
+    yaw: Annotated[float, _control("yaw", "Degrees to the right of the image.")] = 0.0,
+    pitch: Annotated[float, _control("pitch", "Degrees down.")] = 0.0,
+    roll: Annotated[float, _control("roll", "Degrees clockwise.")] = 0.0,
+    mouth: Annotated[float, _control("mouth", "1: wide open.")] = 0.0,
+    lips: Annotated[float, _control("lips", "-1: drawn wide, 1: rounded.")] = 0.0,
+    smile: Annotated[float, _control("smile", "-1: corners of the mouth down, 1: up.")] = 0.0,
+    eyelids: Annotated[float, _control("eyelids", "-1: closed, 1: wide open.")] = 0.0,
+    brows: Annotated[float, _control("brows", "-1: lowered, 1: raised.")] = 0.0,
+    gaze_x: Annotated[float, _control("gaze_x", "-1: to the left of the image, 1: to the right.")] = 0.0,
+    gaze_y: Annotated[float, _control("gaze_y", "-1: up, 1: down.")] = 0.0,
+    model: Model = None,
+    detector: Detector = "mediapipe",
+    device: Device = None,
+) -> None:
+    """Photos (or an avatar) -> a png of the person with another pose and expression; 0 is as in the photo."""
+    from .video import check_writable, save_image
+
+    if bool(photos) == bool(avatar):
+        raise typer.BadParameter("give either photos or an avatar.", param_hint="--photos / --avatar")
+    check_writable(output, (".png",))
+    _check_photos(photos or [])
+    controls = FaceControls(
+        yaw=yaw, pitch=pitch, roll=roll, mouth=mouth, lips=lips, smile=smile, eyelids=eyelids, brows=brows,
+        gaze_x=gaze_x, gaze_y=gaze_y,
+    )  # fmt: skip
+    pipe = _load(model, detector, device)
+    with _notes():
+        person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
+        save_image(pipe.edit(person, controls), output)
     typer.echo(output)
 
 

@@ -192,6 +192,24 @@ def test_what_is_left_of_a_damaged_clip_is_used(run: Callable, tmp_path: Path) -
     assert 2 < len(list(read_frames(tmp_path / "out/v.mp4"))) < 12
 
 
+def test_a_preset_needs_no_clip(run: Callable, tmp_path: Path) -> None:
+    line = "animate --photos ada.png --preset blink --output out/v.mp4 --model tiny"
+    assert run(line) == (0, f"{tmp_path / 'out/v.mp4'}\n", "")
+    info = probe(tmp_path / "out/v.mp4")
+    assert (info.num_frames, info.fps, info.has_audio) == (76, 25, False)
+
+
+def test_an_edit_is_a_png(run: Callable, tmp_path: Path) -> None:
+    line = "edit --photos ada.png --model tiny"
+    assert run(f"{line} --output out/still.png") == (0, f"{tmp_path / 'out/still.png'}\n", "")
+    assert run(f"{line} --output out/moved.png --yaw -20 --mouth 0.5 --gaze-x 1")[::2] == (0, "")
+    assert run("avatar --photos ada.png --output out/ada --model tiny")[0] == 0
+    assert run("edit --avatar out/ada --model tiny --output out/again.png --yaw -20 --mouth 0.5 --gaze-x 1")[0] == 0
+    still, moved, again = (np.asarray(Image.open(tmp_path / f"out/{n}.png")) for n in ("still", "moved", "again"))
+    assert still.shape == (32, 32, 3) and np.abs(still.astype(int) - moved).mean() > 1
+    assert np.array_equal(moved, again)
+
+
 def test_the_demo(run: Callable, tmp_path: Path) -> None:
     code, out, err = run("demo --output out/talking-head.mp4 --model tiny")
     assert (code, err) == (0, "")
@@ -245,6 +263,15 @@ REFUSED = {
     "model as avatar": (f"{ANIMATE} --avatar tiny --driving one.mp4", "holds no config.json"),
     "avatar over a file": ("avatar --photos ada.png --output ada.png --model tiny", "exists and is no avatar"),
     "avatar nowhere": ("avatar --photos ada.png --output out/no/a --model tiny", "does not exist. Create"),
+    "neither clip nor preset": (f"{ANIMATE} --photos ada.png", "give either a clip or a preset"),
+    "clip and preset": (f"{ANIMATE} --photos ada.png --driving one.mp4 --preset nod", "give either a clip or a preset"),
+    "unknown preset": (f"{ANIMATE} --photos ada.png --preset dance", "dance is none of talking, smile"),
+    "part of a preset": (f"{ANIMATE} --photos ada.png --preset nod --end 1", "they are for clips"),
+    "edit out of range": ("edit --photos ada.png --output out/e.png --yaw 90", "--yaw"),
+    "edit by nan": ("edit --photos ada.png --output out/e.png --smile nan", "--smile"),
+    "edit to a jpg": ("edit --photos ada.png --output out/e.jpg", "must end in .png"),
+    "edit of nobody": ("edit --output out/e.png", "give either photos or an avatar"),
+    "edit of no face": ("edit --photos nobody.png --output out/e.png --model tiny", "No face found in the photo"),
     "avatar of nobody": ("avatar --output out/a --model tiny", "give at least one photo"),
 }
 
