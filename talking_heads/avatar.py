@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Any, Self
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -12,13 +14,17 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from .cards import avatar_card
 from .errors import OutputError
-from .hub import FORMAT_VERSION, WEIGHTS_NAME, load_strictly, resolve, written_whole
+from .hub import FORMAT_VERSION, WEIGHTS_NAME, load_strictly, push, read_json, resolve, written_whole
 from .images import to_float
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
 from .models.layers import settings_of
 from .video import check_writable
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 
 def check_folder(folder: Path) -> None:
@@ -48,8 +54,12 @@ class Avatar(ModelMixin, ConfigMixin):
         base_revision: str = "",
         own_generator: dict[str, Any] | None = None,
         format_version: int = FORMAT_VERSION,
+        base_commit: str = "",
     ) -> None:
-        """``base_revision`` is the fingerprint of the base model's weights; ``own_generator`` its configuration."""
+        """``base_revision`` is the fingerprint of the base model's weights; ``own_generator`` its configuration.
+
+        ``base_commit``: the commit of ``base_model`` on the Hub, if it came from there.
+        """
         super().__init__()
         if num_photos < 1:
             raise ValueError("an avatar needs at least one photo")
@@ -69,6 +79,7 @@ class Avatar(ModelMixin, ConfigMixin):
         base_model: str,
         base_revision: str,
         generator: Generator | None = None,
+        base_commit: str = "",
     ) -> Self:
         """From values: embedding (N,), style (S,), photos uint8 (K, H, H, 3), landmarks float32 (K, L, 2)."""
         avatar = cls(
@@ -78,6 +89,7 @@ class Avatar(ModelMixin, ConfigMixin):
             image_size=photos.shape[1],
             base_model=base_model,
             base_revision=base_revision,
+            base_commit=base_commit,
             own_generator=None if generator is None else settings_of(generator.config),
         )
         with torch.no_grad():
@@ -106,7 +118,7 @@ class Avatar(ModelMixin, ConfigMixin):
         """The photos as network inputs: float32 (K, 3, H, H) in [-1, 1]."""
         return to_float(self.photo_images).to(self.photos.device)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
         """Writes ``config.json`` and the weights into a folder; beside first, then renamed. Raises OutputError.
 
         An existing avatar in that folder is replaced; a folder with anything else in it is refused.
@@ -114,21 +126,48 @@ class Avatar(ModelMixin, ConfigMixin):
         folder = Path(save_directory)
         check_folder(folder)
         with written_whole(folder) as beside:
-            super().save_pretrained(beside, **kwargs)
+            super().save_pretrained(beside)
 
-    def push_to_hub(self, repo_id: str, private: bool = True, **kwargs: Any) -> str:
-        """Uploads to ``repo_id`` of the Hub: private unless asked otherwise, because a face is personal data."""
-        return super().push_to_hub(repo_id, private=private, **kwargs)
+    def push_to_hub(
+        self, repo_id: str, private: bool = True, token: str | None = None, commit_message: str | None = None
+    ) -> CommitInfo:
+        """Uploads the avatar and a card to ``repo_id`` of the Hub, and gives the commit.
+
+        Private unless asked otherwise, because a face is personal data: a repository that is public is refused then.
+        ``token``: of whom it is pushed for, instead of this machine's. Raises HubError.
+        """
+        with TemporaryDirectory() as work:
+            folder = Path(work) / "avatar"
+            self.save_pretrained(folder)
+            config = read_json(folder / "config.json")
+            if not self.config.base_commit:  # a folder on this machine is nobody's business
+                config["base_model"] = Path(self.config.base_model).name
+                (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+            files: dict[str, Path | bytes] = {name: folder / name for name in ("config.json", WEIGHTS_NAME)}
+            files["README.md"] = str(avatar_card(repo_id, config)).encode()
+            return push("avatar", repo_id, files, private=private, token=token, message=commit_message)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """A saved avatar from a folder or "org/name" of the Hub (``revision``, ``cache_dir``, ``local_files_only``).
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        token: str | None = None,
+    ) -> Self:
+        """A saved avatar from a folder or "org/name" of the Hub; ``token`` is for a private one of somebody else's.
 
         Raises InvalidModelError where it is missing, damaged, or something else.
         """
-        options = {key: kwargs.pop(key) for key in ("revision", "cache_dir", "local_files_only") if key in kwargs}
-        if kwargs:
-            raise ValueError(f"unknown options {sorted(kwargs)}")
-        source = os.fspath(pretrained_model_name_or_path)
-        folder = resolve(source, marker="config.json", patterns=[WEIGHTS_NAME], **options)
+        folder = resolve(
+            os.fspath(pretrained_model_name_or_path),
+            marker="config.json",
+            files=[WEIGHTS_NAME],
+            revision=revision,
+            cache_dir=None if cache_dir is None else os.fspath(cache_dir),
+            local_files_only=local_files_only,
+            token=token,
+        )
         return load_strictly(cls, folder)

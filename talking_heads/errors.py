@@ -8,6 +8,7 @@
     |-- OutputError                     a result cannot be written: permission, full disk, wrong suffix
     |-- InvalidModelError               a model or avatar folder with missing, extra or foreign weights
     |-- IncompatibleAvatarError         an avatar that another model made
+    |-- HubError                        a push that the Hub refuses: token, permission, name, network
     `-- MissingDependencyError          an optional package or its weights are not installed
 
 Messages are sentences that a visitor can act on: what is wrong, then what to do. Misuse by a programmer (a wrong
@@ -45,6 +46,10 @@ class InvalidModelError(TalkingHeadsError):
 
 class IncompatibleAvatarError(TalkingHeadsError):
     """An avatar was made by another model than the one that shall paint it."""
+
+
+class HubError(TalkingHeadsError):
+    """Something cannot be pushed to the Hugging Face Hub."""
 
 
 class MissingDependencyError(TalkingHeadsError):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -20,7 +22,19 @@ from .drawing import draw_landmarks
 from .errors import IncompatibleAvatarError, InvalidModelError
 from .expressions import FaceControls, posed
 from .faces import Portrait, Track, crop_around, only_face, track_face
-from .hub import BUNDLED, FORMAT_VERSION, check_format, fingerprint, load_strictly, read_json, resolve, written_whole
+from .hub import (
+    BUNDLED,
+    FORMAT_VERSION,
+    TRAINING,
+    check_format,
+    fingerprint,
+    load_strictly,
+    network_files,
+    push_model,
+    read_json,
+    resolve,
+    written_whole,
+)
 from .images import read_photo, to_float, to_uint8
 from .landmarks import LandmarkDetector, load_detector
 from .models import Discriminator, Embedder, Generator
@@ -28,6 +42,9 @@ from .motion import MOTIONS, Motion, choose_shots, most_neutral, retarget
 from .pasting import paste_back
 from .video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
 from .warping import landmarks_to_tensor, source_planes
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 Photo = str | Path | Image.Image | np.ndarray | Portrait
 ProgressCallback = Callable[[str, int, int | None], None]
@@ -86,6 +103,11 @@ class TalkingHeadPipeline(DiffusionPipeline):
         self.register_modules(embedder=embedder, generator=generator)
         self.register_to_config(format_version=format_version)
         self.name = ""
+        """Where it was loaded from, as avatars remember it: "default", a folder, or "org/name" of the Hub."""
+        self.commit = ""
+        """The commit of ``name``, if that is of the Hub."""
+        self._folder: Path | None = None
+        self._variant: str | None = None
         self._locate_discriminator: Callable[[], Path] | None = None
         self._detector: LandmarkDetector | None = None
         self._fingerprint: str | None = None
@@ -98,13 +120,17 @@ class TalkingHeadPipeline(DiffusionPipeline):
         pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
         *,
         torch_dtype: torch.dtype | None = None,
+        variant: str | None = None,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        token: str | None = None,
     ) -> Self:
         """The bundled default model (None), a folder that ``save_pretrained`` wrote, or "org/name" of the Hub.
 
-        Raises InvalidModelError with a sentence where it is missing, incomplete, or another thing.
+        ``variant``: of the weights' files, e.g. "fp16"; their precision in memory is ``torch_dtype``, float32 if None.
+        ``revision``: branch, tag or commit. Raises InvalidModelError with a sentence where it is missing, incomplete,
+        or another thing.
         """
         source = None if pretrained_model_name_or_path is None else os.fspath(pretrained_model_name_or_path)
         locate = partial(
@@ -113,29 +139,65 @@ class TalkingHeadPipeline(DiffusionPipeline):
             marker="model_index.json",
             cache_dir=None if cache_dir is None else os.fspath(cache_dir),
             local_files_only=local_files_only,
+            token=token,
         )
-        folder = locate(patterns=["embedder/*", "generator/*"], revision=revision)
+        networks = [*network_files("embedder", variant), *network_files("generator", variant)]
+        folder = locate(files=networks, revision=revision)
         index = read_json(folder / "model_index.json")
         if index.get("_class_name") != cls.__name__:
             raise InvalidModelError(f"{folder} holds a {index.get('_class_name')}, not a {cls.__name__}.")
         check_format(index, folder)
-        embedder = load_strictly(Embedder, folder / "embedder")
-        generator = load_strictly(Generator, folder / "generator")
+        embedder = load_strictly(Embedder, folder / "embedder", variant)
+        generator = load_strictly(Generator, folder / "generator", variant)
         if embedder.embedding_dim != generator.config.embedding_dim:
             raise InvalidModelError(f"Embedder and generator in {folder} do not belong together.")
         pipe = cls(embedder, generator)
-        # Of the Hub only when it is asked for, and then of the same commit, whose name a snapshot's folder has.
-        pipe._locate_discriminator = partial(locate, patterns=["discriminator/*"], revision=folder.name)
         pipe.name = "default" if folder == BUNDLED else str(source)
+        if folder not in (BUNDLED, Path(pipe.name)):  # a snapshot of the Hub, which is named by its commit
+            pipe.commit = folder.name
+        # Of the Hub only when it is asked for, and then of the same commit.
+        files = network_files("discriminator", variant)
+        pipe._locate_discriminator = partial(locate, files=files, revision=pipe.commit or None)
+        pipe._folder, pipe._variant = folder, variant
         if torch_dtype is not None:
             pipe._fingerprint = pipe.fingerprint  # of what was published: an avatar fits in every precision
             pipe.to(torch_dtype)
         return pipe
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Writes ``model_index.json`` and a folder for each network; whole or not at all. Raises OutputError."""
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *, variant: str | None = None) -> None:
+        """Writes ``model_index.json`` and a folder for each network; whole or not at all. Raises OutputError.
+
+        ``variant`` goes into the names of the weights' files; their precision is the pipeline's.
+        """
         with written_whole(Path(save_directory)) as beside:
-            super().save_pretrained(beside, **kwargs)
+            super().save_pretrained(beside, variant=variant)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        token: str | None = None,
+        variant: str | None = None,
+        commit_message: str | None = None,
+    ) -> CommitInfo:
+        """Uploads the model, the discriminator that came with it, and a card to ``repo_id``, and gives the commit.
+
+        Variants of one model share a repository. ``token``: instead of this machine's. The card is that of the folder
+        which the model was loaded from, or is written anew, see ``cards.model_card``. Raises HubError.
+        """
+        with TemporaryDirectory() as work:
+            folder = Path(work) / "model"
+            self.save_pretrained(folder, variant=variant)
+            if self._discriminator_folder() is not None:
+                discriminator: Any = torch.nn.Module.to(self.load_discriminator(), self.dtype)
+                discriminator.save_pretrained(folder / "discriminator", variant=variant)
+            for name in ("README.md", TRAINING):
+                if self._folder is not None and (self._folder / name).is_file():
+                    shutil.copy2(self._folder / name, folder / name)
+            return push_model(
+                folder, repo_id, private=private, token=token, variant=variant, message=commit_message,
+                base_model=self.name if self.commit else "",
+            )  # fmt: skip
 
     @property
     def fingerprint(self) -> str:
@@ -146,10 +208,14 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
     def load_discriminator(self) -> Discriminator:
         """The discriminator that was trained with this model; only fine-tuning needs it. Raises InvalidModelError."""
-        folder = self._locate_discriminator() / "discriminator" if self._locate_discriminator else None
-        if folder is None or not folder.is_dir():
+        folder = self._discriminator_folder()
+        if folder is None:
             raise InvalidModelError("This model came without its discriminator, which fine-tuning needs.")
-        return load_strictly(Discriminator, folder)
+        return load_strictly(Discriminator, folder, self._variant)
+
+    def _discriminator_folder(self) -> Path | None:
+        folder = self._locate_discriminator() / "discriminator" if self._locate_discriminator else None
+        return folder if folder is not None and folder.is_dir() else None
 
     # ------------------------------------------------------------------------------------------------------- detector
 
@@ -221,8 +287,9 @@ class TalkingHeadPipeline(DiffusionPipeline):
         # Out of inference mode's tensors, so that the avatar can be trained.
         with torch.inference_mode(False):
             return Avatar.create(
-                embedding[0].float().clone(), style[0].float().clone(), crops, landmarks, self.name, self.fingerprint
-            ).to(self.device)
+                embedding[0].float().clone(), style[0].float().clone(), crops, landmarks, self.name, self.fingerprint,
+                base_commit=self.commit,
+            ).to(self.device)  # fmt: skip
 
     # ---------------------------------------------------------------------------------------------------------- motion
 
@@ -326,8 +393,9 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if avatar.generator is not None:
             return  # it brings everything that paints it
         if avatar.config.base_revision != self.fingerprint:
+            name, commit = avatar.config.base_model or "unknown", avatar.config.base_commit
             raise IncompatibleAvatarError(
-                f"This avatar was made with the model {avatar.config.base_model or 'unknown'} "
+                f"This avatar was made with the model {name}{' at the commit ' * bool(commit)}{commit} "
                 f"({avatar.config.base_revision}), not with this one ({self.fingerprint}). "
                 "Load that model, or make the avatar again from the photos."
             )

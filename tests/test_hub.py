@@ -1,79 +1,354 @@
-"""Models and avatars of the Hub, through the real client and a double of its server."""
+"""Models, avatars and the page on the Hub, through the real client and a double of its server."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
-from hub_double import HubDouble
+import torch
+import yaml
+from hub_double import HubClient, HubDouble
+from safetensors.torch import load, save
+from tiny import save_tiny_model
 
 from talking_heads import TalkingHeadPipeline
 
-PIPE = "from talking_heads import Avatar, TalkingHeadPipeline\npipe = TalkingHeadPipeline.from_pretrained('org/tiny')\n"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+SHARED = """
+import hashlib, os, time
+from pathlib import Path
+import numpy as np, torch
+from huggingface_hub import get_token
+from people import astronaut, detector
+from talking_heads import Avatar, TalkingHeadPipeline
+from talking_heads.errors import HubError, InvalidModelError, TalkingHeadsError
+from talking_heads.faces import Track
+
+def load(*source, **options):
+    pipe = TalkingHeadPipeline.from_pretrained(*source, **options)
+    pipe.detector = detector()
+    return pipe
+
+def frames(pipe, avatar):
+    "What becomes of the avatar's own pose, as a hash."
+    landmarks = np.repeat(avatar.landmarks.numpy()[:1], 2, axis=0)
+    return hashlib.sha256(b"".join(frame.tobytes() for frame in pipe.paint(avatar, landmarks))).hexdigest()
+
+def complaint(call, *arguments, **options):
+    "What the user is told, and that this took no longer than he or she would wait."
+    started = time.monotonic()
+    try:
+        call(*arguments, **options)
+    except TalkingHeadsError as error:
+        print(type(error).__name__ + ": " + str(error))
+    else:
+        raise AssertionError("no complaint")
+    assert time.monotonic() - started < 15  # the client's own patience is 23 s
+"""
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubDouble, HubClient]]:
+    with HubDouble() as hub, HubClient(hub, tmp_path_factory.mktemp("client")) as client:
+        yield hub, client
 
 
 @pytest.fixture
-def hub(tiny_model: Path) -> Iterator[HubDouble]:
+def hub(everything: tuple[HubDouble, HubClient], tiny_model: Path) -> HubDouble:
     """With the tiny model in it."""
-    with HubDouble() as hub:
-        hub.add("org/tiny", tiny_model)
-        yield hub
+    everything[0].forget()
+    everything[0].add("org/tiny", tiny_model)
+    return everything[0]
 
 
-def run(hub: HubDouble, home: Path, program: str, *arguments: str) -> str:
-    """What a program prints whose Hub is the double."""
-    command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(command, env=hub.environment(home), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+@pytest.fixture
+def client(everything: tuple[HubDouble, HubClient], tmp_path: Path):
+    """Runs a program after SHARED, in which ``here`` is an empty folder; gives the lines that it prints."""
+
+    def run(program: str, **names: object) -> list[str]:
+        return everything[1].run(SHARED + dedent(program), here=tmp_path, **names)
+
+    return run
 
 
-def test_a_model_is_loaded_and_its_discriminator_only_when_asked_for(
-    hub: HubDouble, tiny_model: Path, tmp_path: Path
-) -> None:
-    program = PIPE + (
-        "import urllib.request as request\n"
-        "print(pipe.name, pipe.fingerprint, request.urlopen(sys.argv[1]).status)\n"
-        "print(pipe.load_discriminator().w0.sum().item())\n"
-    )
+def card_of(hub: HubDouble, name: str) -> tuple[dict, str]:
+    """Metadata and text of a repository's card."""
+    _, metadata, text = hub.repositories[name]["README.md"].decode().split("---\n", 2)
+    return yaml.safe_load(metadata), text
+
+
+def code_of(text: str) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return code
+
+
+# ------------------------------------------------------------------------------------------------------------- loading
+
+
+def test_a_model_is_loaded_and_its_discriminator_only_when_asked_for(hub: HubDouble, client, tiny_model: Path) -> None:
     expected = TalkingHeadPipeline.from_pretrained(tiny_model)
-    mark = "README.md"  # fetched between the two
-    hub.repositories["org/tiny"][mark] = b""
-    loaded, total = run(hub, tmp_path, "import sys\n" + program, f"{hub.url}/org/tiny/resolve/main/{mark}").splitlines()
-    assert loaded == f"org/tiny {expected.fingerprint} 200"
+    hub.repositories["org/tiny"] |= {"mark": b"", "embedder/diffusion_pytorch_model.fp16.safetensors": b"not wanted"}
+    loaded, total = client(
+        """
+        from urllib.request import Request, urlopen
+        pipe = load("org/tiny", cache_dir=here)
+        urlopen(url + "/org/tiny/resolve/main/mark").close()
+        print(pipe.name, pipe.commit, pipe.fingerprint)
+        print(pipe.load_discriminator().w0.sum().item())
+        """,
+        url=hub.url,
+    )
+    assert loaded == f"org/tiny {hub.sha('org/tiny')} {expected.fingerprint}"
     assert float(total) == pytest.approx(expected.load_discriminator().w0.sum().item(), rel=1e-4)
-    before, after = hub.fetched[: hub.fetched.index(mark)], hub.fetched[hub.fetched.index(mark) + 1 :]
-    weights = "diffusion_pytorch_model.safetensors"
-    assert {"model_index.json", f"embedder/{weights}", f"generator/{weights}"} <= set(before)
-    assert set(after) == {"discriminator/config.json", f"discriminator/{weights}"}
-    assert not set(after) & set(before)
+    before, after = hub.fetched[: hub.fetched.index("mark")], hub.fetched[hub.fetched.index("mark") + 1 :]
+    networks = [f"{name}/{file}" for name in ("embedder", "generator") for file in ("config.json", WEIGHTS)]
+    assert set(before) == {"model_index.json", *networks}
+    assert set(after) == {"discriminator/config.json", f"discriminator/{WEIGHTS}"}
 
 
-def test_an_avatar_is_pushed_privately_and_comes_back(hub: HubDouble, tmp_path: Path) -> None:
-    program = PIPE + (
-        "from skimage.data import astronaut\nimport torch\n"
-        "avatar = pipe.create_avatar([astronaut()])\n"
-        "avatar.push_to_hub('me/ada')\n"
-        "again = Avatar.from_pretrained('me/ada')\n"
-        "assert all(torch.equal(v, again.state_dict()[k]) for k, v in avatar.state_dict().items())\n"
+def test_what_cannot_be_loaded_gets_a_sentence(hub: HubDouble, client) -> None:
+    def variation(name: str, **changed: bytes | None) -> None:
+        files = hub.repositories["org/tiny"] | {path.replace("__", "/"): value for path, value in changed.items()}
+        hub.repositories[name] = {path: value for path, value in files.items() if value is not None}
+
+    path = f"generator/{WEIGHTS}"
+    state = load(hub.repositories["org/tiny"][path])
+    less = {name: value for name, value in state.items() if name != "to_rgb.weight"}
+    index = json.loads(hub.repositories["org/tiny"]["model_index.json"])
+    variation("org/less", **{path: save(less)})
+    variation("org/more", **{path: save(state | {"extra": torch.zeros(1)})})
+    variation("org/newer", **{"model_index.json": json.dumps(index | {"format_version": 99}).encode()})
+    variation("org/pickle", **{path: None, "generator/diffusion_pytorch_model.bin": b"a pickle"})
+    variation("org/wrong")
+    hub.private.add("you/secret")
+    hub.repositories["you/secret"] = hub.repositories["org/tiny"]
+    lines = client(
+        """
+        def at(name, **options):
+            complaint(load, name, cache_dir=here, **options)
+        at("org/none")
+        at("org/tiny", revision="v9")
+        at("org/tiny", revision="0" * 40)
+        complaint(Avatar.from_pretrained, "org/tiny", cache_dir=here)
+        at("org/less")
+        at("org/more")
+        at("org/newer")
+        at("org/pickle")
+        at("org/tiny", variant="fp16")
+        at("org/tiny", local_files_only=True, revision="v2")
+        at("you/secret")
+        at("org/none", token="hf_of_nobody")
+        print(load("you/secret", token="hf_you", cache_dir=here).commit)
+        """
     )
-    run(hub, tmp_path, program)
-    assert hub.private == {"me/ada"}
-    assert {"config.json", "diffusion_pytorch_model.safetensors"} <= set(hub.repositories["me/ada"])
+    expected = [
+        "There is no folder and no Hub repository org/none, or it is private",
+        "org/tiny has no revision v9. See its branches and tags on the Hub.",
+        "org/tiny has no revision 0000",
+        "The Hub repository org/tiny was not made by this software: it has no config.json.",
+        "lacks weights, e.g. to_rgb.weight",
+        "has unknown weights, e.g. extra",
+        "was written by a newer version of this software. Update it.",
+        f"has no {WEIGHTS}",
+        "has no diffusion_pytorch_model.fp16.safetensors. Copy the folder again, with all of its files, or load it",
+        "org/tiny at the revision v2 is not on this machine",
+        "There is no folder and no Hub repository you/secret, or it is private",
+        "The Hub does not know the token that org/none was asked for with.",
+    ]
+    assert lines.pop() == hub.sha("you/secret")
+    for line, words in zip(lines, expected, strict=True):
+        assert line.startswith("InvalidModelError: ") and words in line
+    assert "generator/diffusion_pytorch_model.bin" not in hub.fetched
 
 
-def test_what_is_not_there_gets_a_sentence(hub: HubDouble, tmp_path: Path) -> None:
-    program = (
-        "from talking_heads import Avatar, TalkingHeadPipeline\nfrom talking_heads.errors import InvalidModelError\n"
-        "for kind, name, revision in ((TalkingHeadPipeline, 'org/none', None),\n"
-        "                             (TalkingHeadPipeline, 'org/tiny', 'v9'), (Avatar, 'org/tiny', None)):\n"
-        "    try:\n        kind.from_pretrained(name, revision=revision)\n"
-        "    except InvalidModelError as error:\n        print(error)\n"
+def test_a_download_that_breaks_goes_on_and_one_that_is_damaged_is_refused(hub: HubDouble, client) -> None:
+    path = f"generator/{WEIGHTS}"
+    hub.breaks = [f"GET {path}"]
+    hub.corrupt = {f"embedder/{WEIGHTS}"}
+    lines = client('complaint(load, "org/tiny", cache_dir=here)')
+    assert lines == [f"InvalidModelError: {WEIGHTS} arrived damaged, and was deleted. Load it again."]
+    assert hub.breaks == [] and hub.fetched.count(path) == 2
+    hub.corrupt = set()
+    (fingerprint,) = client('print(load("org/tiny", cache_dir=here).fingerprint)')
+    assert hub.fetched.count(path) == 2  # the rest was fetched, and not a third time
+    hub.corrupt = {path}
+    (other,) = client('print(load("org/tiny", cache_dir=here).fingerprint)')
+    assert other == fingerprint  # of the cache
+
+
+def test_without_a_network_what_is_known_loads_and_the_rest_is_told_at_once(hub: HubDouble, client) -> None:
+    (commit,) = client('print(load("org/tiny", cache_dir=here).commit)')
+    program = """
+        for options in ({}, {"revision": commit}, {"local_files_only": True}):
+            print(load("org/tiny", cache_dir=here, **options).commit)
+        complaint(load, "org/other", cache_dir=here)
+        complaint(load, "org/other", cache_dir=here, revision=commit)
+        complaint(load("org/tiny", cache_dir=here, revision=commit).load_discriminator)
+        complaint(load("org/tiny", cache_dir=here).push_to_hub, "me/tiny")
+        """
+    with hub.out_of_reach():
+        lines = client(program, commit=commit)
+    assert lines[:3] == [commit] * 3
+    assert all("the Hub cannot be reached" in line for line in lines[3:6]) and len(lines) == 7
+    assert "Hub cannot be reached" in lines[6]
+
+
+# ------------------------------------------------------------------------------------------------------------- pushing
+
+
+def test_a_model_comes_back_bit_equal_with_a_card_whose_code_runs(hub: HubDouble, client, tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model")
+    training = {"steps": 3, "samples": 6, "hours": 0.5, "hardware": "1 x 2 threads of a lamp", "image_size": 64}
+    training |= {"num_shots": 2, "content": ["squeezenet1_0.npz"], "start_from": "128/model", "format_version": 1}
+    data = {"kind": "video", "licence": "CC BY 4.0", "clips": 9, "people": 4, "frames": 120}
+    (folder / "training.json").write_text(json.dumps(training | {"data": [data]}))
+    lines = client(
+        """
+        pipe = load(folder)
+        avatar = pipe.create_avatar([astronaut()])
+        commit = pipe.push_to_hub("me/model", private=True)
+        print(commit.oid)
+        print(frames(pipe, avatar))
+        for options in ({}, {"revision": commit.oid}):
+            again = load("me/model", cache_dir=here, **options)
+            print(frames(again, again.create_avatar([astronaut()])))
+        ours, theirs = (p.load_discriminator().state_dict() for p in (pipe, again))
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+        """,
+        folder=folder,
     )
-    no_repository, no_revision, no_avatar = run(hub, tmp_path, program).splitlines()
-    assert no_repository.startswith("There is no folder and no Hub repository org/none")
-    assert no_revision == "org/tiny has no revision v9. See its branches and tags on the Hub."
-    assert no_avatar == "The Hub repository org/tiny was not made by this software: it has no config.json."
+    assert lines[0] == hub.sha("me/model") and "me/model" in hub.private
+    assert lines[1] == lines[2] == lines[3]
+    files = hub.repositories["me/model"]
+    assert {"model_index.json", "README.md", "pipeline.py", "training.json", f"discriminator/{WEIGHTS}"} <= set(files)
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
+    metadata, text = card_of(hub, "me/model")
+    assert metadata["license"] == "apache-2.0" and metadata["pipeline_tag"] == "image-to-video"
+    assert "model-index" not in metadata and "Not measured yet." in text
+    assert "| 9 (video) | 4 | 120 | CC BY 4.0 |" in text
+    assert "3 steps, 6 samples at 64 x 64 pixels, K = 2, in 0.50 hours, with 1 x 2 threads of a lamp." in text
+    assert "(128/model)" in text and "squeezenet1_0.npz" in text
+    client("os.chdir(here)\n" + code_of(text))
+    assert (tmp_path / "talking-head.mp4").stat().st_size > 1000
+
+
+def test_a_variant_lies_beside_the_other_and_diffusers_loads_both(hub: HubDouble, client, tiny_model: Path) -> None:
+    lines = client(
+        """
+        from diffusers import DiffusionPipeline
+        pipe = load(folder)
+        pipe.push_to_hub("me/model")
+        half = load(folder, torch_dtype=torch.float16)
+        half.push_to_hub("me/model", variant="fp16")
+        for options in ({}, {"variant": "fp16"}):
+            again = load("me/model", cache_dir=here + str(options.get("variant")), **options)
+            avatar = again.create_avatar([astronaut()])
+            generic = DiffusionPipeline.from_pretrained(
+                "me/model", custom_pipeline="me/model", trust_remote_code=True, cache_dir=here + "generic", **options
+            )
+            assert type(generic) is TalkingHeadPipeline
+            print(frames(again, avatar))
+            print(frames(generic, avatar))
+        print(load("me/model", variant="fp16", cache_dir=here, torch_dtype=torch.float16).dtype)
+        """,
+        folder=tiny_model,
+    )
+    assert lines[0] == lines[1] and lines[2] == lines[3] and lines[4] == "torch.float16"
+    files = hub.repositories["me/model"]
+    for name in ("embedder", "generator", "discriminator"):
+        full, half = files[f"{name}/{WEIGHTS}"], files[f"{name}/diffusion_pytorch_model.fp16.safetensors"]
+        assert len(half) < len(full)
+
+
+def test_an_avatar_is_pushed_with_a_visitors_token_and_comes_back(hub: HubDouble, client, tmp_path: Path) -> None:
+    lines = client(
+        """
+        del os.environ["HF_TOKEN"]  # of the machine that the page runs on
+        pipe = load("org/tiny", cache_dir=here)
+        avatar = pipe.create_avatar([astronaut(), np.ascontiguousarray(astronaut()[:, ::-1])])
+        complaint(avatar.push_to_hub, "you/ada")
+        avatar.push_to_hub("you/ada", token="hf_you")
+        assert get_token() is None and "HF_TOKEN" not in os.environ
+        complaint(Avatar.from_pretrained, "you/ada", cache_dir=here)
+        again = Avatar.from_pretrained("you/ada", token="hf_you", cache_dir=here)
+        assert all(torch.equal(value, again.state_dict()[name]) for name, value in avatar.state_dict().items())
+        print(frames(pipe, avatar))
+        print(frames(load(again.config.base_model, revision=again.config.base_commit, cache_dir=here), again))
+        """
+    )
+    assert lines[0].startswith("HubError: To push needs a token") and "or it is private" in lines[1]
+    assert lines[2] == lines[3]
+    assert hub.private == {"you/ada"}
+    assert set(hub.repositories["you/ada"]) == {".gitattributes", "README.md", "config.json", WEIGHTS}
+    config = json.loads(hub.repositories["you/ada"]["config.json"])
+    assert (config["base_model"], config["base_commit"]) == ("org/tiny", hub.sha("org/tiny"))
+    metadata, text = card_of(hub, "you/ada")
+    assert metadata["base_model"] == "org/tiny"
+    assert hub.sha("org/tiny") in text and "2 photo(s)" in text and "**Consent.**" in text
+    client("os.environ['HF_TOKEN'] = 'hf_you'\nos.chdir(here)\n" + code_of(text))
+    assert (tmp_path / "talking-head.mp4").stat().st_size > 1000
+
+
+def test_what_cannot_be_pushed_gets_a_sentence_and_leaves_no_trace(hub: HubDouble, client, tiny_model: Path) -> None:
+    hub.repositories["me/llama"] = {"config.json": b'{"_class_name": "Llama"}', "model.safetensors": b""}
+    hub.repositories["me/ada"] = {"README.md": b"mine"}
+    hub.repositories["you/ada"] = {"README.md": b"yours"}
+    hub.repositories["you/secret"] = {"README.md": b"yours"}
+    hub.private.add("you/secret")
+    before = {name: dict(files) for name, files in hub.repositories.items()}
+    lines = client(
+        """
+        pipe = load(folder)
+        avatar = pipe.create_avatar([astronaut()])
+        complaint(pipe.push_to_hub, "me/model", token="hf_of_nobody")
+        complaint(pipe.push_to_hub, "me/model", token="hf_reader")
+        complaint(avatar.push_to_hub, "you/ada", private=False)
+        complaint(avatar.push_to_hub, "you/new")
+        complaint(avatar.push_to_hub, "me/llama", private=False)
+        complaint(pipe.push_to_hub, "me/llama")
+        complaint(avatar.push_to_hub, "me/ada")
+        complaint(avatar.push_to_hub, "ada")
+        complaint(avatar.push_to_hub, "me/a da")
+        complaint(avatar.push_to_hub, "you/secret")
+        """,
+        folder=tiny_model,
+    )
+    expected = [
+        "The Hub does not know this token.",
+        "This token may not write to me/model.",
+        "This token may not write to you/ada.",
+        "This token may not write to you/new.",
+        "me/llama holds something else (config.json), not an avatar. Take another name.",
+        "me/llama holds something else (config.json), not a model of this software. Take another name.",
+        "me/ada is there already, and everybody can see it.",
+        "ada is no repository of the Hub.",
+        "me/a da is no name that the Hub allows.",
+        "This token may not write to you/secret.",
+    ]
+    for line, words in zip(lines, expected, strict=True):
+        assert line.startswith(f"HubError: {words}")
+    assert hub.repositories == before
+
+
+def test_an_upload_that_breaks_goes_on_and_one_that_is_damaged_is_refused(
+    hub: HubDouble, client, tiny_model: Path
+) -> None:
+    hub.breaks = ["PUT", "commit"]
+    (line,) = client('complaint(load(folder).push_to_hub, "me/model")', folder=tiny_model)
+    assert line.startswith("HubError: The Hub cannot be reached, or the connection to it broke")
+    assert hub.breaks == [] and set(hub.repositories["me/model"]) == {".gitattributes"}
+    stored = list(hub.stored)
+    assert len(stored) == 3  # the one that broke was sent again
+    client('load(folder).push_to_hub("me/model")', folder=tiny_model)
+    assert hub.stored == stored and f"generator/{WEIGHTS}" in hub.repositories["me/model"]
+    hub.blobs.clear()
+    hub.loses = True
+    del hub.repositories["me/model"]
+    (line,) = client('complaint(load(folder).push_to_hub, "me/model")', folder=tiny_model)
+    assert line == (
+        "HubError: The Hub refuses me/model (422: the hash of this object is another one). Push again later."
+    )
