@@ -84,7 +84,7 @@ def _machine(pipe: TalkingHeadPipeline) -> dict[str, Any]:
     from .pipeline import fast_bf16
 
     machine = {
-        "processor": _processor(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "bfloat16_instructions": fast_bf16(),
         "device": str(pipe.device),
@@ -97,7 +97,7 @@ def _machine(pipe: TalkingHeadPipeline) -> dict[str, Any]:
     return machine
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """What the processor calls itself; Python's own answer is empty on Linux."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -12,17 +13,23 @@ import pytest
 import torch
 import yaml
 from hub_double import HubClient, HubDouble
+from people import write_people
+from PIL import Image
 from safetensors.torch import load, save
+from skimage.data import astronaut
 from tiny import save_tiny_model
 
 from talking_heads import TalkingHeadPipeline
+from talking_heads.hub import BUNDLED
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+ROOT = Path(__file__).parents[1]
 SHARED = """
 import hashlib, os, time
 from pathlib import Path
 import numpy as np, torch
 from huggingface_hub import get_token
+from typer.testing import CliRunner
 from people import astronaut, detector
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.errors import HubError, InvalidModelError, TalkingHeadsError
@@ -48,6 +55,12 @@ def complaint(call, *arguments, **options):
     else:
         raise AssertionError("no complaint")
     assert time.monotonic() - started < 15  # the client's own patience is 23 s
+
+def command(app, *arguments):
+    result = CliRunner().invoke(app, arguments)
+    print(result.exit_code, result.output.strip())
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
 """
 
 
@@ -352,3 +365,78 @@ def test_an_upload_that_breaks_goes_on_and_one_that_is_damaged_is_refused(
     assert line == (
         "HubError: The Hub refuses me/model (422: the hash of this object is another one). Push again later."
     )
+
+
+# ------------------------------------------------------------------------------------------------------- command lines
+
+
+def test_the_commands_push_what_they_made(hub: HubDouble, client, tiny_model: Path, tmp_path: Path) -> None:
+    Image.fromarray(astronaut()).save(tmp_path / "ada.png")
+    write_people(tmp_path / "clips")
+    (tmp_path / "clips" / "dora.npz").unlink()  # no validation
+    lines = client(
+        """
+        import typer
+        from train import finetune, meta, push
+        os.chdir(here)
+        single = typer.Typer()
+        single.command()(finetune.main)
+        ada = ["--photos", "ada.png", "--output", "ada", "--steps", "1", "--model", folder]
+        command(single, *ada, "--push", "you/ada")
+        assert not Path("ada").exists()  # known before the work
+        command(single, *ada, "--push", "me/ada")
+        run = typer.Typer()
+        run.command()(meta.main)
+        command(run, "--clips", "clips", "--output", "run", "--preset", "tiny", "--steps", "1", "--workers", "0",
+                "--mixed-precision", "no", "--push", "me/meta")
+        command(push.app, "avatar", "ada", "me/again", "--public")
+        command(push.app, "model", "run/model", "me/meta")
+        command(push.app, "model", "ada", "me/none")
+        command(push.app, "space", "me/page", "--private")
+        command(push.app, "space", "you/page")
+        """,
+        folder=tiny_model,
+    )
+    assert lines[0].startswith("2 Error: This token may not write to you/ada.")
+    text = "\n".join(lines)
+    for name in ("me/ada", "me/meta", "me/again", "spaces/me/page"):
+        assert f"{hub.url}/{name}" in text
+    assert hub.private == {"me/ada", "me/meta", "spaces/me/page"}
+    assert hub.repositories["me/again"][WEIGHTS] == hub.repositories["me/ada"][WEIGHTS]
+    config = json.loads(hub.repositories["me/ada"]["config.json"])
+    assert config["own_generator"] and config["base_model"] == tiny_model.name  # and not where it lies
+    files, local = hub.repositories["me/meta"], tmp_path / "run" / "model"
+    assert all(files[name] == (local / name).read_bytes() for name in (f"generator/{WEIGHTS}", "training.json"))
+    _, card = card_of(hub, "me/meta")
+    assert "| 2 (video) | 1 | 11 | not stated |" in card and "1 steps, 2 samples at 32 x 32 pixels" in card
+    assert "2 Error: " in text and "model_index.json" in text and "me/none" not in hub.repositories
+    assert lines[-1].startswith("2 Error: This token may not write to you/page.")
+
+
+def test_a_space_has_what_the_page_needs_and_nothing_else(hub: HubDouble, client, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "train", tmp_path / "train", ignore=shutil.ignore_patterns("__pycache__"))
+    lines = client(
+        """
+        from train import push
+        command(push.app, "space", "me/page")
+        complaint(push.space_files, Path(here))
+        """
+    )
+    assert lines == [
+        f"0 {hub.url}/spaces/me/page",
+        f"HubError: {tmp_path} is no checkout of this project: it has no README.md. "
+        "Clone it and give the command there.",
+    ]
+    files = hub.repositories["spaces/me/page"]
+    metadata, _ = card_of(hub, "spaces/me/page")
+    assert metadata["sdk"] == "gradio" and metadata["app_file"] == "app.py"
+    weights = f"talking_heads/checkpoints/default/generator/{WEIGHTS}"
+    assert files[weights] == (BUNDLED / "generator" / WEIGHTS).read_bytes()
+    assert {"app.py", "requirements.txt", "packages.txt", "space/texts/head.md", "train/finetune.py"} <= set(files)
+    folders = {name.split("/")[0] for name in files if "/" in name}
+    assert folders == {"docs", "space", "talking_heads", "train"}
+    assert not any("__pycache__" in name or name.endswith(".pyc") for name in files)
+    # A file that this software no longer has goes with the next push; what the owner added beside it stays.
+    files |= {"train/old.py": b"", "owner.txt": b""}
+    client('from train import push\ncommand(push.app, "space", "me/page")')
+    assert "train/old.py" not in files and "owner.txt" in files

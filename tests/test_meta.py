@@ -367,6 +367,14 @@ def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys
     assert training[4]["hinge"] > 0.5  # the mean over the one step that had it, not over two
     for line in lines:
         assert all(value == value for value in line.get("validation", line).values())
+    facts = json.loads((folder / "model" / "training.json").read_text())
+    assert (facts["steps"], facts["samples"], facts["image_size"], facts["num_shots"]) == (5, 10, 32, 2)
+    assert facts["hours"] == run.progress.seconds / 3600 > 0
+    kinds = {row["kind"]: (row["clips"], row["people"], row["frames"]) for row in facts["data"]}
+    assert kinds == {"video": (2, 1, 11), "stills": (1, 1, 1), "puppet": (1, 1, 4)}
+    again = start(steps=5)
+    again.load(checkpoints(folder)[-1])
+    assert again.progress.seconds == run.progress.seconds
     for step in (0, 4, 5):
         with Image.open(folder / "samples" / f"step-{step:07d}.png") as image:
             assert image.width > image.height  # five columns, three rows

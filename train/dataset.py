@@ -6,9 +6,9 @@ after an interruption asks for the indices that it has not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -65,6 +65,7 @@ class EpisodeDataset(Dataset[Episode]):
         self.length = length
         names = sorted({clip.meta.identity for clip in clips})
         self.identities = {name: i for i, name in enumerate(names)}
+        self.contents = contents(clips)
         # A person counts once, however many clips there are of him or her.
         self.videos = _by_identity([clip for clip in clips if clip.meta.kind == "video"])
         self.stills = _by_identity([clip for clip in clips if clip.meta.kind != "video"])
@@ -156,6 +157,23 @@ class EpisodeDataset(Dataset[Episode]):
         candidates = rng.choice(others, min(self.config.candidates, len(others)), replace=False)
         start = describe(clip.landmarks[shot])
         return shot, int(max(candidates, key=lambda i: np.linalg.norm(describe(clip.landmarks[i]) - start)))
+
+
+def contents(clips: Iterable[Clip]) -> list[dict[str, Any]]:
+    """What a model card says of the data: clips, people and frames of each kind and licence."""
+    groups: dict[tuple[str, str], list[Clip]] = {}
+    for clip in clips:
+        groups.setdefault((clip.meta.kind, clip.meta.licence), []).append(clip)
+    return [
+        {
+            "kind": kind,
+            "licence": licence,
+            "clips": len(group),
+            "people": len({clip.meta.identity for clip in group}),
+            "frames": sum(map(len, group)),
+        }
+        for (kind, licence), group in sorted(groups.items())
+    ]
 
 
 def _by_identity(clips: list[Clip]) -> list[list[Clip]]:

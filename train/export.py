@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 from talking_heads import TalkingHeadPipeline
-from talking_heads.hub import written_whole
+from talking_heads.hub import TRAINING, written_whole
 from talking_heads.models import Discriminator, Embedder, Generator
 from talking_heads.models.layers import converge_spectral_norms, folded_state, load_folded, settings_of
 
@@ -41,10 +43,12 @@ def save_model(
     discriminator: Discriminator,
     folder: Path,
     dtype: torch.dtype = torch.float16,
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the pipeline and, beside it for fine-tuning, the discriminator; replaces what was there, whole or not.
 
-    The networks are ``folded``, as ``Run.averaged`` returns them. A README.md in the folder stays.
+    The networks are ``folded``, as ``Run.averaged`` returns them. ``training``: what the model's card says of how it
+    came about. A README.md in the folder stays.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Not diffusers' own ``to``, which warns of layers to be kept in float32 where there are none.
@@ -52,3 +56,5 @@ def save_model(
     with written_whole(folder) as beside:
         TalkingHeadPipeline(networks[0], networks[1]).save_pretrained(beside)
         networks[2].save_pretrained(beside / "discriminator")
+        if training is not None:
+            (beside / TRAINING).write_text(json.dumps(training, indent=1), encoding="utf-8")

@@ -1,6 +1,6 @@
 """Fine-tuning to a new person (section 3.3 of the paper): from a few photos to an avatar with a generator of its own.
 
-    python -m train.finetune --photos a.jpg --photos b.jpg --output AVATAR [--steps 40]
+    python -m train.finetune --photos a.jpg --photos b.jpg --output AVATAR [--steps 40] [--push me/ada]
 
 Starts where meta-learning says: psi' = P e becomes a vector that is trained itself, and the discriminator's
 w' = w0 + e likewise. L_CNT + L_ADV for G' (unless told else, without its first part: see DEFAULT_WEIGHTS), the hinge
@@ -23,6 +23,7 @@ from torch.utils.data import default_collate
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import check_folder
+from talking_heads.hub import check_push
 from talking_heads.pipeline import Photo, autocast
 
 from .clips import ClipMeta, make_clip
@@ -109,7 +110,7 @@ def fine_tune_avatar(
     def avatar() -> Avatar:
         return Avatar.create(
             start.embedding, style.detach(), start.photo_images, start.landmarks.cpu().numpy(),
-            pipe.name, pipe.fingerprint, folded(generator),
+            pipe.name, pipe.fingerprint, folded(generator), pipe.commit,
         ).to(device)  # fmt: skip
 
     for step in range(steps):
@@ -156,6 +157,9 @@ def main(
     steps: Annotated[int, typer.Option(help="Updates; 40 takes about a minute on a CPU.", min=1)] = 40,
     feature_net: Annotated[Path | None, typer.Option(help="Weights of a content network, if there are some.")] = None,
     seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
+    push: Annotated[
+        str | None, typer.Option(help="Repository of the Hub (me/name) for the avatar as well; a private one.")
+    ] = None,
 ) -> None:
     """Fine-tune a person's avatar from photos."""
     columns = (
@@ -167,6 +171,8 @@ def main(
     )
     with mistakes_in_one_line(ValueError):
         check_folder(output)
+        if push is not None:
+            check_push("avatar", push, private=True)
         pipe = TalkingHeadPipeline.from_pretrained(model)
         with Progress(*columns) as progress:
             bar = progress.add_task("", total=steps)
@@ -175,6 +181,8 @@ def main(
                 on_step=lambda done, _total, _terms: progress.update(bar, completed=done),
             )  # fmt: skip
         avatar.save_pretrained(output)
+        if push is not None:
+            typer.echo(avatar.push_to_hub(push).repo_url)
     typer.echo(
         f"The avatar is in {output}. Animate it: python -m talking_heads animate --avatar {output} --driving CLIP"
     )

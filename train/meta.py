@@ -5,8 +5,8 @@
 
 A run's folder: ``config.json``; ``log.jsonl``, a line every few steps; ``samples/``, pictures of people from the
 validation split; ``step-NNNNNNN/``, checkpoints from which the same command goes on; ``model/``, what
-``TalkingHeadPipeline.from_pretrained`` takes. Stopping it (Ctrl-C, SIGTERM)
-saves first; a run that is stopped and continued gives the weights of one that ran through.
+``TalkingHeadPipeline.from_pretrained`` takes, and what ``--push`` sends to the Hub at the end. Stopping it (Ctrl-C,
+SIGTERM) saves first; a run that is stopped and continued gives the weights of one that ran through.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from talking_heads import TalkingHeadPipeline
+from talking_heads.benchmark import processor_name
 from talking_heads.errors import InvalidModelError, MissingDependencyError, UnreadableMediaError
+from talking_heads.hub import TRAINING_FORMAT, check_push, push_model
 from talking_heads.images import to_uint8
 from talking_heads.models import Discriminator, Embedder, Generator
 from talking_heads.models.layers import check_sizes, converge_spectral_norms, load_folded
@@ -96,14 +98,16 @@ class Progress:
     def __init__(self) -> None:
         self.step = 0
         self.samples = 0
+        self.seconds = 0.0
         self.judged = False
         """Whether the discriminator has joined."""
 
-    def state_dict(self) -> dict[str, int]:
-        return {"step": self.step, "samples": self.samples, "judged": self.judged}
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "samples": self.samples, "seconds": self.seconds, "judged": self.judged}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.samples, self.judged = state["step"], state["samples"], bool(state.get("judged", False))
+        self.seconds = state.get("seconds", 0.0)
 
 
 def build_networks(config: ModelConfig) -> tuple[Embedder, Generator, Discriminator]:
@@ -166,6 +170,8 @@ class Run:
         prepared = self.accelerator.prepare(embedder, generator, discriminator, identities, teach, judge)
         self.embedder, self.generator, self.discriminator, self.identities, self.teach, self.judge = prepared
         self.progress = Progress()
+        self.start_from = ""
+        """Name of the checkpoint or model whose weights this run began with."""
         self.accelerator.register_for_checkpointing(self.progress, *self.averages.values())
         self.accelerator.register_save_state_pre_hook(_save_unwrapped)
         self.accelerator.register_load_state_pre_hook(_load_unwrapped)
@@ -312,6 +318,24 @@ class Run:
         self.averages["generator"].copy_to(networks[1])
         return folded(networks[0]), folded(networks[1]), folded(networks[2])
 
+    def training(self) -> dict[str, Any]:
+        """What the model's card says of how it came about, see ``talking_heads.cards.model_card``."""
+        config, device = self.config, self.accelerator.device
+        cuda = device.type == "cuda"
+        one = torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads of {processor_name()}"
+        return {
+            "format_version": TRAINING_FORMAT,
+            "steps": self.progress.step,
+            "samples": self.progress.samples,
+            "hours": self.progress.seconds / 3600,
+            "hardware": f"{self.accelerator.num_processes} x {one}",
+            "image_size": config.image_size,
+            "num_shots": config.num_shots,
+            "content": [Path(path).name for path in config.feature_net.split(",") if path],
+            "start_from": self.start_from,
+            "data": self.data.contents,
+        }
+
 
 def _save_unwrapped(models: list[nn.Module], weights: list[dict[str, Tensor]], _folder: str) -> None:
     """Keys without the prefix of data parallelism, so that any number of processes can go on."""
@@ -377,7 +401,7 @@ def train(
         sizes = {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in networks.items()}
         accelerator.print("parameters in millions:", json.dumps(sizes), f"people: {len(run.data.identities)}")
     accelerator.init_trackers(run.output.resolve().name, _settings(config))  # none, unless asked for
-    started, first = time.monotonic(), run.progress.step
+    started, first, before = time.monotonic(), run.progress.step, run.progress.seconds
     sums: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     if main and validation and run.progress.step == 0:
@@ -388,6 +412,7 @@ def train(
             sums.update(terms)
             counts.update(terms.keys())
             step = run.progress.step
+            run.progress.seconds = before + time.monotonic() - started
             if wish.asked:
                 accelerator.set_trigger()
             last = accelerator.check_trigger() or step >= config.steps  # all processes stop at the same step
@@ -403,7 +428,7 @@ def train(
             if step % save_every == 0 or last:
                 run.save()
                 if main:
-                    save_model(*run.averaged(), run.output / "model")
+                    save_model(*run.averaged(), run.output / "model", training=run.training())
             if main and validation and (step % sample_every == 0 or step >= config.steps):
                 _sample(run, validation)
             if last:
@@ -508,6 +533,10 @@ def main(
         str | None, typer.Option(help="trackio: keeps curves on this machine for its dashboard.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of weights and episodes.")] = 0,
+    push: Annotated[
+        str | None,
+        typer.Option(help="Repository of the Hub (me/name) for the model when the run is done; a private one."),
+    ] = None,
 ) -> None:
     """Meta-train the three networks on prepared clips."""
     if tracker not in (None, "trackio"):
@@ -515,6 +544,8 @@ def main(
     if mixed_precision not in ("bf16", "fp16", "no"):
         raise typer.BadParameter("choose bf16, fp16 or no", param_hint="--mixed-precision")
     with mistakes_in_one_line(ValueError):
+        if push is not None:
+            check_push("model", push, private=True)
         config = preset(preset_name, feature_net=feature_net, seed=seed)
         given = {
             "steps": steps, "batch_size": batch_size, "image_size": image_size, "num_shots": num_shots,
@@ -530,6 +561,8 @@ def main(
         data = EpisodeDataset.from_folders(clips, config, config.steps * config.batch_size)
         validation = _validation_episodes(clips, replace(config, worn_share=0.0))
         run = Run(config, data, output, mixed_precision, tracker)
+        if start_from is not None:
+            run.start_from = "/".join(start_from.parts[-2:])
         existing = checkpoints(output)
         if existing:
             run.load(existing[-1])
@@ -539,9 +572,12 @@ def main(
             else:
                 run.load(start_from)
             run.progress.step = run.progress.samples = 0
+            run.progress.seconds = 0.0
     with mistakes_in_one_line():
         train(run, validation, workers=workers, log_every=log_every, save_every=save_every, sample_every=sample_every)
         run.accelerator.end_training()
+        if push is not None and run.accelerator.is_main_process and run.progress.step >= config.steps:
+            typer.echo(push_model(output / "model", push, private=True).repo_url)
 
 
 def _validation_episodes(clips: list[Path], config: MetaConfig, number: int = 32) -> list[Episode]:
