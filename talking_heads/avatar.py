@@ -9,14 +9,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import safetensors.torch
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .cards import avatar_card
-from .errors import OutputError
-from .hub import FORMAT_VERSION, WEIGHTS_NAME, load_strictly, push, read_json, resolve, written_whole
+from .errors import InvalidModelError, OutputError
+from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, push, resolve, written_whole
 from .images import to_float
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
@@ -105,7 +107,7 @@ class Avatar(ModelMixin, ConfigMixin):
         """The same person, painted over other photos: uint8 (K, H, H, 3) and landmarks float32 (K, L, 2)."""
         return type(self).create(
             self.embedding, self.style.detach(), photos, landmarks, self.config.base_model, self.config.base_revision,
-            self.generator,
+            self.generator, self.config.base_commit,
         ).to(self.photos.device)  # fmt: skip
 
     @property
@@ -128,6 +130,46 @@ class Avatar(ModelMixin, ConfigMixin):
         with written_whole(folder) as beside:
             super().save_pretrained(beside)
 
+    def _public_config(self) -> dict[str, Any]:
+        """The configuration to give away: a folder on this machine is nobody's business."""
+        config: dict[str, Any] = json.loads(self.to_json_string())
+        if not self.config.base_commit:
+            config["base_model"] = Path(self.config.base_model).name
+        return config
+
+    def save_file(self, path: str | Path) -> Path:
+        """Writes the avatar as one file, for a download: safetensors with the configuration inside; whole or not.
+
+        Raises OutputError. ``from_file`` reads it.
+        """
+        path = Path(path)
+        check_writable(path, (".safetensors",))
+        state = {name: value.contiguous() for name, value in self.state_dict().items()}
+        content = safetensors.torch.save(state, metadata={"avatar": json.dumps(self._public_config())})
+        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            beside.write_bytes(content)
+            beside.replace(path)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
+        finally:
+            beside.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """An avatar that ``save_file`` wrote. Raises InvalidModelError."""
+        path = Path(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                settings = dict(json.loads((file.metadata() or {})["avatar"]))
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dictionary)
+        except FileNotFoundError:
+            raise InvalidModelError(f"The avatar {path} does not exist. Check the path.") from None
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+            raise InvalidModelError(f"{path.name} is no avatar. Give a file that an avatar was saved as.") from None
+        return build_strictly(cls, settings, state, Path(path.name), Path(path.name))
+
     def push_to_hub(
         self, repo_id: str, private: bool = True, token: str | None = None, commit_message: str | None = None
     ) -> CommitInfo:
@@ -139,10 +181,8 @@ class Avatar(ModelMixin, ConfigMixin):
         with TemporaryDirectory() as work:
             folder = Path(work) / "avatar"
             self.save_pretrained(folder)
-            config = read_json(folder / "config.json")
-            if not self.config.base_commit:  # a folder on this machine is nobody's business
-                config["base_model"] = Path(self.config.base_model).name
-                (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+            config = self._public_config()
+            (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
             files: dict[str, Path | bytes] = {name: folder / name for name in ("config.json", WEIGHTS_NAME)}
             files["README.md"] = str(avatar_card(repo_id, config)).encode()
             return push("avatar", repo_id, files, private=private, token=token, message=commit_message)

@@ -185,14 +185,6 @@ def load_strictly(kind: type[M], folder: Path, variant: str | None = None) -> M:
     what does not fit.
     """
     settings = read_json(folder / "config.json")
-    made_by = settings.get("_class_name")
-    if made_by != kind.__name__:
-        raise InvalidModelError(f"{folder} holds a {made_by or 'network of unknown kind'}, not a {kind.__name__}.")
-    check_format(settings, folder)
-    try:
-        model = kind(**settings_of(settings))
-    except (TypeError, ValueError) as error:
-        raise InvalidModelError(f"The configuration in {folder} does not fit this software: {error}.") from error
     weights = folder / weights_name(variant)
     if not weights.is_file():
         without = "" if variant is None else ", or load it without a variant"
@@ -203,6 +195,26 @@ def load_strictly(kind: type[M], folder: Path, variant: str | None = None) -> M:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise InvalidModelError(f"{weights} is damaged ({error}). Copy or download it again.") from error
+    return build_strictly(kind, settings, state, folder, weights)
+
+
+def build_strictly(
+    kind: type[M], settings: Mapping[str, Any], state: dict[str, torch.Tensor], source: Path, weights: Path
+) -> M:
+    """A network of ``settings`` with the weights ``state``; messages name them ``source`` and ``weights``.
+
+    What is there is compared with what the settings ask for before any memory is given to that: both may come from a
+    stranger. Raises InvalidModelError.
+    """
+    made_by = settings.get("_class_name")
+    if made_by != kind.__name__:
+        raise InvalidModelError(f"{source} holds a {made_by or 'network of unknown kind'}, not a {kind.__name__}.")
+    check_format(settings, source)
+    try:
+        with torch.device("meta"):
+            model = kind(**settings_of(settings))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidModelError(f"The configuration in {source} does not fit this software: {error}.") from error
     own = model.state_dict()
     for what, names in (("lacks", own.keys() - state.keys()), ("has unknown", state.keys() - own.keys())):
         if names:
@@ -211,7 +223,8 @@ def load_strictly(kind: type[M], folder: Path, variant: str | None = None) -> M:
         if value.shape != own[name].shape:
             shapes = f"{tuple(value.shape)} instead of {tuple(own[name].shape)}"
             raise InvalidModelError(f"{weights}: {name} has the shape {shapes}. It belongs to another architecture.")
-    model.load_state_dict(state)
+        state[name] = value.to(own[name].dtype)
+    model.load_state_dict(state, assign=True)
     return model.eval()
 
 

@@ -125,6 +125,47 @@ class TestAvatar:
         frames = zip(half(avatar, track), pipe(avatar, track), strict=True)
         assert np.mean([np.abs(a.astype(int) - b).mean() for a, b in frames]) < 4
 
+    def test_one_file_holds_it_all(
+        self, avatar: Avatar, pipe: TalkingHeadPipeline, track: Track, tmp_path: Path
+    ) -> None:
+        file = avatar.save_file(tmp_path / "ada.safetensors")
+        loaded = Avatar.from_file(file)
+        assert all(np.array_equal(a, b) for a, b in zip(pipe(avatar, track), pipe(loaded, track), strict=True))
+        # Of the model only its name: where it lies on this machine is nobody's business.
+        assert str(Path(pipe.name).parent).encode() not in file.read_bytes()
+        with pytest.raises(OutputError, match=r"must end in \.safetensors"):
+            avatar.save_file(tmp_path / "ada.zip")
+        assert [path.name for path in tmp_path.iterdir()] == ["ada.safetensors"]
+
+    @pytest.mark.parametrize(
+        ("config", "sentence"),
+        [
+            ({"num_photos": 10**9}, "the shape"),
+            ({"style_dim": 10**12}, "the shape"),
+            ({"own_generator": {"channels": [10**8, 10**8], "image_size": 64}}, "lacks weights"),
+            ({"own_generator": {"num_middle_blocks": 10**9}}, "num_middle_blocks"),
+            ({"num_photos": "many"}, "does not fit this software"),
+            ({"_class_name": "Generator"}, "holds a Generator"),
+            ({"format_version": 99}, "newer version"),
+        ],
+    )
+    def test_a_strangers_file_gets_no_memory_that_it_does_not_fill(
+        self, avatar: Avatar, tmp_path: Path, config: dict[str, object], sentence: str
+    ) -> None:
+        settings = json.loads(avatar.to_json_string()) | config
+        save_file(dict(avatar.state_dict()), tmp_path / "x.safetensors", metadata={"avatar": json.dumps(settings)})
+        with pytest.raises(InvalidModelError, match=sentence) as caught:
+            Avatar.from_file(tmp_path / "x.safetensors")
+        assert str(tmp_path) not in str(caught.value)
+
+    @pytest.mark.parametrize("content", [b"", b"no avatar", b"\x00" * 100])
+    def test_a_file_of_something_else(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "photo.jpg").write_bytes(content)
+        with pytest.raises(InvalidModelError, match=r"photo\.jpg is no avatar"):
+            Avatar.from_file(tmp_path / "photo.jpg")
+        with pytest.raises(InvalidModelError, match="does not exist"):
+            Avatar.from_file(tmp_path / "none.safetensors")
+
     def test_folder_of_something_else(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(InvalidModelError, match=r"config\.json"):
             Avatar.from_pretrained(tmp_path)

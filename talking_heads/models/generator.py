@@ -55,6 +55,8 @@ class Generator(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         check_sizes(image_size, patch_size, channels)
+        if not 0 <= num_middle_blocks <= 64:
+            raise ValueError(f"num_middle_blocks must lie between 0 and 64, got {num_middle_blocks}")
         make = Factory(spectral_norm)
         n = len(channels)
         inputs = (3 + SOURCE_CHANNELS * source_conditioned) * patch_size**2
