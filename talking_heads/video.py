@@ -77,6 +77,15 @@ def probe(path: str | Path) -> ClipInfo:
     return _inspect(path).info
 
 
+def read_tags(path: str | Path) -> dict[str, str]:
+    """What a clip's container says about it ("title", "comment", ...), names in lower case.
+
+    Raises UnreadableMediaError for anything that is not a clip.
+    """
+    with _open(Path(path)) as (container, _):
+        return {name.lower(): value for name, value in container.metadata.items()}
+
+
 def read_frames(
     path: str | Path,
     *,
@@ -359,7 +368,8 @@ class VideoWriter:
     frames; a clip without sound gives a silent film. The file is written under a hidden name in the same folder and
     takes its own name on leaving the block; when the block is left by an error, KeyboardInterrupt included, nothing
     stays behind. ``crf`` is H.264's quality: 0 is lossless, 18 looks it, 28 is small. ``metadata`` are mp4 tags, such
-    as AI_GENERATED.
+    as AI_GENERATED. ``finish`` is called with the path of the whole file before it takes its own name, to sign it, for
+    instance; what it raises leaves no file.
 
     Raises OutputError if the file cannot be written, at once where that can be known; UnreadableMediaError if
     ``audio_from`` is no clip.
@@ -374,6 +384,7 @@ class VideoWriter:
         audio_start: float = 0.0,
         crf: int = 18,
         metadata: Mapping[str, str] | None = None,
+        finish: Callable[[Path], None] | None = None,
     ) -> None:
         if not _fraction(fps) > 0 or audio_start < 0:
             raise ValueError(f"fps must be positive and audio_start not negative, got {fps} and {audio_start}")
@@ -384,6 +395,7 @@ class VideoWriter:
         self._sound = None if audio_from is None else _Sound(_inspect(audio_from), _seconds(audio_start))
         self._crf = crf
         self._metadata = dict(metadata or {})
+        self._finisher = finish
         self._part = _beside(self.path)
         self._container: OutputContainer | None = None
         self._video: VideoStream
@@ -455,6 +467,8 @@ class VideoWriter:
             if self._audio is not None:
                 self._container.mux(self._audio.encode(None))
             self._container.close()
+            if self._finisher is not None:
+                self._finisher(self._part)
             self._part.replace(self.path)
 
 
@@ -528,7 +542,7 @@ def check_writable(path: str | Path, suffixes: Sequence[str] = (".mp4",)) -> Non
 def save_image(image: np.ndarray, path: str | Path) -> None:
     """Write uint8 RGB (H, W, 3) as PNG, whole or not at all. Raises OutputError."""
     check_writable(path, (".png",))
-    with _replacing(Path(path)) as part, _output_errors(Path(path)):
+    with replacing(Path(path)) as part, _output_errors(Path(path)):
         Image.fromarray(image).save(part)
 
 
@@ -545,7 +559,7 @@ def save_gif(frames: Iterable[np.ndarray], path: str | Path, fps: float) -> None
     first = next(frames, None)
     if first is None:
         raise OutputError(f"{path.name} was not written: there is no frame to put into it.")
-    with _replacing(path) as part, _output_errors(path):
+    with replacing(path) as part, _output_errors(path):
         options = {"final_delay": str(round(100 / fps))}  # the others follow from the stamps, in 1/100 s
         with av.open(str(part.resolve()), "w", format="gif", options=options) as container:
             stream = container.add_stream("gif", 100)
@@ -581,8 +595,11 @@ def _beside(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes ``path`` if the block ends well and vanishes if it does not."""
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to, which becomes ``path`` if the block ends well and vanishes if it does not.
+
+    Raises OutputError.
+    """
     part = _beside(path)
     try:
         yield part
@@ -599,7 +616,7 @@ def _remove(part: Path) -> None:
 
 @contextlib.contextmanager
 def _output_errors(path: Path) -> Iterator[None]:
-    """What the system says about writing ``path``, as a sentence."""
+    """What the system says about writing ``path``, as an OutputError with a sentence."""
     try:
         yield
     except (OSError, av.FFmpegError) as error:
@@ -634,12 +651,15 @@ def compose_side_by_side(
     start: float = 0.0,
     captions: tuple[str, str] = ("driving clip", "AI-generated"),
     on_frame: Callable[[int], None] | None = None,
+    mark: Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]] | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Write an mp4 of the driving clip and the ``result`` beside it, with captions and the clip's sound.
 
     ``result`` are ``num_frames`` frames, uint8 RGB (H, W, 3), that belong to the clip from ``start`` seconds on; the
     clip takes their height. Frames pass one by one; the file is whole or not there at all, as VideoWriter's are.
-    ``on_frame(count)`` is called after each. Raises OutputError and UnreadableMediaError.
+    ``on_frame(count)`` is called after each. The composed frames go through ``mark``, the file through ``finish`` (see
+    VideoWriter). Raises OutputError and UnreadableMediaError.
     """
     from moviepy import CompositeVideoClip, TextClip, VideoClip, clips_array
 
@@ -658,10 +678,11 @@ def compose_side_by_side(
     # moviepy lays the pictures out; reading and writing stay here, where no frame is lost and sound keeps its place.
     with (
         contextlib.closing(layout),
-        VideoWriter(path, fps, audio_from=driving, audio_start=start, metadata=AI_GENERATED) as writer,
+        VideoWriter(path, fps, audio_from=driving, audio_start=start, metadata=AI_GENERATED, finish=finish) as writer,
     ):
-        for k in range(num_frames):
-            writer.write(layout.get_frame((k + 0.5) / fps))
+        composed: Iterable[np.ndarray] = (layout.get_frame((k + 0.5) / fps) for k in range(num_frames))
+        for k, frame in enumerate(composed if mark is None else mark(composed)):
+            writer.write(frame)
             if on_frame is not None:
                 on_frame(k + 1)
 
