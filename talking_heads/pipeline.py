@@ -40,6 +40,7 @@ from .landmarks import LandmarkDetector, load_detector
 from .models import Discriminator, Embedder, Generator
 from .motion import MOTIONS, Motion, choose_shots, most_neutral, retarget
 from .pasting import paste_back
+from .provenance import check_credentials, marked, sign
 from .video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
 from .warping import landmarks_to_tensor, source_planes
 
@@ -74,17 +75,21 @@ class TalkingHeadVideo:
     def __len__(self) -> int:
         return self.num_frames
 
-    def save(self, path: str | Path, on_progress: ProgressCallback | None = None) -> Path:
-        """Paints and writes an mp4 (H.264, the driver's sound in sync, marked as generated); whole or not at all.
+    def save(self, path: str | Path, on_progress: ProgressCallback | None = None, *, label: bool = False) -> Path:
+        """Paints and writes an mp4 (H.264, the driver's sound in sync); whole or not at all.
 
-        Raises OutputError. ``on_progress`` hears of the stage "painting".
+        It is marked as generated in its metadata, invisibly in its frames, and by a signed C2PA manifest; ``label``
+        also writes "AI-generated" into a corner (see ``provenance``). Raises OutputError. ``on_progress`` hears of the
+        stage "painting".
         """
         path = Path(path)
         check_writable(path)
+        check_credentials()
+        finish = partial(sign, title=path.name)
         with VideoWriter(
-            path, self.fps, audio_from=self.driving, audio_start=self.start, metadata=AI_GENERATED
+            path, self.fps, audio_from=self.driving, audio_start=self.start, metadata=AI_GENERATED, finish=finish
         ) as writer:
-            for i, frame in enumerate(self.frames()):
+            for i, frame in enumerate(marked(self.frames(), label=label)):
                 writer.write(frame)
                 if on_progress is not None:
                     on_progress("painting", i + 1, self.num_frames)

@@ -6,6 +6,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,14 @@ import torch
 from talking_heads.head import MEAN_FACE
 from talking_heads.landmarks import MediapipeDetector
 
+HOME = tempfile.mkdtemp()
+os.environ["TALKING_HEADS_HOME"] = HOME  # of this process and those that tests start: never the user's own
+
 torch.set_num_threads(1)  # tiny networks: more threads would wait for each other
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME)
 
 
 class MarkDetector:
