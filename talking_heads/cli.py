@@ -1,7 +1,8 @@
 """The command line: ``talking-heads`` or ``python -m talking_heads``.
 
-Exit codes: 0, done; 2, something the user can put right, said in one line on stderr; 130, stopped with Ctrl-C. An
-output file is whole or not there. Torch and the models are imported within the commands: help comes at once.
+Exit codes: 0, done; 1, ``verify`` found no mark; 2, something the user can put right, said in one line on stderr; 130,
+stopped with Ctrl-C. An output file is whole or not there. Torch and the models are imported within the commands: help
+comes at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import logging
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -120,10 +122,11 @@ def animate(
     start: Annotated[float | None, typer.Option(help="Second of the clip to begin at.", callback=_finite)] = None,
     end: Annotated[float | None, typer.Option(help="Second of the clip to end at.", callback=_finite)] = None,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Show the clip beside the result.")] = False,
+    label: Annotated[bool, typer.Option("--label/--no-label", help='Write "AI-generated" into a corner.')] = False,
     device: Device = None,
 ) -> None:
     """Photos (or an avatar) and a driving clip (or a preset) -> an mp4 with the clip's sound."""
-    from .video import check_writable, compose_side_by_side, probe
+    from .video import check_writable, probe
 
     if bool(photos) == bool(avatar):
         raise typer.BadParameter("give either photos or an avatar.", param_hint="--photos / --avatar")
@@ -138,6 +141,9 @@ def animate(
         if output.exists() and output.samefile(driving):
             raise OutputError(f"{output} is the driving clip itself. Choose another output.")
     _check_photos(photos or [])
+    from .provenance import check_credentials  # brings torch: last
+
+    check_credentials()
     pipe = _load(model, detector, device)
     with _notes() as notes, _progress_bars() as show:
         person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
@@ -147,12 +153,9 @@ def animate(
         )  # fmt: skip
         notes.extend(video.warnings)
         if driving is not None and side_by_side:
-            compose_side_by_side(
-                driving, video, len(video), output, video.fps, start=video.start,
-                on_frame=lambda done: show("painting", done, len(video)),
-            )  # fmt: skip
+            _save_side_by_side(driving, video, output, label, show)
         else:
-            video.save(output, show)
+            video.save(output, show, label=label)
     typer.echo(output)
 
 
@@ -246,6 +249,24 @@ def demo(
 
 
 @app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A video, GIF or picture.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say whether a file carries marks of generated media. Exit code 0: it does; 1: none was found."""
+    from .provenance import verify
+
+    findings = verify(file)
+    if as_json:
+        found = {"file": str(file), "generated": findings.generated, **asdict(findings)}
+        typer.echo(json.dumps(found | {"sentences": findings.sentences}, indent=2))
+    else:
+        typer.echo("\n".join(findings.sentences))
+    if not findings.generated:
+        raise typer.Exit(1)
+
+
+@app.command()
 def benchmark(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seconds: Annotated[float, typer.Option(help="Length of the clip.", callback=_finite, min=0.2)] = 10.0,
@@ -314,6 +335,20 @@ def _fine_tuned(pipe: TalkingHeadPipeline, photos: Sequence[Path], steps: int, s
     return fine_tune(pipe, photos, steps=steps, on_step=lambda step, *_: show("fine-tuning", step, steps))
 
 
+def _save_side_by_side(
+    driving: Path, video: TalkingHeadVideo, output: Path, label: bool, show: ProgressCallback
+) -> None:
+    """As ``video.save``, with the clip beside it; the label is on the result alone."""
+    from .provenance import marked, sign
+    from .video import compose_side_by_side
+
+    compose_side_by_side(
+        driving, marked(video, label=label, invisible=False), len(video), output, video.fps, start=video.start,
+        on_frame=lambda done: show("painting", done, len(video)), mark=partial(marked, label=False),
+        finish=partial(sign, title=output.name),
+    )  # fmt: skip
+
+
 def _keeping(video: TalkingHeadVideo, chosen: set[int], kept: list[np.ndarray]) -> TalkingHeadVideo:
     """The same video, of which the ``chosen`` frames are also put into ``kept`` when they are painted."""
 
@@ -368,9 +403,9 @@ def _notes() -> Iterator[list[str]]:
 
 
 def spread(arguments: Sequence[str]) -> list[str]:
-    """``--photos a b`` -> ``--photos a --photos b``: shells expand ``*.jpg`` this way, and no command has bare words.
+    """``--photos a b`` -> ``--photos a --photos b``: shells expand ``*.jpg`` this way.
 
-    A photo whose name begins with a dash is given as ``./-name.jpg``.
+    Commands with photos have no bare words. A photo whose name begins with a dash is given as ``./-name.jpg``.
     """
     result: list[str] = []
     option: str | None = None

@@ -167,6 +167,37 @@ def test_odd_photos_give_the_avatar_of_the_plain_one(run: Callable, tmp_path: Pa
     assert np.abs(plain.astype(int) - odd).mean() < 12
 
 
+@pytest.mark.parametrize("options", ["", "--side-by-side"])
+def test_the_label_is_written_if_wanted(run: Callable, tmp_path: Path, options: str) -> None:
+    line = f"animate --photos ada.png --driving moving.mp4 --model tiny {options}"
+    assert run(f"{line} --output out/plain.mp4 --no-label")[0] == run(f"{line} --output out/label.mp4 --label")[0] == 0
+    plain, labelled = (next(read_frames(tmp_path / f"out/{name}.mp4")).astype(int) for name in ("plain", "label"))
+    difference = np.abs(plain - labelled).max(axis=2)
+    assert difference[:8, -28:].max() > 60 and difference[16:].max() < 40
+    if options:
+        assert difference[:, :28].max() < 40  # the clip is no work of ours
+
+
+@pytest.mark.parametrize("options", ["", "--side-by-side"])
+def test_verify_tells_what_is_generated(run: Callable, shelf: Path, tmp_path: Path, options: str) -> None:
+    assert run(f"animate --photos ada.png --driving one.mp4 --output out/v.mp4 --model tiny {options}")[0] == 0
+    code, out, err = run("verify out/v.mp4")
+    assert (code, err) == (0, "")
+    assert out.startswith("This was generated") and "talking_heads development certificate" in out
+    code, out, err = run("verify --json out/v.mp4")
+    found = json.loads(out)
+    assert (code, err, found["generated"], found["comment"]) == (0, "", True, True)
+    assert found["manifest"]["state"] == "unknown signer" and found["file"] == str(tmp_path / "out/v.mp4")
+
+
+def test_verify_finds_nothing_in_what_was_filmed(run: Callable, shelf: Path) -> None:
+    for name in ("moving.mp4", "ada.png", "rotated.jpg"):
+        code, out, err = run(f"verify {name}")
+        assert (code, err) == (1, "") and out.startswith("No mark of generated media was found")
+    code, out, _ = run("verify moving.mp4 --json")
+    assert code == 1 and not json.loads(out)["generated"]
+
+
 def test_an_avatar_is_saved_and_animated(run: Callable, tmp_path: Path) -> None:
     assert run("avatar --photos ada.png --output out/ada --model tiny")[0] == 0
     assert run("animate --avatar out/ada --driving one.mp4 --output out/v.mp4 --model tiny")[::2] == (0, "")
@@ -272,6 +303,9 @@ REFUSED = {
     "edit to a jpg": ("edit --photos ada.png --output out/e.jpg", "must end in .png"),
     "edit of nobody": ("edit --output out/e.png", "give either photos or an avatar"),
     "edit of no face": ("edit --photos nobody.png --output out/e.png --model tiny", "No face found in the photo"),
+    "verify a text": ("verify text.jpg", "text.jpg is neither a picture nor a clip"),
+    "verify sound": ("verify sound.mp4", "sound.mp4 is neither a picture nor a clip"),
+    "verify nothing": ("verify gone.mp4", "gone.mp4 does not exist"),
     "avatar of nobody": ("avatar --output out/a --model tiny", "give at least one photo"),
 }
 
@@ -328,8 +362,9 @@ def animating(shelf: Path, driving: Path, model: Path) -> list[str | Path]:
 def test_help_and_version_come_without_torch() -> None:
     program = (
         "import sys\nfrom talking_heads.cli import main\n"
-        "assert main(['--version']) == main(['animate', '--help']) == main([]) == 0\n"
-        "assert not {'torch', 'diffusers', 'mediapipe', 'av'} & set(sys.modules)\n"
+        "assert main(['--version']) == main(['animate', '--help']) == main(['verify', '--help']) == main([]) == 0\n"
+        "heavy = {'torch', 'diffusers', 'mediapipe', 'av', 'c2pa', 'imwatermark', 'cryptography'}\n"
+        "assert not heavy & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"talking-heads {__version__}\n")
