@@ -4,19 +4,24 @@ import os
 
 try:
     import spaces  # only there on a Space, and to be imported before torch
-
-    on_gpu = spaces.GPU(duration=120)
 except ImportError:
     on_gpu = None
+else:
+
+    def on_gpu(handler, seconds):
+        return spaces.GPU(duration=seconds)(handler)
+
 
 import torch
 
-from space.demo import LAUNCH, build_demo
+from space.demo import build_demo, launch_options
+from space.settings import Limits
 from talking_heads import TalkingHeadPipeline
 
 pipe = TalkingHeadPipeline.from_pretrained(os.environ.get("TALKING_HEADS_MODEL"))
 pipe.to("cuda" if torch.cuda.is_available() else "cpu")
-demo = build_demo(pipe, on_gpu)
+limits = Limits.from_environment()
+demo = build_demo(pipe, limits, on_gpu)
 
 if __name__ == "__main__":
-    demo.launch(**LAUNCH)
+    demo.launch(**launch_options(limits))

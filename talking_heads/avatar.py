@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import safetensors.torch
@@ -195,10 +195,11 @@ class Avatar(ModelMixin, ConfigMixin):
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
-        token: str | None = None,
+        token: str | Literal[False] | None = None,
     ) -> Self:
-        """A saved avatar from a folder or "org/name" of the Hub; ``token`` is for a private one of somebody else's.
+        """A saved avatar from a folder or "org/name" of the Hub.
 
+        ``token`` is for a private one of somebody else's; False: without any, not even this machine's.
         Raises InvalidModelError where it is missing, damaged, or something else.
         """
         folder = resolve(

@@ -15,7 +15,6 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -122,6 +121,9 @@ def animate(
     start: Annotated[float | None, typer.Option(help="Second of the clip to begin at.", callback=_finite)] = None,
     end: Annotated[float | None, typer.Option(help="Second of the clip to end at.", callback=_finite)] = None,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Show the clip beside the result.")] = False,
+    in_photo: Annotated[
+        bool, typer.Option("--in-photo", help="Show the whole first photo, its head in motion.")
+    ] = False,
     label: Annotated[bool, typer.Option("--label/--no-label", help='Write "AI-generated" into a corner.')] = False,
     device: Device = None,
 ) -> None:
@@ -134,6 +136,8 @@ def animate(
         raise typer.BadParameter("give either a clip or a preset.", param_hint="--driving / --preset")
     if driving is None and (start is not None or end is not None or side_by_side):
         raise typer.BadParameter("they are for clips.", param_hint="--start / --end / --side-by-side")
+    if in_photo and not photos:
+        raise typer.BadParameter("an avatar does not hold the whole photo: give photos.", param_hint="--in-photo")
     # What can be known before the work is said before the work.
     check_writable(output)
     if driving is not None:
@@ -146,16 +150,14 @@ def animate(
     check_credentials()
     pipe = _load(model, detector, device)
     with _notes() as notes, _progress_bars() as show:
-        person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
+        portraits = pipe.portraits(photos) if photos else []
+        person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(portraits)
         video = pipe(
             person, driving or load_preset(str(preset)), motion=motion, head=head, expression=expression, gaze=gaze,
-            start=start, end=end, on_progress=show,
+            start=start, end=end, into=portraits[0] if in_photo else None, on_progress=show,
         )  # fmt: skip
         notes.extend(video.warnings)
-        if driving is not None and side_by_side:
-            _save_side_by_side(driving, video, output, label, show)
-        else:
-            video.save(output, show, label=label)
+        (video.save_side_by_side if side_by_side else video.save)(output, show, label=label)
     typer.echo(output)
 
 
@@ -333,20 +335,6 @@ def _fine_tuned(pipe: TalkingHeadPipeline, photos: Sequence[Path], steps: int, s
             f"Fine-tuning cannot be loaded ({error}). Install it: pip install talking-heads[train]."
         ) from None
     return fine_tune(pipe, photos, steps=steps, on_step=lambda step, *_: show("fine-tuning", step, steps))
-
-
-def _save_side_by_side(
-    driving: Path, video: TalkingHeadVideo, output: Path, label: bool, show: ProgressCallback
-) -> None:
-    """As ``video.save``, with the clip beside it; the label is on the result alone."""
-    from .provenance import marked, sign
-    from .video import compose_side_by_side
-
-    compose_side_by_side(
-        driving, marked(video, label=label, invisible=False), len(video), output, video.fps, start=video.start,
-        on_frame=lambda done: show("painting", done, len(video)), mark=partial(marked, label=False),
-        finish=partial(sign, title=output.name),
-    )  # fmt: skip
 
 
 def _keeping(video: TalkingHeadVideo, chosen: set[int], kept: list[np.ndarray]) -> TalkingHeadVideo:

@@ -61,7 +61,7 @@ def resolve(
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
-    token: str | None = None,
+    token: str | Literal[False] | None = None,
 ) -> Path:
     """A folder that holds ``marker`` (a file name): the bundled model for None, a local one, or "org/name" of the Hub.
 
@@ -92,7 +92,7 @@ def _download(
     revision: str | None,
     cache_dir: str | Path | None,
     local_files_only: bool,
-    token: str | None,
+    token: str | Literal[False] | None,
 ) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (

@@ -41,7 +41,7 @@ from .models import Discriminator, Embedder, Generator
 from .motion import MOTIONS, Motion, choose_shots, most_neutral, retarget
 from .pasting import paste_back
 from .provenance import check_credentials, marked, sign
-from .video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
+from .video import AI_GENERATED, VideoWriter, check_writable, compose_side_by_side, probe, read_frames
 from .warping import landmarks_to_tensor, source_planes
 
 if TYPE_CHECKING:
@@ -95,12 +95,33 @@ class TalkingHeadVideo:
                     on_progress("painting", i + 1, self.num_frames)
         return path
 
+    def save_side_by_side(
+        self, path: str | Path, on_progress: ProgressCallback | None = None, *, label: bool = False
+    ) -> Path:
+        """As ``save``, with the driving clip beside it; the label is on the result alone.
+
+        Raises OutputError, and ValueError for a video that no clip drives.
+        """
+        if self.driving is None:
+            raise ValueError("no clip drives this video: there is nothing to show beside it")
+        path = Path(path)
+        check_writable(path)
+        check_credentials()
+        compose_side_by_side(
+            self.driving, marked(self, label=label, invisible=False), self.num_frames, path, self.fps,
+            start=self.start,
+            on_frame=lambda done: on_progress("painting", done, self.num_frames) if on_progress else None,
+            mark=partial(marked, label=False),
+            finish=partial(sign, title=path.name),
+        )  # fmt: skip
+        return path
+
 
 class TalkingHeadPipeline(DiffusionPipeline):
     """Embedder and generator, and everything between them and files.
 
-    Any number of avatars and clips can go through one pipeline; it remembers nothing of them. Its networks may be used
-    from one thread at a time.
+    Any number of avatars and clips can go through one pipeline, from several threads if need be; it remembers nothing
+    of them.
     """
 
     def __init__(self, embedder: Embedder, generator: Generator, format_version: int = FORMAT_VERSION) -> None:

@@ -440,3 +440,40 @@ def test_a_space_has_what_the_page_needs_and_nothing_else(hub: HubDouble, client
     files |= {"train/old.py": b"", "owner.txt": b""}
     client('from train import push\ncommand(push.app, "space", "me/page")')
     assert "train/old.py" not in files and "owner.txt" in files
+
+
+def test_the_page_acts_for_the_visitor_and_never_for_its_owner(hub: HubDouble, client, tmp_path: Path) -> None:
+    """Its machine is logged in as "me"; the visitor is "you"."""
+    lines = client(
+        """
+        from space.demo import Page
+        from space.person import Person, Sight
+        from space.settings import Limits
+        from space.studio import Studio
+        pipe = load("org/tiny", cache_dir=here)
+        avatar = pipe.create_avatar([astronaut()])
+        avatar.push_to_hub("me/ada")
+        page = Page(Studio(pipe, Limits()), None, None, Path(here) / "cache")
+        page.cache.mkdir()
+        complaint(page.read_avatar, None, "me/ada")
+        avatar.save_pretrained(Path(here) / "ada")
+        home = os.getcwd()
+        os.chdir(Path(here).parent)
+        complaint(page.read_avatar, None, f"{Path(here).name}/ada")
+        os.chdir(home)
+        person = Person(avatar=avatar)
+        complaint(page._push, person, False, "you/ada", True, "hf_you")
+        complaint(page._push, person, True, "you/ada", True, "")
+        complaint(page._push, person, True, "me/ada", True, "hf_you")
+        print(page._push(person, True, "you/ada", True, "hf_you")[0])
+        complaint(page.read_avatar, None, "you/ada")
+        again = page.read_avatar(None, "you/ada", "hf_you")
+        assert torch.equal(again.embedding, avatar.embedding)
+        assert not list(page.cache.iterdir())  # nothing of it is kept
+        """
+    )
+    assert "or it is private" in lines[0] and "owner/name" in lines[1]
+    assert lines[2].startswith("ConsentError") and "access token" in lines[3] and "may not write to" in lines[4]
+    assert lines[5] == f"Pushed: {hub.url}/you/ada"
+    assert "or it is private" in lines[6]
+    assert hub.private == {"me/ada", "you/ada"}

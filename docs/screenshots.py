@@ -1,0 +1,70 @@
+"""The README's pictures of the page: run ``python app.py`` in another terminal, then ``python docs/screenshots.py``.
+
+Needs Chromium and the packages of requirements-dev.txt. Shows the public-domain example alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import typer
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+HERE = Path(__file__).parent
+LONG = 300_000  # ms
+
+
+def shoot(page: Page, name: str) -> None:
+    """Writes the visible part of the page as a JPEG."""
+    png = HERE / f"{name}.png"
+    page.screenshot(path=png)
+    Image.open(png).convert("RGB").save(HERE / f"{name}.jpg", quality=82, optimize=True)
+    png.unlink()
+
+
+def visit(browser: Browser, url: str, width: int, height: int, **options: object) -> Page:
+    """A new visitor's page."""
+    page = browser.new_context(viewport={"width": width, "height": height}, **options).new_page()  # type: ignore[arg-type]
+    page.goto(url)
+    page.locator("#animate").wait_for(timeout=LONG)
+    page.wait_for_timeout(1500)
+    return page
+
+
+def animate(page: Page) -> None:
+    """The first example, to the end."""
+    page.click("#example-0")
+    page.locator("#result video").wait_for(timeout=LONG)
+    page.wait_for_timeout(1200)
+
+
+def main(url: str = "http://127.0.0.1:7860") -> None:
+    """Photographs the page as it is, with a result, editing, with a mistake, and on a phone."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = visit(browser, url, 1280, 1200)
+        animate(page)
+        shoot(page, "page-result")
+        page.get_by_role("tab", name="Edit").click()
+        for name, value in (("yaw", "18"), ("smile", "0.8"), ("brows", "0.6")):
+            field = page.locator(f"#edit-{name} input[type=number]")
+            field.fill(value)
+            field.press("Enter")
+            page.wait_for_timeout(1500)
+        shoot(page, "page-edit")
+        page = visit(browser, f"{url}?__theme=dark", 1280, 700)
+        page.click("#animate")
+        page.locator(".toast-body").wait_for(timeout=LONG)
+        page.wait_for_timeout(500)
+        shoot(page, "page-error")
+        page = visit(browser, url, 390, 844, is_mobile=True, has_touch=True, device_scale_factor=2)
+        animate(page)
+        page.locator("#result").scroll_into_view_if_needed()
+        shoot(page, "page-phone")
+        browser.close()
+
+
+if __name__ == "__main__":
+    typer.run(main)

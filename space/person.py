@@ -1,0 +1,139 @@
+"""A visitor's person: which photos, whose face in each, and the avatar once there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from talking_heads import Avatar
+from talking_heads.drawing import PARTS
+from talking_heads.errors import FaceError, TalkingHeadsError
+from talking_heads.faces import Portrait, main_faces
+from talking_heads.images import read_photo
+from talking_heads.landmarks import LandmarkDetector
+
+from .settings import LimitError, Limits
+
+SHOWN = 512
+"""Pixels of the longer side of a photo that is shown back."""
+GOOD, BAD = (255, 196, 0), (230, 60, 60)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was seen in one photo. Of the photo only the path is kept."""
+
+    path: str
+    faces: tuple[np.ndarray, ...] = field(default=(), repr=False)
+    """(L, 2) each, the largest first, in pixels of the photo as it is read."""
+    problem: str = ""
+    """A sentence, where nothing can be done with the photo."""
+
+    @classmethod
+    def of(cls, path: str, detector: LandmarkDetector) -> Sight:
+        """Reads the photo and looks for faces; what a user can cause becomes the ``problem``."""
+        try:
+            return cls(path, tuple(main_faces(read_photo(path), detector)))
+        except TalkingHeadsError as error:
+            return cls(path, problem=str(error))
+
+
+@dataclass
+class Person:
+    """The photos of one visitor, or an avatar that was loaded. Lives as long as the visit."""
+
+    sights: list[Sight] = field(default_factory=list)
+    picked: dict[str, int] = field(default_factory=dict)
+    """Which face was chosen, where a photo shows several."""
+    avatar: Avatar | None = None
+    """Made from these photos, tuned to them, or loaded from a file."""
+
+    @classmethod
+    def in_photos(cls, paths: Sequence[str], detector: LandmarkDetector, before: Person | None = None) -> Person:
+        """Looks at each photo that ``before`` has not seen; an avatar stays while the photos do."""
+        known = {sight.path: sight for sight in before.sights} if before else {}
+        sights = [known[path] if path in known else Sight.of(path, detector) for path in paths]
+        person = cls(sights, dict(before.picked) if before else {})
+        if before and [sight.path for sight in before.sights] == list(paths):
+            person.avatar = before.avatar
+        return person
+
+    def pick(self, number: int, face: int) -> Person:
+        """With one face of photo ``number`` (from 0) chosen: another person, so the avatar is dropped."""
+        return Person(self.sights, self.picked | {self.sights[number].path: face})
+
+    def undecided(self) -> int | None:
+        """The first photo in which a face must be chosen yet."""
+        open_ = (k for k, sight in enumerate(self.sights) if len(sight.faces) > 1 and sight.path not in self.picked)
+        return next(open_, None)
+
+    def portraits(self) -> list[Portrait]:
+        """Reads the photos again. Raises FaceError where one of them cannot be used as it is."""
+        result = []
+        for number, sight in enumerate(self.sights, start=1):
+            name = "the photo" if len(self.sights) == 1 else f"photo {number}"
+            if sight.problem:
+                raise FaceError(sight.problem.replace("the photo", name, 1))
+            if len(sight.faces) > 1 and sight.path not in self.picked:
+                raise FaceError(f"There are {len(sight.faces)} faces in {name}. Choose whose it is.")
+            face = sight.faces[self.picked.get(sight.path, 0)]
+            result.append(Portrait.of(read_photo(sight.path), face))
+        return result
+
+    def pictures(self) -> list[tuple[Image.Image, str]]:
+        """Each photo with its crop and landmarks, and a caption."""
+        return [picture(sight, self.picked, number) for number, sight in enumerate(self.sights, start=1)]
+
+
+def picture(sight: Sight, picked: Mapping[str, int], number: int) -> tuple[Image.Image, str]:
+    """One photo as the model sees it, at most SHOWN pixels large, and what to know about it."""
+    try:
+        photo = Image.fromarray(read_photo(sight.path))
+    except TalkingHeadsError:
+        photo = Image.new("RGB", (SHOWN, SHOWN), (90, 90, 90))
+    scale = SHOWN / max(photo.size)
+    shown = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
+    draw = ImageDraw.Draw(shown)
+    width = max(2, SHOWN // 170)
+    if sight.problem:
+        draw.rectangle((0, 0, shown.width - 1, shown.height - 1), outline=BAD, width=2 * width)
+        return shown, f"{number}: {sight.problem}"
+    if len(sight.faces) > 1 and sight.path not in picked:
+        font = ImageFont.load_default(SHOWN / 16)
+        for label, face in enumerate(sight.faces, start=1):
+            low, high = face.min(axis=0) * scale, face.max(axis=0) * scale
+            draw.rectangle((*low, *high), outline=GOOD, width=width)
+            draw.text(tuple(low + 2 * width), str(label), fill=GOOD, font=font, stroke_width=2, stroke_fill="black")
+        return shown, f"{number}: {len(sight.faces)} faces. Choose one below."
+    face = sight.faces[picked.get(sight.path, 0)]
+    crop = Portrait.of(np.asarray(photo), face).crop
+    edges = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5]])  # of a crop of one pixel
+    corners = edges @ crop.matrix(1)[:, :2].T + crop.matrix(1)[:, 2]
+    draw.line([tuple(corner * scale) for corner in corners], fill=GOOD, width=width)
+    for part in PARTS:
+        points = [tuple(point * scale) for point in face[part.first : part.last + 1]]
+        draw.line(points + points[:1] * part.closed, fill=part.colour, width=width)
+    return shown, f"{number}: ready" + (f", face {picked[sight.path] + 1}" if sight.path in picked else "")
+
+
+def check_photos(paths: Sequence[str], limits: Limits) -> None:
+    """What can be known before any work. Raises LimitError."""
+    if not paths:
+        raise FaceError("Add at least one photo.")
+    if len(paths) > limits.photos:
+        raise LimitError(f"These are {len(paths)} photos. Give at most {limits.photos}.")
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                pixels = image.width * image.height
+        except (OSError, ValueError, Image.DecompressionBombError):
+            continue  # read_photo has a sentence for what is no picture
+        if pixels > limits.megapixels * 10**6:
+            raise LimitError(
+                f"{Path(path).name} has {pixels / 1e6:.0f} million pixels; {limits.megapixels} million are the limit "
+                "here. Make it smaller."
+            )

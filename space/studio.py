@@ -1,0 +1,241 @@
+"""What the page and its endpoints do: paths and numbers in, paths and pictures out. Nothing here knows of a page."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from talking_heads import Avatar, TalkingHeadPipeline
+from talking_heads.errors import FaceError, TalkingHeadsError
+from talking_heads.examples import EXAMPLE
+from talking_heads.expressions import FaceControls
+from talking_heads.motion import Motion
+from talking_heads.presets import load_preset
+from talking_heads.provenance import marked, sign
+from talking_heads.video import probe, read_frames, save_gif
+from train.finetune import fine_tune_avatar
+
+from .person import Person, check_photos
+from .settings import LimitError, Limits
+from .work import Clock, Pace, Say
+
+Output = Literal["head", "side by side", "in the photo"]
+OUTPUTS: tuple[Output, ...] = ("head", "side by side", "in the photo")
+PREVIEWS = 4
+"""How many times fine-tuning shows how far it is."""
+GIF_FPS, GIF_SIDE = 12.5, 320
+PREVIEW_CONTROLS = FaceControls(yaw=15, mouth=0.3)
+"""The pose in which fine-tuning shows the person: one that no photo shows."""
+
+
+class ConsentError(TalkingHeadsError):
+    """Nobody has said yet that the person in the photos agrees."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a person shall move, and what the video shows. ``start`` and ``end`` are seconds of the clip."""
+
+    driving: str | None = None
+    preset: str | None = None
+    motion: Motion = "relative"
+    head: float = 1.0
+    expression: float = 1.0
+    gaze: float = 1.0
+    start: float | None = None
+    end: float | None = None
+    output: Output = "head"
+    label: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises LimitError for values that no slider gives."""
+        if bool(self.driving) == bool(self.preset):
+            raise LimitError("Choose what drives the person: a clip, or a preset motion.")
+        for name in ("head", "expression", "gaze"):
+            if not 0 <= getattr(self, name) <= 2:
+                raise LimitError(f"{name} must lie between 0 and 2.")
+        for name in ("start", "end"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < float("inf"):
+                raise LimitError(f"{name} must be a second of the clip, 0 or later.")
+        if self.end is not None and self.end <= (self.start or 0.0):
+            raise LimitError("The end must lie behind the start.")
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far a piece of work is."""
+
+    stage: str
+    done: int
+    total: int | None
+    left: float | None
+    """Seconds until everything is done, if that is known."""
+    picture: np.ndarray | None = None
+    """The latest frame, uint8 RGB (H, W, 3)."""
+    pictures: tuple[tuple[np.ndarray, str], ...] = ()
+    """What there is to compare, with captions."""
+
+
+class Studio:
+    """One model, used by many visitors at once: nothing of theirs is kept here."""
+
+    def __init__(self, pipe: TalkingHeadPipeline, limits: Limits, free: Sequence[Path] = ()) -> None:
+        """``free``: photos for which nobody's consent is needed, because nobody is in them or all the world may."""
+        self.pipe, self.limits, self.pace = pipe, limits, Pace()
+        self._free = {_digest(path) for path in free}
+
+    # ------------------------------------------------------------------------------------------------------- checking
+
+    def check_consent(self, person: Person, consent: bool) -> None:
+        """Raises ConsentError, and FaceError where there is nobody who could consent."""
+        if not person.sights and person.avatar is None:
+            raise FaceError("Add at least one photo, or load an avatar.")
+        if not consent and not (person.sights and all(_digest(Path(s.path)) in self._free for s in person.sights)):
+            raise ConsentError("Confirm first that the person in the photos is you, or agrees.")
+
+    def check_wish(self, wish: Wish, *, has_photos: bool = True) -> int:
+        """What can be known before any work; the number of frames there will be. Raises TalkingHeadsError."""
+        if wish.output == "side by side" and not wish.driving:
+            raise LimitError("A preset has no clip to show beside the person. Choose another output, or a clip.")
+        if wish.output == "in the photo" and not has_photos:
+            raise LimitError("An avatar does not hold the whole photo. Add the photo, or choose another output.")
+        if wish.preset:
+            return len(load_preset(wish.preset))
+        assert wish.driving
+        self.check_file(wish.driving)
+        info = probe(wish.driving)
+        begin = wish.start or 0.0
+        length = None if info.duration is None else min(info.duration, wish.end or info.duration) - begin
+        if length is not None and length > self.limits.seconds + 0.5:
+            raise LimitError(
+                f"{length:.0f} s of the clip are too many: {self.limits.seconds} s are the limit here. "
+                "Set its start and end."
+            )
+        return max(1, round((length or self.limits.seconds) * info.fps))
+
+    def check_file(self, path: str) -> None:
+        """Raises LimitError for a file that is too large."""
+        size = Path(path).stat().st_size / 1e6
+        if size > self.limits.megabytes:
+            raise LimitError(
+                f"{Path(path).name} has {size:.0f} MB; {self.limits.megabytes} MB are the limit here. Make it smaller."
+            )
+
+    def duration(self, wish: Wish) -> float | None:
+        """Seconds that the wish will take here, or None where nobody knows yet. Raises what ``check_wish`` raises."""
+        frames = self.check_wish(wish)
+        return self.pace.estimate(**({"tracking": frames} if wish.driving else {}), painting=frames)
+
+    # --------------------------------------------------------------------------------------------------------- person
+
+    def look(self, paths: Sequence[str], before: Person | None = None) -> Person:
+        """Finds the faces in photos. Raises LimitError; what is wrong with one photo is said in its picture."""
+        if not paths:
+            return Person()
+        check_photos(paths, self.limits)
+        return Person.in_photos(paths, self.pipe.detector, before)
+
+    def avatar_of(self, person: Person) -> Avatar:
+        """The person's avatar, made now if there is none yet. Raises FaceError."""
+        if person.avatar is None:
+            person.avatar = self.pipe.create_avatar(person.portraits())
+        return person.avatar
+
+    # ---------------------------------------------------------------------------------------------------------- work
+
+    def animate(self, person: Person, wish: Wish, folder: Path, say: Say) -> tuple[Path, tuple[str, ...]]:
+        """The video, an mp4 in ``folder``, and sentences on what its viewer may notice. Says Reports.
+
+        Raises TalkingHeadsError.
+        """
+        frames = self.check_wish(wish, has_photos=bool(person.sights))
+        clock = Clock(self.pace, ({"tracking": frames} if wish.driving else {}) | {"painting": frames})
+        avatar = self.avatar_of(person)
+
+        def progress(stage: str, done: int, total: int | None) -> None:
+            say(Report(stage, done, total, clock.left(stage, done, total), tap.last))
+
+        tap = _Tap()
+        video = self.pipe(
+            avatar,
+            wish.driving or load_preset(wish.preset or ""),
+            motion=wish.motion, head=wish.head, expression=wish.expression, gaze=wish.gaze, start=wish.start,
+            end=min(wish.end or np.inf, (wish.start or 0.0) + self.limits.seconds) if wish.driving else None,
+            into=person.portraits()[0] if wish.output == "in the photo" else None,
+            on_progress=progress,
+        )  # fmt: skip
+        video = replace(video, frames=tap.on(video.frames))
+        save = video.save_side_by_side if wish.output == "side by side" else video.save
+        return save(folder / "talking-head.mp4", progress, label=wish.label), video.warnings
+
+    def personalise(self, person: Person, steps: int, say: Say) -> Avatar:
+        """Fine-tunes to the person's photos. Says Reports with pictures of before and of every so many steps."""
+        if not 1 <= steps <= self.limits.steps:
+            raise LimitError(f"Choose 1 to {self.limits.steps} steps.")
+        start = self.avatar_of(Person(person.sights, person.picked))
+        pictures = [(self.pipe.edit(start, PREVIEW_CONTROLS), "before")]
+        clock = Clock(self.pace, {"fine-tuning": steps})
+
+        def progress(done: int, total: int, _terms: dict[str, float]) -> None:
+            say(Report("fine-tuning", done, total, clock.left("fine-tuning", done, total), pictures=tuple(pictures)))
+
+        def show(done: int, avatar: Avatar) -> None:
+            pictures.append((self.pipe.edit(avatar, PREVIEW_CONTROLS), f"step {done}"))
+
+        say(Report("fine-tuning", 0, steps, clock.left("fine-tuning", 0, steps), pictures=tuple(pictures)))
+        every = max(1, -(-steps // PREVIEWS))
+        return fine_tune_avatar(self.pipe, start, steps, on_step=progress, on_avatar=show, avatar_every=every)
+
+    def edit(self, person: Person, controls: FaceControls) -> np.ndarray:
+        """One picture of the person, uint8 RGB (H, H, 3), marked as generated to the eye and to machines."""
+        return next(marked([self.pipe.edit(self.avatar_of(person), controls)], label=True))
+
+    def gif(self, video: str, folder: Path) -> Path:
+        """A small GIF of a video that was made here: every second frame, at most GIF_SIDE pixels."""
+        output = folder / "talking-head.gif"
+        save_gif(read_frames(video, max_side=GIF_SIDE, fps=GIF_FPS), output, GIF_FPS)
+        return output
+
+    def warm_up(self, photo: Path) -> None:
+        """Animates a few frames, so that the first visitor neither waits longer nor asks how long it takes in vain."""
+        began = time.monotonic()
+        track = self.pipe.track(EXAMPLE, end=0.4)
+        self.pace.learn("tracking", (time.monotonic() - began) / len(track))
+        avatar = self.pipe.create_avatar([photo])
+        for _ in range(2):  # the first round is slower
+            began = time.monotonic()
+            frames = len(list(marked(self.pipe(avatar, track), label=True)))
+            seconds = (time.monotonic() - began) / frames
+        self.pace.learn("painting", seconds)
+
+
+class _Tap:
+    """Keeps the latest frame of a video that runs through."""
+
+    last: np.ndarray | None = None
+
+    def on(self, frames: Callable[[], Iterator[np.ndarray]]) -> Callable[[], Iterator[np.ndarray]]:
+        def tapped() -> Iterator[np.ndarray]:
+            for frame in frames():
+                self.last = frame
+                yield frame
+
+        return tapped
+
+
+def save_picture(picture: np.ndarray, path: Path) -> Path:
+    """A signed PNG."""
+    Image.fromarray(picture).save(path)
+    sign(path)
+    return path
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

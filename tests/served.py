@@ -1,0 +1,66 @@
+"""The page, served with a tiny model, for the tests that meet it as visitors do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from media import beep, grey, write_clip
+from PIL import Image
+
+from space.demo import build_demo, launch_options
+from space.settings import Limits
+from talking_heads import TalkingHeadPipeline
+from talking_heads.landmarks import LandmarkDetector
+
+LIMITS = Limits(seconds=4, photos=3, megapixels=2, megabytes=5, steps=50, waiting=20)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running page, and where it keeps visitors' files."""
+
+    url: str
+    cache: Path
+    demo: gr.Blocks
+
+    def results(self) -> set[Path]:
+        """What was made for visitors and lies in the cache."""
+        return {path for path in self.cache.rglob("*") if path.name.startswith(("talking-head", "avatar"))}
+
+
+@contextmanager
+def served(model: Path, detector: LandmarkDetector, cache: Path, limits: Limits = LIMITS) -> Iterator[Served]:
+    """Runs the page until the block is left."""
+    pipe = TalkingHeadPipeline.from_pretrained(model)
+    pipe.detector = detector
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(cache))
+        demo = build_demo(pipe, limits)
+        demo.launch(**launch_options(limits), prevent_thread_lock=True, quiet=True)
+        try:
+            yield Served(str(demo.local_url), cache, demo)
+        finally:
+            demo.close()
+
+
+def visitors_files(folder: Path, astronaut: np.ndarray) -> Path:
+    """Photos and clips as visitors have them. The astronaut is mirrored: as the example she needs no consent."""
+    photo = astronaut[:, ::-1]
+    Image.fromarray(photo).save(folder / "ada.png")
+    Image.fromarray(np.roll(photo, 3, axis=1)).save(folder / "ada2.png")
+    head = photo[:240, 160:400]
+    Image.fromarray(np.hstack([head, head[:, ::-1]])).save(folder / "two.png")
+    Image.fromarray(grey(128, 256, 256)).save(folder / "nobody.png")
+    Image.new("L", (2000, 1200)).save(folder / "large.png")
+    (folder / "text.jpg").write_text("This is no photo.\n")
+    write_clip(folder / "moving.mp4", [np.roll(head, k % 4, axis=1) for k in range(10)], sound=beep(0.4, 0.1))
+    write_clip(folder / "slow.mp4", [np.roll(head, k % 4, axis=1) for k in range(75)])
+    write_clip(folder / "long.mp4", [grey(0)] * 12, fps=1)
+    (folder / "broken.mp4").write_bytes((folder / "moving.mp4").read_bytes()[:2000])
+    return folder

@@ -1,0 +1,251 @@
+"""The page in a real browser: what visitors see and do. Skipped where there is no Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from served import Served, served, visitors_files
+
+from talking_heads import Avatar
+from talking_heads.landmarks import MediapipeDetector
+from talking_heads.provenance import verify
+from talking_heads.video import probe
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # a warning in gradio's threads, turned into an error, stops its queue
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
+]
+LONG = 60_000  # ms
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, detector: MediapipeDetector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tiny_model, detector, tmp_path_factory.mktemp("cache")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
+    return visitors_files(tmp_path_factory.mktemp("visitor"), astronaut)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # Without a sandbox, since tests in a container run as root.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Served) -> Iterator[Page]:
+    """A visitor who has just come, whose browser complains of nothing."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(server.url)
+    page.locator("#animate").wait_for(timeout=LONG)
+    yield page
+    context.close()
+    assert not complaints
+
+
+def add_photos(page: Page, files: Path, *names: str) -> None:
+    page.set_input_files("#photos input[type=file]", [files / name for name in names])
+    expect(page.locator("#seen")).to_be_visible(timeout=LONG)
+
+
+def choose_clip(page: Page, files: Path, name: str) -> None:
+    page.get_by_role("tab", name="A clip").click()
+    page.set_input_files("#driving input[type=file]", files / name)
+    page.locator("#driving video").wait_for(timeout=LONG)
+
+
+def result(page: Page) -> dict[str, float]:
+    """What the browser knows of the video that it was given, once that can be played."""
+    page.locator("#result video").wait_for(timeout=LONG)
+    page.wait_for_function("document.querySelector('#result video').readyState >= 2", timeout=LONG)
+    return page.evaluate(
+        """() => {
+            const video = document.querySelector('#result video');
+            const canvas = Object.assign(document.createElement('canvas'), {width: 32, height: 32});
+            const context = canvas.getContext('2d');
+            context.drawImage(video, 0, 0, 32, 32);
+            const pixels = [...context.getImageData(0, 0, 32, 32).data].filter((_, i) => i % 4 < 3);
+            const mean = pixels.reduce((a, b) => a + b) / pixels.length;
+            const spread = Math.sqrt(pixels.reduce((a, b) => a + (b - mean) ** 2, 0) / pixels.length);
+            return {duration: video.duration, width: video.videoWidth, height: video.videoHeight, mean, spread};
+        }"""
+    )
+
+
+def test_photos_and_a_clip_become_a_video_that_plays(page: Page, files: Path, server: Served) -> None:
+    add_photos(page, files, "ada.png", "ada2.png")
+    expect(page.locator("#seen")).to_contain_text("1: ready")
+    expect(page.locator("#seen")).to_contain_text("2: ready")
+    choose_clip(page, files, "moving.mp4")
+    expect(page.locator("#plan")).to_contain_text("10 frames: about", timeout=LONG)
+    page.check("#consent input")
+    page.click("#animate")
+    video = result(page)
+    assert video["duration"] == pytest.approx(0.4, abs=0.05)
+    assert (video["width"], video["height"]) == (32, 32)
+    assert video["spread"] > 10  # a picture, not a blank
+    # The same file is offered for download, and as a GIF.
+    with page.expect_download() as download:
+        page.locator("#result").get_by_role("link").or_(page.locator("#result a[download]")).first.click()
+    path = Path(download.value.path())
+    assert probe(path).num_frames == 10 and verify(path).generated
+    page.click("#gif")
+    expect(page.locator("#gif-file")).to_contain_text("gif", timeout=LONG)
+
+
+def test_a_preset_needs_no_clip_and_the_avatar_is_used_again(page: Page, files: Path) -> None:
+    add_photos(page, files, "ada.png")
+    page.check("#consent input")
+    page.locator("#preset label", has_text="blink").click()
+    page.click("#animate")
+    first = result(page)
+    assert first["duration"] > 2
+    page.locator("#output label", has_text="in the photo").click()
+    page.click("#animate")
+    page.locator("#progress .th-words").wait_for(timeout=LONG)
+    expect(page.locator("#progress .th-words")).to_have_count(0, timeout=LONG)
+    assert result(page)["width"] == 512
+
+
+def test_an_example_runs_at_once(page: Page) -> None:
+    page.click("#example-1")
+    assert result(page)["spread"] > 10
+    expect(page.locator("#seen")).to_contain_text("1: ready")
+
+
+def test_nothing_is_made_without_consent(page: Page, files: Path, server: Served) -> None:
+    add_photos(page, files, "ada.png")
+    before = server.results()
+    page.click("#animate")
+    expect(page.locator(".toast-body")).to_contain_text("Confirm first that the person in the photos", timeout=LONG)
+    assert server.results() == before
+
+
+def test_mistakes_are_told_on_the_page(page: Page, files: Path) -> None:
+    add_photos(page, files, "nobody.png")
+    expect(page.locator("#seen")).to_contain_text("1: No face found in the photo.", timeout=LONG)
+    expect(page.locator("#notice")).to_contain_text("1 of 1 photos cannot be used")
+    page.check("#consent input")
+    page.click("#animate")
+    expect(page.locator(".toast-body")).to_contain_text("No face found in the photo.", timeout=LONG)
+    choose_clip(page, files, "long.mp4")
+    expect(page.locator("#plan")).to_contain_text("12 s of the clip are too many: 4 s are the limit here", timeout=LONG)
+
+
+def test_of_two_faces_one_is_chosen(page: Page, files: Path) -> None:
+    add_photos(page, files, "two.png")
+    expect(page.locator("#seen")).to_contain_text("2 faces. Choose one below.", timeout=LONG)
+    page.locator("#face label", has_text="face 2").click()
+    expect(page.locator("#seen")).to_contain_text("1: ready, face 2", timeout=LONG)
+    page.check("#consent input")
+    page.click("#animate")
+    assert result(page)["width"] == 32
+
+
+def test_cancel_stops_the_work(page: Page, files: Path, server: Served) -> None:
+    add_photos(page, files, "ada.png")
+    choose_clip(page, files, "slow.mp4")
+    page.check("#consent input")
+    before = server.results()
+    page.click("#animate")
+    page.locator("#progress .th-words").wait_for(timeout=LONG)
+    page.click("#cancel")
+    expect(page.locator("#progress .th-words")).to_have_count(0, timeout=LONG)
+    # Free again at once, and nothing is left of the first.
+    page.get_by_role("tab", name="Preset motion").click()
+    page.click("#animate")
+    result(page)
+    assert len(server.results() - before) == 1
+
+
+def test_edit_follows_the_sliders(page: Page, files: Path) -> None:
+    add_photos(page, files, "ada.png")
+    page.check("#consent input")
+    page.get_by_role("tab", name="Edit").click()
+    sources = []
+    for value in ("10", "20"):
+        page.locator("#edit-yaw input[type=number]").fill(value)
+        page.locator("#edit-yaw input[type=number]").press("Enter")
+        known = f"!{sources}.includes(document.querySelector('#edited img')?.src)"
+        page.wait_for_function(f"document.querySelector('#edited img') && {known}", timeout=LONG)
+        sources.append(page.locator("#edited img").get_attribute("src"))
+    assert len(set(sources)) == 2
+
+
+def test_personalise_shows_its_way_and_gives_a_file(page: Page, files: Path, tmp_path: Path) -> None:
+    add_photos(page, files, "ada.png")
+    page.check("#consent input")
+    page.get_by_role("tab", name="Personalise").click()
+    page.locator("#steps input[type=number]").fill("5")
+    page.locator("#steps input[type=number]").press("Enter")
+    page.click("#personalise")
+    expect(page.locator("#tuning-progress")).to_contain_text("Done.", timeout=LONG)
+    expect(page.locator("#compare")).to_contain_text("before")
+    expect(page.locator("#compare")).to_contain_text("step 4")
+    page.click("#save-avatar")
+    link = page.locator("#saved-avatar a[download]").first
+    link.wait_for(timeout=LONG)
+    with page.expect_download() as download:
+        link.click()
+    file = tmp_path / "avatar.safetensors"
+    download.value.save_as(file)
+    assert Avatar.from_file(file).generator is not None
+    # Another visitor takes the file and animates it, without any photo.
+    page.reload()
+    page.locator("#animate").wait_for(timeout=LONG)
+    page.get_by_text("Use a saved avatar instead").click()
+    page.set_input_files("#avatar-file input[type=file]", file)
+    page.locator("#avatar-file").get_by_text("avatar").first.wait_for(timeout=LONG)
+    page.click("#avatar-load")
+    expect(page.locator("#notice")).to_contain_text("The avatar is loaded.", timeout=LONG)
+    page.check("#consent input")
+    page.click("#animate")
+    assert result(page)["width"] == 32
+
+
+def test_a_file_is_checked(page: Page, files: Path) -> None:
+    page.get_by_role("tab", name="Check a file").click()
+    page.set_input_files("#verify-file input[type=file]", files / "ada.png")
+    expect(page.locator("#findings li").first).to_be_visible(timeout=LONG)
+
+
+def test_a_phone_shows_everything_in_one_column(browser: Browser, server: Served, files: Path) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page = context.new_page()
+    page.goto(server.url)
+    page.locator("#animate").wait_for(timeout=LONG)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    photos, animate = page.locator("#photos").bounding_box(), page.locator("#animate").bounding_box()
+    assert photos and animate and animate["y"] > photos["y"] + photos["height"]
+    add_photos(page, files, "ada.png")
+    page.check("#consent input")
+    page.click("#animate")
+    assert result(page)["spread"] > 10
+    context.close()
+
+
+def test_dark_is_dark(browser: Browser, server: Served) -> None:
+    page = browser.new_page()
+    page.goto(f"{server.url}?__theme=dark")
+    page.locator("#animate").wait_for(timeout=LONG)
+    colour = page.evaluate("getComputedStyle(document.querySelector('gradio-app') || document.body).backgroundColor")
+    text = page.evaluate("getComputedStyle(document.querySelector('.th-head h1')).color")
+    brightness = [sum(int(part) for part in value[4:-1].split(",")[:3]) for value in (colour.replace("a", ""), text)]
+    assert brightness[0] < 200 < 500 < brightness[1]
+    page.close()

@@ -1,0 +1,133 @@
+"""Many visitors at once."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from gradio_client.utils import QueueError
+from PIL import Image
+from served import LIMITS, Served, served, visitors_files
+
+from talking_heads.landmarks import MediapipeDetector
+from talking_heads.video import read_frames
+
+# Turned into an error, a warning within gradio's own threads stops its queue, and the client waits for ever.
+pytestmark = pytest.mark.filterwarnings("ignore")
+VISITORS = 8
+
+
+@pytest.fixture(scope="module")
+def page(tiny_model: Path, detector: MediapipeDetector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tiny_model, detector, tmp_path_factory.mktemp("cache")) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
+    """Clips, and a photo for each visitor, told apart by its brightness."""
+    folder = visitors_files(tmp_path_factory.mktemp("visitors"), astronaut)
+    for number, level in enumerate(np.linspace(1.0, 0.45, VISITORS)):
+        Image.fromarray((astronaut[:, ::-1] * level).astype(np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+class Visitor:
+    """A client with a photo of its own."""
+
+    def __init__(self, page: Served, files: Path, number: int, folder: Path) -> None:
+        self.client = Client(page.url, verbose=False, download_files=folder / str(number))
+        self.files, self.photo = files, files / f"{number}.png"
+
+    def animate(self, clip: str = "moving.mp4") -> str:
+        """The path of a video, or what the visitor is told instead."""
+        given: dict[str, Any] = {"driving": handle_file(self.files / clip), "label": False}
+        try:
+            return self.client.predict([handle_file(self.photo)], True, **given, api_name="/animate")
+        except (AppError, QueueError) as error:
+            return str(error)
+
+
+def brightness(video: str) -> float:
+    return float(np.mean([frame.mean() for frame in read_frames(video)]))
+
+
+def test_eight_visitors_get_each_their_own_and_memory_returns(page: Served, files: Path, tmp_path: Path) -> None:
+    visitors = [Visitor(page, files, number, tmp_path) for number in range(VISITORS)]
+    visitors[0].animate()  # what is made once is made now
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    previews: list[float] = []
+    rendered = threading.Event()
+
+    def look() -> None:
+        """A small thing, asked for while renders wait for each other."""
+        client = Client(page.url, verbose=False, download_files=tmp_path / "look")
+        while not rendered.is_set():
+            began = time.monotonic()
+            client.predict([handle_file(files / "0.png")], api_name="/preview_landmarks")
+            previews.append(time.monotonic() - began)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(VISITORS + 1) as pool:
+        looking = pool.submit(look)
+        videos = list(pool.map(Visitor.animate, visitors))
+        rendered.set()
+        looking.result()
+    levels = [brightness(video) for video in videos]
+    assert levels == sorted(levels, reverse=True)
+    assert min(a - b for a, b in pairwise(levels)) > 2  # nobody has another's
+    assert min(previews) < (time.monotonic() - began) / 2  # not stuck behind the renders
+    gc.collect()
+    assert psutil.Process().memory_info().rss - before < 200e6
+
+
+def test_who_finds_the_queue_full_is_told(
+    tiny_model: Path, detector: MediapipeDetector, files: Path, tmp_path: Path
+) -> None:
+    """Of eight at once each gets a video, or a sentence."""
+    with served(tiny_model, detector, tmp_path / "cache", replace(LIMITS, waiting=2)) as small:
+        visitors = [Visitor(small, files, number, tmp_path) for number in range(VISITORS)]
+        with ThreadPoolExecutor(VISITORS) as pool:
+            answers = list(pool.map(lambda visitor: visitor.animate("slow.mp4"), visitors))
+    refused = [answer for answer in answers if not answer.endswith(".mp4")]
+    assert refused and all(answer == "Queue is full! Please try again." for answer in refused)
+    assert len(answers) - len(refused) >= 2
+
+
+LEAVING = """
+import sys, time
+from gradio_client import Client, handle_file
+client = Client(sys.argv[1], verbose=False)
+job = client.submit([handle_file(sys.argv[2])], True, None, "talking", api_name="/animate")
+while not job.outputs():
+    time.sleep(0.02)
+print("rendering", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_visitor_who_leaves_frees_the_machine(page: Served, files: Path, tmp_path: Path) -> None:
+    before = page.results()
+    command = [sys.executable, "-c", LEAVING, page.url, str(files / "0.png")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as leaving:
+        assert leaving.stdout and leaving.stdout.readline() == "rendering\n"
+        assert [thread for thread in threading.enumerate() if thread.name == "work"]
+        leaving.kill()
+    assert Visitor(page, files, 1, tmp_path).animate().endswith(".mp4")
+    assert not [thread for thread in threading.enumerate() if thread.name == "work"]
+    assert len(page.results() - before) == 1
