@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .faces import Portrait
 from .images import to_float, to_uint8
 from .landmarks import FACE_OUTLINE
-from .warping import inside, landmarks_to_tensor, regular_grid, steadied, thin_plate_grid
+from .warping import inside, landmarks_to_tensor, regular_grid, steadied, warp_shift
 
 FEATHER = 0.06
 """Width, in sides of the crop, of the band along its edge in which the painted picture becomes the photo."""
@@ -81,11 +81,8 @@ class _Place:
     def _with_detail(self, painted: Tensor, target: Tensor) -> Tensor:
         """``painted`` (1, 3, S, S) enlarged, with what the photo has beyond that resolution, (1, 3, h, w)."""
         target = steadied(self.source, target)
-        margin = 0.5 / self.size
-        coarse = thin_plate_grid((self.source + 0.5) / self.size, (target + 0.5) / self.size, margin=margin)
-        shift = (coarse - regular_grid(coarse.shape[1], margin, coarse)).permute(0, 3, 1, 2)  # (1, 2, g, g)
-        shift = 2 * F.interpolate(shift, size=(self.size, self.size), mode="bicubic", align_corners=True)
-        at = 2 * regular_grid(self.size, margin, shift) - 1
+        shift = 2 * warp_shift(self.source, target, self.size)[1]  # (1, 2, S, S)
+        at = 2 * regular_grid(self.size, 0.5 / self.size, shift) - 1
         warped = _look(self.shot, at + shift.permute(0, 2, 3, 1))
         face = inside(target[:, FACE_OUTLINE], self.size, softness=0.05 * self.size)
         moving, still = (

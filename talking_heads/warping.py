@@ -204,15 +204,24 @@ def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, 
         raise ValueError(f"shapes do not fit: {tuple(photos.shape)}, {tuple(source.shape)}, {tuple(target.shape)}")
     size = photos.shape[-1]
     with torch.autocast(photos.device.type, enabled=False):  # the spline's sums cancel: 16 bit would tear the picture
-        # From the centre of the first pixel to that of the last: enlarged with aligned corners, it meets every centre.
-        reached = _left_ajar(source, target)
-        coarse = thin_plate_grid((source + 0.5) / size, (reached + 0.5) / size, margin=0.5 / size)  # (B, g, g, 2)
-        # Bicubic enlargement bends straight lines by a third of a pixel, so it gets the displacements only.
-        shift = (coarse - regular_grid(coarse.shape[1], 0.5 / size, coarse)).permute(0, 3, 1, 2).contiguous()
-        shift = F.interpolate(shift, size=(size, size), mode="bicubic", align_corners=True)
+        coarse, shift = warp_shift(source, target, size)
         warped = displaced(photos, shift, "reflection").clamp(-1, 1)  # bicubic curves overshoot
     trust = F.interpolate(_trust(coarse), size=(size, size), mode="bilinear", align_corners=True)
     return warped, trust.clamp(0, 1), (1 - opened_mouth(source, target, size)).clamp(0, 1)
+
+
+def warp_shift(source: Tensor, target: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Where to look in the photo, for landmarks (B, L, 2) in pixels of ``size``.
+
+    Returns places on a grid (B, g, g, 2) in [0, 1] of the side, and for each pixel (B, 2, size, size) how far to look
+    aside, x and y in sides.
+    """
+    # From the centre of the first pixel to that of the last: enlarged with aligned corners, it meets every centre.
+    reached = _left_ajar(source, target)
+    coarse = thin_plate_grid((source + 0.5) / size, (reached + 0.5) / size, margin=0.5 / size)  # (B, g, g, 2)
+    # Bicubic enlargement bends straight lines by a third of a pixel, so it gets the displacements only.
+    shift = (coarse - regular_grid(coarse.shape[1], 0.5 / size, coarse)).permute(0, 3, 1, 2).contiguous()
+    return coarse, F.interpolate(shift, size=(size, size), mode="bicubic", align_corners=True)
 
 
 def _left_ajar(source: Tensor, target: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +276,15 @@ class TestControls:
         frames = list(video)
         assert np.array_equal(frames[0], frames[-1])
         assert np.abs(frames[18].astype(int) - frames[0]).mean() > 1
+
+
+def test_threads_may_paint_at_once(pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+    """Nothing is stored in the networks, so that an edit need not wait for a render."""
+    alone = list(pipe(avatar, track))
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda _: list(pipe(avatar, track)), range(4)))
+    for frames in together:
+        assert all(np.array_equal(a, b) for a, b in zip(frames, alone, strict=True))
 
 
 class TestVideo:
