@@ -77,6 +77,7 @@ def build_demo(pipe: TalkingHeadPipeline, limits: Limits | None = None, on_gpu: 
     with gr.Blocks(title="Talking heads", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:
         page = Page(studio, examples, on_gpu or (lambda handler, _seconds: handler), Path(demo.GRADIO_CACHE))
         page.lay_out()
+        demo.load(page.first_plan, None, page.plan, **PRIVATE)
         Endpoints(page).add()
     return demo.queue(max_size=limits.waiting)
 
@@ -266,7 +267,7 @@ class Page:
                 avatar = Avatar.from_pretrained(name.strip(), cache_dir=folder, token=token or False)
         else:
             raise LimitError("Choose an avatar file, or give a name on the Hub.")
-        return avatar.to(self.studio.pipe.device)
+        return avatar
 
     # -------------------------------------------------------------------------------------------------------- animate
 
@@ -306,7 +307,7 @@ class Page:
         output = gr.Radio(list(OUTPUTS), value="head", label="Show", elem_id="output")
         label = gr.Checkbox(True, label="Write “AI-generated” into a corner", elem_id="label")
         # What it takes is known before anybody asks.
-        plan = gr.Markdown(lambda: self._about(Wish(preset=next(iter(PRESETS)))), elem_id="plan")
+        self.plan = plan = gr.Markdown("", elem_id="plan")
         with gr.Row():
             animate = gr.Button("Animate", variant="primary", elem_id="animate", scale=3)
             cancel = gr.Button("Cancel", variant="stop", elem_id="cancel", scale=1, min_width=90)
@@ -375,6 +376,10 @@ class Page:
             return self._about(self._wish(*wishes))
         except TalkingHeadsError as error:
             return "" if wishes[2] is None else f"⚠️ {error}"
+
+    def first_plan(self) -> str:
+        """Of what is chosen when the page is opened."""
+        return self._about(Wish(preset=next(iter(PRESETS))))
 
     def _about(self, wish: Wish) -> str:
         frames, seconds = self.studio.check_wish(wish), self.studio.duration(wish)
@@ -493,10 +498,17 @@ class Page:
             **PRIVATE,
         )
         cancel.click(None, None, None, cancels=[tune], **PRIVATE).then(lambda: "", None, progress, **PRIVATE)
-        make_file.click(spoken(self._save_avatar), [self.person, self.consent], [file, self.person], **PRIVATE)
+        make: dict[str, Any] = {
+            "fn": self.on_gpu(spoken(self._make_avatar), lambda *_: 10),
+            "inputs": [self.person, self.consent],
+            "outputs": self.person,
+            **LOOKS,
+            **PRIVATE,
+        }
+        make_file.click(**make).success(spoken(self._save_avatar), self.person, file, **PRIVATE)
         pushing = self._push_signed_in if ON_SPACE else self._push
-        push.click(
-            spoken(pushing), [self.person, self.consent, name, private, token], [pushed, self.person, token], **PRIVATE
+        push.click(**make).success(
+            spoken(pushing), [self.person, self.consent, name, private, token], [pushed, token], **PRIVATE
         )
 
     def _personalise(self, person: Person, consent: bool, steps: float) -> Iterator[tuple[Any, ...]]:
@@ -508,27 +520,35 @@ class Page:
             new = gr.update(value=list(report.pictures), visible=True) if len(report.pictures) > shown else gr.skip()
             shown = len(report.pictures)
             yield progress_bar(report), new, gr.skip()
-        tuned = Person(person.sights, person.picked, work.result)
-        yield "<p>Done. Animate and Edit use this avatar now.</p>", gr.skip(), tuned
+        avatar, pictures = work.result
+        tuned = Person(person.sights, person.picked, avatar)
+        yield "<p>Done. Animate and Edit use this avatar now.</p>", gr.update(value=list(pictures), visible=True), tuned
 
-    def _save_avatar(self, person: Person, consent: bool) -> tuple[Any, Person]:
+    def _make_avatar(self, person: Person, consent: bool) -> Person:
         self.studio.check_consent(person, consent)
-        with own_folder(self.cache) as folder:
-            path = self.studio.avatar_of(person).save_file(folder / "avatar.safetensors")
-        return gr.update(value=str(path), visible=True), person
+        self.studio.avatar_of(person)
+        return person
 
-    def _push(self, person: Person, consent: bool, name: str, private: bool, token: str) -> tuple[str, Person, str]:
+    def _save_avatar(self, person: Person) -> Any:
+        return gr.update(value=self.saved(self.studio.avatar_of(person)), visible=True)
+
+    def saved(self, avatar: Avatar) -> str:
+        """The path of the avatar's file."""
+        with own_folder(self.cache) as folder:
+            return str(avatar.save_file(folder / "avatar.safetensors"))
+
+    def _push(self, person: Person, consent: bool, name: str, private: bool, token: str) -> tuple[str, str]:
         self.studio.check_consent(person, consent)
         if name.count("/") != 1:
             raise LimitError("Give the repository as owner/name.")
         if not token:
             raise LimitError("Give an access token that may write: see huggingface.co/settings/tokens.")
         commit = self.studio.avatar_of(person).push_to_hub(name.strip(), private=private, token=token.strip())
-        return f"Pushed: {commit.repo_url}", person, ""
+        return f"Pushed: {commit.repo_url}", ""
 
     def _push_signed_in(
         self, person: Person, consent: bool, name: str, private: bool, token: str, login: gr.OAuthToken | None
-    ) -> tuple[str, Person, str]:
+    ) -> tuple[str, str]:
         return self._push(person, consent, name, private, token or (login.token if login else ""))
 
     # --------------------------------------------------------------------------------------------------------- verify
@@ -616,7 +636,9 @@ class Endpoints:
                 (self.personalise, lambda _p, _c, steps=40: 30 + steps),
             )
         )
-        edit = self.page.on_gpu(spoken(self.edit), lambda *_: 10)
+        edit, create_avatar = (
+            self.page.on_gpu(spoken(handler), lambda *_: 10) for handler in (self.edit, self.create_avatar)
+        )
 
         def photos() -> gr.File:
             return photo_files(str(self.page.cache))
@@ -646,7 +668,7 @@ class Endpoints:
             self._endpoint(
                 "animate", animate, [photos(), consent(), *wishes(), output, label()], gr.Video(label="Video"), RENDERS
             )
-            self._endpoint("create_avatar", spoken(self.create_avatar), [photos(), consent()], file("Avatar"), LOOKS)
+            self._endpoint("create_avatar", create_avatar, [photos(), consent()], file("Avatar"), LOOKS)
             self._endpoint(
                 "animate_avatar", animate_avatar, [file("Avatar"), *wishes(), label()], gr.Video(label="Video"), RENDERS
             )
@@ -765,7 +787,7 @@ class Endpoints:
         """
         person = self.studio.look(photos or [])
         self.studio.check_consent(person, consent)
-        return self._saved(self.studio.avatar_of(person))
+        return self.page.saved(self.studio.avatar_of(person))
 
     def personalise(
         self,
@@ -790,11 +812,7 @@ class Endpoints:
         for report in work:
             progress((report.done, report.total), desc=report.stage, unit="steps")
             yield None
-        yield self._saved(work.result)
-
-    def _saved(self, avatar: Avatar) -> str:
-        with own_folder(self.page.cache) as folder:
-            return str(avatar.save_file(folder / "avatar.safetensors"))
+        yield self.page.saved(work.result[0])
 
     def edit(
         self,

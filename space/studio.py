@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from .person import Person, check_photos
 from .settings import LimitError, Limits
 from .work import Clock, Pace, Say
 
+Pictures = tuple[tuple[np.ndarray, str], ...]
 Output = Literal["head", "side by side", "in the photo"]
 OUTPUTS: tuple[Output, ...] = ("head", "side by side", "in the photo")
 PREVIEWS = 4
@@ -79,7 +81,7 @@ class Report:
     """Seconds until everything is done, if that is known."""
     picture: np.ndarray | None = None
     """The latest frame, uint8 RGB (H, W, 3)."""
-    pictures: tuple[tuple[np.ndarray, str], ...] = ()
+    pictures: Pictures = ()
     """What there is to compare, with captions."""
 
 
@@ -143,10 +145,19 @@ class Studio:
         return Person.in_photos(paths, self.pipe.detector, before)
 
     def avatar_of(self, person: Person) -> Avatar:
-        """The person's avatar, made now if there is none yet. Raises FaceError."""
+        """The person's avatar, made now if there is none yet. Raises FaceError.
+
+        It lies in ordinary memory: a host that lends its GPU by the call does so in another process.
+        """
         if person.avatar is None:
-            person.avatar = self.pipe.create_avatar(person.portraits())
+            person.avatar = self.pipe.create_avatar(person.portraits()).to("cpu")
         return person.avatar
+
+    def _ready(self, person: Person) -> Avatar:
+        """The avatar where the networks are."""
+        avatar = self.avatar_of(person)
+        here = avatar.style.device.type == self.pipe.device.type
+        return avatar if here else copy.deepcopy(avatar).to(self.pipe.device)
 
     # ---------------------------------------------------------------------------------------------------------- work
 
@@ -157,7 +168,7 @@ class Studio:
         """
         frames = self.check_wish(wish, has_photos=bool(person.sights))
         clock = Clock(self.pace, ({"tracking": frames} if wish.driving else {}) | {"painting": frames})
-        avatar = self.avatar_of(person)
+        avatar = self._ready(person)
 
         def progress(stage: str, done: int, total: int | None) -> None:
             say(Report(stage, done, total, clock.left(stage, done, total), tap.last))
@@ -175,11 +186,11 @@ class Studio:
         save = video.save_side_by_side if wish.output == "side by side" else video.save
         return save(folder / "talking-head.mp4", progress, label=wish.label), video.warnings
 
-    def personalise(self, person: Person, steps: int, say: Say) -> Avatar:
-        """Fine-tunes to the person's photos. Says Reports with pictures of before and of every so many steps."""
+    def personalise(self, person: Person, steps: int, say: Say) -> tuple[Avatar, Pictures]:
+        """Fine-tunes to the person's photos; with pictures of before, of the way there, and after. Says Reports."""
         if not 1 <= steps <= self.limits.steps:
             raise LimitError(f"Choose 1 to {self.limits.steps} steps.")
-        start = self.avatar_of(Person(person.sights, person.picked))
+        start = self._ready(Person(person.sights, person.picked))
         pictures = [(self.pipe.edit(start, PREVIEW_CONTROLS), "before")]
         clock = Clock(self.pace, {"fine-tuning": steps})
 
@@ -187,15 +198,18 @@ class Studio:
             say(Report("fine-tuning", done, total, clock.left("fine-tuning", done, total), pictures=tuple(pictures)))
 
         def show(done: int, avatar: Avatar) -> None:
-            pictures.append((self.pipe.edit(avatar, PREVIEW_CONTROLS), f"step {done}"))
+            if done < steps:
+                pictures.append((self.pipe.edit(avatar, PREVIEW_CONTROLS), f"step {done}"))
 
         say(Report("fine-tuning", 0, steps, clock.left("fine-tuning", 0, steps), pictures=tuple(pictures)))
         every = max(1, -(-steps // PREVIEWS))
-        return fine_tune_avatar(self.pipe, start, steps, on_step=progress, on_avatar=show, avatar_every=every)
+        avatar = fine_tune_avatar(self.pipe, start, steps, on_step=progress, on_avatar=show, avatar_every=every)
+        pictures.append((self.pipe.edit(avatar, PREVIEW_CONTROLS), f"after {steps} steps"))
+        return avatar.to("cpu"), tuple(pictures)
 
     def edit(self, person: Person, controls: FaceControls) -> np.ndarray:
         """One picture of the person, uint8 RGB (H, H, 3), marked as generated to the eye and to machines."""
-        return next(marked([self.pipe.edit(self.avatar_of(person), controls)], label=True))
+        return next(marked([self.pipe.edit(self._ready(person), controls)], label=True))
 
     def gif(self, video: str, folder: Path) -> Path:
         """A small GIF of a video that was made here: every second frame, at most GIF_SIDE pixels."""

@@ -197,7 +197,7 @@ def test_personalise_shows_its_way_and_gives_a_file(page: Page, files: Path, tmp
     page.click("#personalise")
     expect(page.locator("#tuning-progress")).to_contain_text("Done.", timeout=LONG)
     expect(page.locator("#compare")).to_contain_text("before")
-    expect(page.locator("#compare")).to_contain_text("step 4")
+    expect(page.locator("#compare")).to_contain_text("after 5 steps")
     page.click("#save-avatar")
     link = page.locator("#saved-avatar a[download]").first
     link.wait_for(timeout=LONG)
