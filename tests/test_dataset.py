@@ -128,13 +128,27 @@ def test_a_folder_without_the_split_does_not_hide_that_of_another(folder: Path, 
         EpisodeDataset.from_folders([only_train], CONFIG, 4, split="validation")
 
 
+def test_everybody_comes_once_an_epoch_and_so_do_the_clips_of_a_person(folder: Path):
+    """Whatever number of processes share the indices: they do not ask each other."""
+    data = episodes(folder, stills_share=0.5)
+    drawn = [data.clip_of(index).meta.source for index in range(400)]
+    videos, stills = drawn[0::2], drawn[1::2]
+    assert set(videos) == {"ada1.mp4", "ada2.mp4"} and set(stills) == {"bob.mp4", "cy.mp4"}
+    for start in range(0, 200, 2):
+        assert set(stills[start : start + 2]) == {"bob.mp4", "cy.mp4"}
+        assert set(videos[start : start + 2]) == {"ada1.mp4", "ada2.mp4"}  # two epochs of one person with two clips
+    for one, other in (("bob.mp4", "cy.mp4"), ("ada1.mp4", "ada2.mp4")):  # in an order of its own
+        order = [source == one for source in (stills if one == "bob.mp4" else videos)[::2]]
+        assert 30 < sum(order) < 70, other
+    assert drawn[::-1] == [data.clip_of(index).meta.source for index in reversed(range(400))]
+    assert drawn != [episodes(folder, stills_share=0.5, seed=1).clip_of(index).meta.source for index in range(400)]
+
+
 def test_a_person_counts_once_and_the_share_of_stills_is_kept(folder: Path):
-    data = episodes(folder, stills_share=0.25)
-    rng = np.random.default_rng(0)
-    drawn = Counter(data._draw_clip(rng).meta.source for _ in range(4000))
-    assert (drawn["ada1.mp4"] + drawn["ada2.mp4"]) / 4000 == pytest.approx(0.75, abs=0.03)
-    assert drawn["ada1.mp4"] == pytest.approx(drawn["ada2.mp4"], rel=0.15)
-    assert drawn["bob.mp4"] == pytest.approx(drawn["cy.mp4"], rel=0.25)
+    for share in (0.25, 0.3, 0.75):
+        data = episodes(folder, stills_share=share)
+        drawn = Counter(data.clip_of(index).meta.kind == "video" for index in range(1000))
+        assert drawn[True] / 1000 == pytest.approx(1 - share, abs=0.002)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -32,6 +32,9 @@ class MetaConfig:
     num_shots: int = 8
     """K."""
     batch_size: int = 8
+    """Of one device."""
+    accumulate: int = 1
+    """Batches of a device whose mean gradient makes one step."""
     steps: int = 100_000
     generator_rate: float = 5e-5
     discriminator_rate: float = 2e-4

@@ -1,12 +1,16 @@
 """Episodes: K shots and one target of one person, as the networks take them.
 
 An episode is a function of (seed, index): the same on every machine, whatever was drawn before it. A run that goes on
-after an interruption asks for the indices that it has not seen.
+after an interruption asks for the indices that it has not seen. Counted up, they pass through epochs: in each everybody
+comes once, in an order of its own, and each clip of a person once in as many epochs as there are clips of that person.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -88,7 +92,7 @@ class EpisodeDataset(Dataset[Episode]):
     def __getitem__(self, index: int) -> Episode:
         config = self.config
         rng = np.random.default_rng([config.seed, index])
-        clip = self._draw_clip(rng)
+        clip = self.clip_of(index)
         frames, landmarks = self._draw_frames(clip, rng)
         size = config.image_size
         if rng.random() < config.mirror:
@@ -111,19 +115,31 @@ class EpisodeDataset(Dataset[Episode]):
             identity=torch.tensor(self.identities[clip.meta.identity]),
         )
 
-    def portraits(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """One shot of each person: column of W, image (3, H, W) and landmark image (3, H, W)."""
-        size = self.config.image_size
-        for clips in (*self.videos, *self.stills):
-            pixels, points = clips[0].frame(0, size)
-            drawn = draw_landmarks(points, size)
-            yield self.identities[clips[0].meta.identity], to_float(pixels)[0], to_float(drawn)[0]
+    def portraits(self, first: int = 0, every: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """One shot of each person: column of W, image (3, H, W) and landmark image (3, H, W).
 
-    def _draw_clip(self, rng: np.random.Generator) -> Clip:
-        stills = rng.random() < self.config.stills_share
-        people = (self.stills if stills else self.videos) or self.videos or self.stills
-        clips = people[rng.integers(len(people))]
-        return clips[rng.integers(len(clips))]
+        Of the people ``first``, ``first + every`` and so on: processes can share them out.
+        """
+        size = self.config.image_size
+        clips = {person[0].meta.identity: person[0] for person in (*self.videos, *self.stills)}
+        for name in islice(self.identities, first, None, every):
+            pixels, points = clips[name].frame(0, size)
+            drawn = draw_landmarks(points, size)
+            yield self.identities[name], to_float(pixels)[0], to_float(drawn)[0]
+
+    def clip_of(self, index: int) -> Clip:
+        """The clip of an episode; photos and puppets come between the videos at even distances."""
+        seed, share = self.config.seed, self.config.stills_share
+        if not (self.stills and self.videos):
+            share = 1.0 if self.stills else 0.0
+        earlier = math.floor(index * share)  # episodes from stills
+        stills = math.floor((index + 1) * share) > earlier
+        people, turn = (self.stills, earlier) if stills else (self.videos, index - earlier)
+        epoch, place = divmod(turn, len(people))
+        person = _shuffled(len(people), seed, int(stills), epoch)[place]
+        clips = people[person]
+        again, place = divmod(epoch, len(clips))
+        return clips[_shuffled(len(clips), seed, int(stills), again, int(person))[place]]
 
     def _draw_frames(self, clip: Clip, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
         """K shots, then the target: (K + 1, 3, H, W) and landmarks (K + 1, L, 2)."""
@@ -174,6 +190,11 @@ def contents(clips: Iterable[Clip]) -> list[dict[str, Any]]:
         }
         for (kind, licence), group in sorted(groups.items())
     ]
+
+
+@lru_cache(maxsize=16)  # an epoch's order is asked for once a sample
+def _shuffled(number: int, *seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(number)
 
 
 def _by_identity(clips: list[Clip]) -> list[list[Clip]]:

@@ -1,12 +1,13 @@
 """Meta-learning (section 3.2): embedder, generator and discriminator from episodes of many people.
 
     python -m train.meta --clips PREPARED [--clips MORE] --output RUN --preset default --feature-net squeezenet1_0.npz
-    accelerate launch -m train.meta ...        on several devices
+    torchrun --nproc_per_node 8 -m train.meta ...        on several devices, and machines; or accelerate launch
 
 A run's folder: ``config.json``; ``log.jsonl``, a line every few steps; ``samples/``, pictures of people from the
 validation split; ``step-NNNNNNN/``, checkpoints from which the same command goes on; ``model/``, what
 ``TalkingHeadPipeline.from_pretrained`` takes, and what ``--push`` sends to the Hub at the end. Stopping it (Ctrl-C,
-SIGTERM) saves first; a run that is stopped and continued gives the weights of one that ran through.
+SIGTERM) saves first; a run that is stopped and continued gives the weights of one that ran through, and other numbers
+of processes can go on with it. Machines that train together need the folder in common.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -50,8 +52,11 @@ from .objective import ContentNets, as_numbers, discriminator_loss, generator_te
 from .terminal import mistakes_in_one_line
 
 KEPT_CHECKPOINTS = 2
+PORTRAITS_AT_ONCE = 16
 PEOPLE = "people.json"
 """In a checkpoint: whose column of W is which, in order."""
+
+Item = TypeVar("Item")
 
 
 class Average(nn.Module):
@@ -127,7 +132,11 @@ def paint(generator: nn.Module, batch: Episode, embedding: Tensor, source_condit
 
 
 class Run:
-    """One run of meta-learning: everything that a step needs, and how it is saved."""
+    """One run of meta-learning: everything that a step needs, and how it is saved.
+
+    W does not go through data parallelism, which would send all of it in every step: each process holds the whole
+    table, and what they exchange are the rows of their batches and the gradients of these (``_update_identities``).
+    """
 
     def __init__(
         self,
@@ -162,32 +171,40 @@ class Run:
             [*embedder.parameters(), *generator.parameters()], lr=config.generator_rate, betas=config.betas, fused=True
         )
         judge = torch.optim.Adam(
-            [*discriminator.parameters(), *identities.parameters()],
-            lr=config.discriminator_rate,
-            betas=config.betas,
-            fused=True,
+            discriminator.parameters(), lr=config.discriminator_rate, betas=config.betas, fused=True
         )
-        prepared = self.accelerator.prepare(embedder, generator, discriminator, identities, teach, judge)
-        self.embedder, self.generator, self.discriminator, self.identities, self.teach, self.judge = prepared
+        self.identities = identities.to(device)
+        remember = torch.optim.SparseAdam(identities.parameters(), lr=config.discriminator_rate, betas=config.betas)
+        prepared = self.accelerator.prepare(embedder, generator, discriminator, teach, judge, remember)
+        self.embedder, self.generator, self.discriminator, self.teach, self.judge, self.remember = prepared
         self.progress = Progress()
         self.start_from = ""
         """Name of the checkpoint or model whose weights this run began with."""
-        self.accelerator.register_for_checkpointing(self.progress, *self.averages.values())
+        self.accelerator.register_for_checkpointing(self.progress, *self.averages.values(), self.identities)
         self.accelerator.register_save_state_pre_hook(_save_unwrapped)
         self.accelerator.register_load_state_pre_hook(_load_unwrapped)
 
+    @property
+    def samples_per_step(self) -> int:
+        """Of all processes together."""
+        return self.config.batch_size * self.config.accumulate * self.accelerator.num_processes
+
     def batches(self, workers: int) -> Iterator[Episode]:
-        """The episodes that are still to be seen, in their order."""
-        done, size = self.progress, self.config.batch_size * self.accelerator.num_processes
-        order = range(done.samples, done.samples + max(0, self.config.steps - done.step) * size)
+        """This process's batches of the episodes that are still to be seen, in their order.
+
+        All processes together see what one with batches as large as theirs together would see in the same step.
+        """
+        done = self.progress
+        order = range(done.samples, done.samples + max(0, self.config.steps - done.step) * self.samples_per_step)
         loader = DataLoader(
             self.data, self.config.batch_size, sampler=order, num_workers=workers, drop_last=True,
             persistent_workers=workers > 0, prefetch_factor=4 if workers else None, worker_init_fn=_leave_signals,
+            pin_memory=self.accelerator.device.type == "cuda",
         )  # fmt: skip
         yield from self.accelerator.prepare_data_loader(loader)
 
-    def step(self, batch: Episode) -> dict[str, float]:
-        """One update of E and G, then of D; returns the weighted terms."""
+    def step(self, *batches: Episode) -> dict[str, float]:
+        """One update of E and G, then of D, by the mean gradient of the batches; returns the weighted terms' means."""
         config, accelerator = self.config, self.accelerator
         self._set_rates()
         adversarial = self.progress.step >= config.adversarial_from
@@ -195,36 +212,71 @@ class Run:
         judge = accelerator.unwrap_model(self.discriminator)
         if adversarial and not self.progress.judged:
             self.introduce_discriminator()
-        with accelerator.autocast():
-            embedding = self.embedder(batch["shots"], batch["shot_landmarks"]).mean(dim=1)  # e_i, (B, N)
-            fakes = paint(self.generator, batch, embedding, conditioned)
-            with torch.no_grad():  # a constant for E and G
-                identity = self.identities(batch["identity"])  # W_i, (B, N)
-            terms = generator_terms(
-                fakes, batch["image"], batch["landmark_image"], identity,
-                judge if adversarial else None, self.content, config.losses, batch["weights"],
-            )  # fmt: skip
-            if adversarial and config.losses.match > 0:
-                terms["match"] = config.losses.match * losses.match(embedding, identity)
+        painted: list[Tensor] = []
+        sums: Counter[str] = Counter()
         self.teach.zero_grad(set_to_none=True)
-        accelerator.backward(sum(terms.values()))
+        for batch in batches:
+            with self._exchanging(batch is batches[-1], self.embedder, self.generator):
+                with accelerator.autocast():
+                    embedding = self.embedder(batch["shots"], batch["shot_landmarks"]).mean(dim=1)  # e_i, (B, N)
+                    fakes = paint(self.generator, batch, embedding, conditioned)
+                    with torch.no_grad():  # a constant for E and G
+                        identity = self.identities(batch["identity"])  # W_i, (B, N)
+                    terms = generator_terms(
+                        fakes, batch["image"], batch["landmark_image"], identity,
+                        judge if adversarial else None, self.content, config.losses, batch["weights"],
+                    )  # fmt: skip
+                    if adversarial and config.losses.match > 0:
+                        terms["match"] = config.losses.match * losses.match(embedding, identity)
+                accelerator.backward(torch.stack(list(terms.values())).sum() / len(batches))
+            painted.append(fakes.detach())
+            sums.update(as_numbers(terms))
         self.teach.step()
         if adversarial:
             for _ in range(config.discriminator_steps):
-                with accelerator.autocast():
-                    identity = self.identities(batch["identity"])
-                    hinge = discriminator_loss(
-                        self.discriminator, fakes, batch["image"], batch["landmark_image"], identity
-                    )
-                self.judge.zero_grad(set_to_none=True)
-                accelerator.backward(hinge)
-                self.judge.step()
-            terms["hinge"] = hinge
+                hinge = self._judge_step(batches, painted)
+            sums["hinge"] = hinge
         self.averages["embedder"].update(accelerator.unwrap_model(self.embedder))
         self.averages["generator"].update(accelerator.unwrap_model(self.generator))
         self.progress.step += 1
-        self.progress.samples += config.batch_size * accelerator.num_processes
-        return as_numbers(terms)
+        self.progress.samples += self.samples_per_step
+        return {name: value / len(batches) for name, value in sums.items()}
+
+    def _judge_step(self, batches: Sequence[Episode], painted: Sequence[Tensor]) -> float:
+        """One update of D and of the rows of W that came; returns the sum of the batches' hinge losses."""
+        total = 0.0
+        rows = []
+        self.judge.zero_grad(set_to_none=True)
+        for batch, fakes in zip(batches, painted, strict=True):
+            identity = self.identities(batch["identity"]).detach().requires_grad_()  # W_i, (B, N)
+            with self._exchanging(batch is batches[-1], self.discriminator):
+                with self.accelerator.autocast():
+                    hinge = discriminator_loss(
+                        self.discriminator, fakes, batch["image"], batch["landmark_image"], identity
+                    )
+                self.accelerator.backward(hinge / len(batches))
+            rows.append((batch["identity"], identity.grad))
+            total += float(hinge.detach())
+        self.judge.step()
+        self._update_identities(torch.cat([who for who, _ in rows]), torch.cat([gradient for _, gradient in rows]))
+        return total
+
+    def _update_identities(self, who: Tensor, gradients: Tensor) -> None:
+        """A step of W by the mean over the processes; ``who`` (B,): rows, ``gradients`` (B, N): theirs here."""
+        who, gradients = self.accelerator.gather((who, gradients))
+        weight = self.identities.weight
+        with torch.sparse.check_sparse_tensor_invariants(True):
+            weight.grad = torch.sparse_coo_tensor(who[None], gradients / self.accelerator.num_processes, weight.shape)
+            self.remember.step()
+
+    @contextmanager
+    def _exchanging(self, now: bool, *networks: nn.Module) -> Iterator[None]:
+        """Within: gradients of the networks are averaged over the processes only if ``now``, else only added up."""
+        with ExitStack() as stack:
+            if not now:
+                for net in networks:
+                    stack.enter_context(self.accelerator.no_sync(net))
+            yield
 
     @torch.no_grad()
     def introduce_discriminator(self) -> None:
@@ -238,12 +290,17 @@ class Run:
         embedder = self.accelerator.unwrap_model(self.embedder).eval()
         judge = self.accelerator.unwrap_model(self.discriminator).eval()
         converge_spectral_norms(judge)
-        column = self.accelerator.unwrap_model(self.identities).weight
+        column = self.identities.weight.zero_()
         vectors = torch.zeros_like(column)  # V of each person's portrait
-        for identity, image, lines in self.data.portraits():
-            both = torch.cat([lines, image]).to(column.device)  # (6, H, W)
-            column[identity] = embedder(both[None, None, 3:], both[None, None, :3])[0, 0]
-            vectors[identity] = judge.encoder(both[None])[0][0]
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        for portraits in _grouped(self.data.portraits(rank, processes), PORTRAITS_AT_ONCE):
+            who = torch.tensor([identity for identity, _, _ in portraits], device=column.device)
+            images = torch.stack([image for _, image, _ in portraits]).to(column.device)  # (P, 3, H, W)
+            lines = torch.stack([lines for _, _, lines in portraits]).to(column.device)
+            column[who] = embedder(images[:, None], lines[:, None])[:, 0]
+            vectors[who] = judge.encoder(torch.cat([lines, images], dim=1))[0]
+        column.copy_(self.accelerator.reduce(column))  # each row is zero in all processes but one
+        vectors = self.accelerator.reduce(vectors)
         embedder.train()
         judge.train()
         # Ridge regression of w0 + mean(W) and b on scores that must cancel; in float64, V's columns are much alike.
@@ -305,7 +362,7 @@ class Run:
         cooling = config.cooldown * config.steps
         share = min(1.0, (config.steps - self.progress.step) / cooling) if cooling > 0 else 1.0
         rates = (config.generator_rate, config.discriminator_rate)
-        for optimiser, rate in zip((self.teach, self.judge), rates, strict=True):
+        for optimiser, rate in zip((self.teach, self.judge, self.remember), (*rates, rates[1]), strict=True):
             for group in optimiser.param_groups:
                 group["lr"], group["betas"] = share * rate, config.betas
 
@@ -391,7 +448,7 @@ def train(
     save_every: int = 500,
     sample_every: int = 500,
 ) -> None:
-    """The loop: until ``config.steps``, or until the process is asked to stop. The log is the main process's share."""
+    """The loop: until ``config.steps``, or until a process is asked to stop. The log has the means of all processes."""
     accelerator, config = run.accelerator, run.config
     main = accelerator.is_main_process
     if main:
@@ -407,28 +464,37 @@ def train(
     if main and validation and run.progress.step == 0:
         _sample(run, validation)
     with _stop_on_signal() as wish:
-        for batch in run.batches(workers):
-            terms = run.step(batch)
+        for batches in _grouped(run.batches(workers), config.accumulate):
+            terms = run.step(*batches)
             sums.update(terms)
             counts.update(terms.keys())
             step = run.progress.step
             run.progress.seconds = before + time.monotonic() - started
             if wish.asked:
                 accelerator.set_trigger()
-            last = accelerator.check_trigger() or step >= config.steps  # all processes stop at the same step
-            if main and (step % log_every == 0 or last):
-                seconds = time.monotonic() - started
-                per_second = config.batch_size * accelerator.num_processes * (step - first) / seconds
-                line = {"step": step, "samples": run.progress.samples, "samples_per_second": round(per_second, 2)}
-                line |= {name: round(value / counts[name], 4) for name, value in sums.items()}
-                _log(run, line)
-                accelerator.print(f"{(config.steps - step) * seconds / (step - first) / 60:.0f} min left", flush=True)
+            stopped = accelerator.check_trigger()  # all processes stop at the same step
+            last = stopped or step >= config.steps
+            if step % log_every == 0 or last:
+                means = {name: accelerator.reduce(torch.tensor(value / counts[name], device=accelerator.device), "mean")
+                         for name, value in sums.items()}  # fmt: skip
                 sums.clear()
                 counts.clear()
+                if main:
+                    seconds = time.monotonic() - started
+                    per_second = run.samples_per_step * (step - first) / seconds
+                    line = {"step": step, "samples": run.progress.samples, "samples_per_second": round(per_second, 2)}
+                    _log(run, line | {name: round(value, 4) for name, value in as_numbers(means).items()})
+                    left = (config.steps - step) * seconds / (step - first) / 60
+                    accelerator.print(f"{left:.0f} min left", flush=True)
             if step % save_every == 0 or last:
-                run.save()
+                folder = run.save()
                 if main:
                     save_model(*run.averaged(), run.output / "model", training=run.training())
+                if stopped:
+                    accelerator.print(
+                        f"Stopped after step {step} of {config.steps}; {folder} is saved. The same command goes on.",
+                        flush=True,
+                    )
             if main and validation and (step % sample_every == 0 or step >= config.steps):
                 _sample(run, validation)
             if last:
@@ -467,12 +533,18 @@ class _Wish:
 
 @contextmanager
 def _stop_on_signal() -> Iterator[_Wish]:
-    """Turns SIGTERM and Ctrl-C into a wish that the loop fulfils after its step; a second one stops at once."""
+    """Turns SIGTERM and Ctrl-C into a wish that the loop fulfils after its step; a later Ctrl-C stops at once.
+
+    Who asks often asks twice: schedulers and terminals tell every process, and torchrun tells its own again.
+    """
     wish = _Wish()
+    asked_at = time.monotonic()
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        wish.asked = True
-        signal.signal(number, signal.SIG_DFL)
+        nonlocal asked_at
+        if wish.asked and number == signal.SIGINT and time.monotonic() - asked_at > 1:
+            raise KeyboardInterrupt
+        wish.asked, asked_at = True, time.monotonic()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -480,6 +552,13 @@ def _stop_on_signal() -> Iterator[_Wish]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of ``size`` items; the last one may be shorter."""
+    rest = iter(items)
+    while group := list(islice(rest, size)):
+        yield group
 
 
 def _leave_signals(_worker: int) -> None:
@@ -503,7 +582,8 @@ def main(
         typer.Option(help="Weights of SqueezeNet 1.0, VGG19 or VGGFace for the content loss; several with commas."),
     ] = "",
     steps: Annotated[int | None, typer.Option(help="Instead of the preset's.", min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Instead of the preset's.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Of a device, instead of the preset's.", min=1)] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches of a device that make one step.", min=1)] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Instead of the preset's: for stages at lower resolution.")
     ] = None,
@@ -548,9 +628,9 @@ def main(
             check_push("model", push, private=True)
         config = preset(preset_name, feature_net=feature_net, seed=seed)
         given = {
-            "steps": steps, "batch_size": batch_size, "image_size": image_size, "num_shots": num_shots,
-            "adversarial_from": adversarial_from,
-            "generator_rate": generator_rate, "stills_share": stills_share, "cooldown": cooldown, "ema": ema,
+            "steps": steps, "batch_size": batch_size, "accumulate": accumulate, "image_size": image_size,
+            "num_shots": num_shots, "adversarial_from": adversarial_from, "generator_rate": generator_rate,
+            "stills_share": stills_share, "cooldown": cooldown, "ema": ema,
         }  # fmt: skip
         config = replace(config, **{name: value for name, value in given.items() if value is not None})
         weights = {
