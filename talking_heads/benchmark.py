@@ -47,7 +47,7 @@ def measure(seconds: float = 10.0, model: str | None = None, device: str | None 
         write_clip(clip, max(1, round(seconds * CLIP_FPS)))
         return {
             "talking_heads": __version__,
-            "machine": _machine(pipe),
+            "machine": machine(pipe.device),
             "calibration": _calibrate(pipe.device, budget),
             "model": {
                 "name": pipe.name,
@@ -57,7 +57,7 @@ def measure(seconds: float = 10.0, model: str | None = None, device: str | None 
             },
             "milliseconds_a_frame": _parts(pipe, clip, Path(folder), budget),
             "end_to_end": _end_to_end(pipe, clip, Path(folder)),
-            "peak_memory_mb": _peak_memory(),
+            "peak_memory_mb": peak_memory(),
         }
 
 
@@ -78,23 +78,24 @@ def write_clip(path: Path, num_frames: int) -> None:
             writer.write(canvas)
 
 
-def _machine(pipe: TalkingHeadPipeline) -> dict[str, Any]:
+def machine(device: Any) -> dict[str, Any]:
+    """What computes, where and with what; ``device`` is a torch.device."""
     import torch
 
     from .pipeline import fast_bf16
 
-    machine = {
+    facts = {
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "bfloat16_instructions": fast_bf16(),
-        "device": str(pipe.device),
+        "device": str(device),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
-    if pipe.device.type == "cuda":
-        machine["device"] = torch.cuda.get_device_name(pipe.device)
-    return machine
+    if device.type == "cuda":
+        facts["device"] = torch.cuda.get_device_name(device)
+    return facts
 
 
 def processor_name() -> str:
@@ -203,7 +204,7 @@ def _milliseconds(work: Callable[[], object], budget: float) -> float:
     return round(statistics.median(times[1:] or times), 3)
 
 
-def _peak_memory() -> float:
+def peak_memory() -> float:
     """Most memory that this process had, in MB."""
     if sys.platform == "win32":
         import psutil

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -271,14 +272,22 @@ def verify(
 @app.command()
 def benchmark(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    seconds: Annotated[float, typer.Option(help="Length of the clip.", callback=_finite, min=0.2)] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(help="Length of the clip, or of each preset's training.", callback=_finite, min=0.2)
+    ] = 10.0,
+    training: Annotated[bool, typer.Option("--training", help="Meta-learning instead of animation.")] = False,
     model: Model = None,
     device: Device = None,
 ) -> None:
-    """Measure this machine: each part of the work, and a clip from end to end."""
+    """Measure this machine: each part of the work, and a clip from end to end; or how fast it meta-trains."""
     from .benchmark import as_table, measure
 
-    measured = measure(seconds, model, None if device is None else _device(device))
+    if training and (model or device):
+        raise typer.BadParameter("it goes with neither --model nor --device", param_hint="--training")
+    if training:
+        measured = _training_tools("benchmark").measure(seconds)
+    else:
+        measured = measure(seconds, model, None if device is None else _device(device))
     typer.echo(json.dumps(measured, indent=2) if as_json else as_table(measured))
 
 
@@ -326,15 +335,18 @@ def _load_avatar(source: str, pipe: TalkingHeadPipeline) -> Avatar:
 
 
 def _fine_tuned(pipe: TalkingHeadPipeline, photos: Sequence[Path], steps: int, show: ProgressCallback) -> Avatar:
+    fine_tune = _training_tools("finetune").fine_tune
+    return fine_tune(pipe, photos, steps=steps, on_step=lambda step, *_: show("fine-tuning", step, steps))
+
+
+def _training_tools(name: str) -> ModuleType:
+    """A module of the training package, by name: the library must not depend on it, it is there or it is not."""
     try:
-        # By name, since the library must not depend on the training package: it is there or it is not.
-        train = importlib.import_module("train")
-        fine_tune = train.fine_tune
+        return importlib.import_module(f"train.{name}")
     except ImportError as error:
         raise MissingDependencyError(
-            f"Fine-tuning cannot be loaded ({error}). Install it: pip install talking-heads[train]."
+            f"Training cannot be loaded ({error}). Install it: pip install talking-heads[train]."
         ) from None
-    return fine_tune(pipe, photos, steps=steps, on_step=lambda step, *_: show("fine-tuning", step, steps))
 
 
 def _keeping(video: TalkingHeadVideo, chosen: set[int], kept: list[np.ndarray]) -> TalkingHeadVideo:

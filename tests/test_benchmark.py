@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from talking_heads.benchmark import write_clip
 from talking_heads.cli import main
@@ -43,6 +44,21 @@ def test_json_and_table(tiny_model: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["benchmark", "--seconds", "0.2", "--model", str(tiny_model)]) == 0
     table = capsys.readouterr().out
     assert "generation bf16 batch 8" in table and "frames per second" in table
+
+
+def test_training_is_measured_as_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a preset that takes seconds; the others differ in their sizes."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr("train.benchmark.MEASURED", ("tiny",))
+    assert main(["benchmark", "--training", "--json", "--seconds", "0.2"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert set(measured["machine"]) >= {"processor", "threads", "torch", "device"}
+    tiny = measured["training"]["tiny"]
+    assert tiny["steps"] >= 2 and 0 <= tiny["share_of_time_waiting_for_data"] < 1
+    assert (tiny["image_size"], tiny["num_shots"]) == (32, 2)
+    assert tiny["samples_per_second"] > 0 and tiny["samples_per_second_of_one_worker"] > 0
+    assert 0 < tiny["tflop_per_sample"] < 1
+    assert main(["benchmark", "--training", "--device", "cpu"]) == 2
 
 
 def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

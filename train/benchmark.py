@@ -1,0 +1,119 @@
+"""``talking-heads benchmark --training``: how fast this machine meta-trains, and whether it waits for data.
+
+On the bundled clip, with content networks of random weights: time depends on neither. A step is what ``train.meta``
+makes of a batch, with the discriminator, after a first one that is not counted.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from talking_heads import __version__
+from talking_heads.benchmark import machine, peak_memory
+from talking_heads.examples import EXAMPLE
+from talking_heads.faces import crop_around, track_face
+from talking_heads.landmarks import load_detector
+from talking_heads.pipeline import fast_bf16
+from talking_heads.video import probe, read_frames
+
+from .clips import Clip, ClipMeta, make_clip
+from .config import PRESETS, MetaConfig
+from .dataset import EpisodeDataset
+from .features import SqueezeNetFeatures, VGG19Features, VGGFaceFeatures
+from .meta import Run
+
+MEASURED = ("default", "paper")
+NETS: dict[str, type[nn.Module]] = {
+    "vgg19": VGG19Features, "vggface": VGGFaceFeatures, "squeezenet": SqueezeNetFeatures,
+}  # fmt: skip
+PEOPLE = 8
+
+
+def measure(seconds: float = 10.0) -> dict[str, Any]:
+    """Everything as one dictionary of JSON values; each preset trains for ``seconds``, and for two steps at least."""
+    clips = _clips()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        presets = {name: _measure_preset(PRESETS[name], clips, Path(folder), device, seconds) for name in MEASURED}
+    return {
+        "talking_heads": __version__,
+        "machine": machine(device),
+        "training": presets,
+        "peak_memory_mb": peak_memory(),
+    }
+
+
+def _clips() -> list[Clip]:
+    """The bundled clip, as prepared, under several names."""
+    fps = probe(EXAMPLE).fps
+    track = track_face(read_frames(EXAMPLE, fps=fps), load_detector("mediapipe"), fps)
+    frames = list(read_frames(EXAMPLE, fps=fps))
+    crop = crop_around(track.landmarks, frames[0].shape[:2])
+    crops = np.stack([crop.cut(frame, 256) for frame in frames])
+    clip = make_clip(crops, crop.to_crop(track.landmarks, 256), ClipMeta("", EXAMPLE.name))
+    return [replace(clip, meta=ClipMeta(f"person {k}", EXAMPLE.name)) for k in range(PEOPLE)]
+
+
+def _measure_preset(
+    config: MetaConfig, clips: list[Clip], folder: Path, device: torch.device, seconds: float
+) -> dict[str, Any]:
+    cuda = device.type == "cuda"
+    wanted = [name for name in NETS if getattr(config.losses, name) > 0]
+    for name in wanted:
+        save_file(NETS[name]().state_dict(), folder / f"{name}.safetensors")
+    config = replace(
+        config,
+        feature_net=",".join(str(folder / f"{name}.safetensors") for name in wanted),
+        batch_size=config.batch_size if cuda else 1,  # a processor is as fast with one, and has less memory
+        adversarial_from=0,
+    )
+    precision = "bf16" if cuda or fast_bf16() else "no"
+    data = EpisodeDataset(clips, config, config.steps * config.batch_size)
+    data[0]  # the first one imports
+    begin = time.perf_counter()
+    for index in range(1, PEOPLE + 1):
+        data[index]
+    made = time.perf_counter() - begin
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    run = Run(config, data, folder, precision)
+    run.introduce_discriminator()
+    workers = max(1, min(16, (os.cpu_count() or 2) - 1))
+    batches = run.batches(workers)
+    batch = next(batches)
+    with FlopCounterMode(display=False) as counter:
+        run.step(batch)
+    waited = worked = 0.0
+    steps = 0
+    while steps < 2 or waited + worked < seconds:
+        begin = time.perf_counter()
+        batch = next(batches)
+        given = time.perf_counter()
+        run.step(batch)  # its losses are numbers: the device has ended
+        waited, worked, steps = waited + given - begin, worked + time.perf_counter() - given, steps + 1
+    measured = {
+        "image_size": config.image_size,
+        "num_shots": config.num_shots,
+        "batch_size": config.batch_size,
+        "precision": "bf16" if precision == "bf16" else "fp32",
+        "steps": steps,
+        "samples_per_second": round(steps * config.batch_size / (waited + worked), 4),
+        "share_of_time_waiting_for_data": round(waited / (waited + worked), 4),
+        "workers": workers,
+        "samples_per_second_of_one_worker": round(PEOPLE / made, 2),
+        "tflop_per_sample": float(f"{counter.get_total_flops() / config.batch_size / 1e12:.3g}"),
+    }
+    if cuda:
+        measured["device_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6)
+    return measured
