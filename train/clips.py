@@ -78,8 +78,12 @@ def make_clip(frames: Sequence[np.ndarray] | np.ndarray, landmarks: np.ndarray, 
 
 
 def save_clip(path: Path, frames: Sequence[np.ndarray] | np.ndarray, landmarks: np.ndarray, meta: ClipMeta) -> None:
-    """Writes what make_clip makes; beside first, then renamed."""
-    clip = make_clip(frames, landmarks, meta)
+    """Writes what make_clip makes."""
+    write_clip(path, make_clip(frames, landmarks, meta))
+
+
+def write_clip(path: Path, clip: Clip) -> None:
+    """One file for a clip; beside first, then renamed."""
     text = json.dumps({"format": FORMAT_VERSION, **asdict(clip.meta)})
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -113,8 +117,14 @@ def load_clip(path: Path) -> Clip:
 
 
 def load_clips(folder: Path, split: str | None = "train") -> list[Clip]:
-    """All clips below a folder in the order of their names, of one split (None: of all)."""
+    """All clips below a folder, of files and of shards, in the order of their names, of one split (None: of all).
+
+    Files are read into memory; what shards hold stays there until it is asked for.
+    """
+    from .shards import load_shard  # which imports this
+
     clips = [load_clip(path) for path in sorted(folder.rglob("*.npz"))]
+    clips += [clip for path in sorted(folder.rglob("shard-*.json")) for clip in load_shard(path)]
     clips = [clip for clip in clips if split is None or clip.meta.split == split]
     if not clips:
         raise UnreadableMediaError(f"There are no prepared clips in {folder}. Run python -m train.prepare first.")
