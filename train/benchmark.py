@@ -77,6 +77,7 @@ def _measure_preset(
         feature_net=",".join(str(folder / f"{name}.safetensors") for name in wanted),
         batch_size=config.batch_size if cuda else 1,  # a processor is as fast with one, and has less memory
         adversarial_from=0,
+        steps=10**6,  # more than there is time for
     )
     precision = "bf16" if cuda or fast_bf16() else "no"
     data = EpisodeDataset(clips, config, config.steps * config.batch_size)
