@@ -2,15 +2,8 @@
 
 import os
 
-try:
-    import spaces  # only there on a Space, and to be imported before torch
-except ImportError:
-    on_gpu = None
-else:
-
-    def on_gpu(handler, seconds):
-        return spaces.GPU(duration=seconds)(handler)
-
+if lent := bool(os.environ.get("SPACES_ZERO_GPU")):  # a Space that is lent a GPU by the call
+    import spaces  # before torch
 
 import torch
 
@@ -18,10 +11,16 @@ from space.demo import build_demo, launch_options
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline
 
+
+def on_gpu(function, seconds):
+    """``function``, run where a GPU is lent, for at most ``seconds`` of the same arguments."""
+    return spaces.GPU(duration=seconds)(function)
+
+
 pipe = TalkingHeadPipeline.from_pretrained(os.environ.get("TALKING_HEADS_MODEL"))
 pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 limits = Limits.from_environment()
-demo = build_demo(pipe, limits, on_gpu)
+demo = build_demo(pipe, limits, on_gpu if lent else None)
 
 if __name__ == "__main__":
     demo.launch(**launch_options(limits))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import html
 import inspect
-import math
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -27,22 +28,22 @@ from talking_heads.errors import TalkingHeadsError
 from talking_heads.examples import EXAMPLE
 from talking_heads.expressions import RANGES, FaceControls
 from talking_heads.presets import PRESETS
-from talking_heads.provenance import verify
-from talking_heads.video import probe
+from talking_heads.provenance import Findings, verify
 
 from .examples import Examples
-from .person import Person
+from .person import Person, check_pixels
 from .settings import LimitError, Limits
-from .studio import OUTPUTS, Output, Report, Studio, Wish, save_picture
-from .work import Work, in_words
+from .studio import OUTPUTS, Made, OnGpu, Output, Report, Studio, Wish, save_picture
+from .work import in_words
 
 TEXTS = Path(__file__).parent / "texts"
 KEPT_SECONDS = 3600
 """How old a visitor's files may get, and how often they are looked for."""
 
+OWN = "talking-heads-"
+"""How the names of requests' folders begin."""
+
 Handler = Callable[..., Any]
-OnGpu = Callable[[Handler, Callable[..., int]], Handler]
-"""Decorates a handler that computes; the second function says for how many seconds at most, of the same arguments."""
 
 
 def launch_options(limits: Limits) -> dict[str, Any]:
@@ -71,11 +72,12 @@ def build_demo(pipe: TalkingHeadPipeline, limits: Limits | None = None, on_gpu: 
     """The page for a model. ``on_gpu`` is for hosts that lend their GPU by the call."""
     limits = limits or Limits.from_environment()
     examples = Examples()
-    studio = Studio(pipe, limits, free=examples.photos)
+    studio = Studio(pipe, limits, free=examples.photos, on_gpu=on_gpu)
+    gr.set_static_paths([examples.folder])  # served from there: copies in the cache would be deleted
     if on_gpu is None:
         studio.warm_up(examples.photos[0])
     with gr.Blocks(title="Talking heads", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:
-        page = Page(studio, examples, on_gpu or (lambda handler, _seconds: handler), Path(demo.GRADIO_CACHE))
+        page = Page(studio, examples, Path(demo.GRADIO_CACHE))
         page.lay_out()
         demo.load(page.first_plan, None, page.plan, **PRIVATE)
         Endpoints(page).add()
@@ -91,9 +93,9 @@ def sentences() -> Iterator[None]:
     try:
         yield
     except TalkingHeadsError as error:
-        raise gr.Error(str(error), print_exception=False, duration=12) from None
-    except ValueError as error:  # a slider cannot, a client can
-        raise gr.Error(f"{str(error).rstrip('.').capitalize()}.", print_exception=False) from None
+        # Where files lie here is nobody's business.
+        sentence = re.sub(r"(?:/[^/\s:,;()]+)+/([^/\s:,;()]+)", r"\1", str(error))
+        raise gr.Error(sentence, print_exception=False, duration=12) from None
 
 
 def spoken(handler: Handler) -> Handler:
@@ -117,8 +119,15 @@ def spoken(handler: Handler) -> Handler:
 
 @contextmanager
 def own_folder(cache: Path) -> Iterator[Path]:
-    """A folder of this request's own, in the cache that ``delete_cache`` empties; gone if the request fails."""
-    folder = cache / uuid.uuid4().hex
+    """A folder of this request's own; gone if the request fails, or with the first request after KEPT_SECONDS.
+
+    gradio deletes the files that it has served, but neither folders nor what a process that was killed has left.
+    """
+    for old in cache.glob(f"{OWN}*"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+    folder = cache / f"{OWN}{uuid.uuid4().hex}"
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -135,7 +144,8 @@ def progress_bar(report: Report | None) -> str:
     of = f" of {report.total}" if report.total else ""
     unit = "steps" if report.stage == "fine-tuning" else "frames"
     left = "" if report.left is None else f", {in_words(report.left)} left"
-    words = html.escape(f"{report.stage.capitalize()}: {report.done}{of} {unit}{left}")
+    counted = f": {report.done}{of} {unit}{left}" if report.done else " …"
+    words = html.escape(report.stage.capitalize() + counted)
     return (
         f'<div class="th-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{100 * share:.0f}" aria-label="{words}"><div style="width:{100 * share:.1f}%"></div></div>'
@@ -149,8 +159,8 @@ def progress_bar(report: Report | None) -> str:
 class Page:
     """Left the person, right what is done with them. Its handlers are private: programs call the endpoints."""
 
-    def __init__(self, studio: Studio, examples: Examples, on_gpu: OnGpu, cache: Path) -> None:
-        self.studio, self.examples, self.on_gpu, self.cache = studio, examples, on_gpu, cache
+    def __init__(self, studio: Studio, examples: Examples, cache: Path) -> None:
+        self.studio, self.examples, self.cache = studio, examples, cache
 
     def lay_out(self) -> None:
         """Puts the components into the Blocks that is open."""
@@ -209,11 +219,10 @@ class Page:
             name = gr.Textbox(label="or its name on the Hub", placeholder="name/avatar", elem_id="avatar-name")
             load = gr.Button("Load", size="sm", elem_id="avatar-load")
         shown = [self.person, self.seen, self.face, self.notice]
-        self.looked = gr.on(
-            [self.photos.upload, self.photos.delete, self.photos.change],
+        self.photos.change(
             spoken(self._look),
-            [self.photos, self.person],
-            shown,
+            [self.photos, self.person, self.consent],
+            [*shown, self.consent],
             show_progress_on=[self.seen],
             trigger_mode="always_last",
             **LOOKS,
@@ -221,27 +230,38 @@ class Page:
         )
         self.face.input(spoken(self._pick), [self.face, self.person], shown, **PRIVATE)
         loading = self._load_avatar_signed_in if ON_SPACE else self._load_avatar
-        load.click(spoken(loading), [file, name], [self.photos, *shown], **PRIVATE)
+        load.click(spoken(loading), [file, name], [self.photos, *shown, self.consent], **PRIVATE)
 
-    def _look(self, photos: list[tuple[str, str | None]] | None, person: Person) -> tuple[Any, ...]:
+    def _look(self, photos: list[tuple[str, str | None]] | None, person: Person, consent: bool) -> tuple[Any, ...]:
         paths = [path for path, _caption in photos or []]
         if not paths and person.avatar is not None and not person.sights:
-            return (gr.skip(),) * 4  # an avatar was loaded, and the photos made way
-        return self._shown(self.studio.look(paths, person))
+            return (gr.skip(),) * 5  # an avatar was loaded, and the photos made way
+        looked = self.studio.look(paths, person)
+        notice = ""
+        if person.avatar is not None and person.avatar.generator is not None and looked.avatar is None and paths:
+            notice = "The photos changed: the avatar that was made of them is put aside."
+        # Who takes all photos away may go on with somebody else's.
+        return *self._shown(looked, notice), consent and bool(paths or not person.sights)
 
     def _pick(self, choice: str, person: Person) -> tuple[Any, ...]:
-        number = person.undecided()
+        number = person.asked()
         return (gr.skip(),) * 4 if number is None else self._shown(person.pick(number, int(choice.split()[1]) - 1))
 
     @staticmethod
-    def _shown(person: Person) -> tuple[Any, ...]:
-        number = person.undecided()
-        choices = [] if number is None else [f"face {k + 1}" for k in range(len(person.sights[number].faces))]
-        ask = gr.update(
-            choices=choices, value=None, visible=bool(choices), label=f"Which face in photo {(number or 0) + 1}?"
-        )
-        unusable = sum(bool(sight.problem) for sight in person.sights)
-        notice = f"⚠️ {unusable} of {len(person.sights)} photos cannot be used; see below them." if unusable else ""
+    def _shown(person: Person, notice: str = "") -> tuple[Any, ...]:
+        number = person.asked()
+        ask = gr.update(choices=[], value=None, visible=False)
+        if number is not None:
+            sight = person.sights[number]
+            picked = person.picked.get(sight.path)
+            ask = gr.update(
+                choices=[f"face {k + 1}" for k in range(len(sight.faces))],
+                value=None if picked is None else f"face {picked + 1}",
+                visible=True,
+                label=f"Which face in photo {number + 1}?",
+            )
+        problems = [f"⚠️ Photo {k}: {sight.problem}" for k, sight in enumerate(person.sights, 1) if sight.problem]
+        notice = "\n\n".join([notice] * bool(notice) + problems)
         return person, gr.update(value=person.pictures(), visible=bool(person.sights)), ask, notice
 
     def _load_avatar_signed_in(self, file: str | None, name: str, login: gr.OAuthToken | None) -> tuple[Any, ...]:
@@ -252,7 +272,8 @@ class Page:
         pictures = [(picture, f"photo {k + 1} of the avatar") for k, picture in enumerate(avatar.photo_images)]
         person = Person(avatar=avatar)
         notice = "The avatar is loaded."
-        return [], person, gr.update(value=pictures, visible=True), gr.update(choices=[], visible=False), notice
+        nothing_to_ask = gr.update(choices=[], visible=False)
+        return [], person, gr.update(value=pictures, visible=True), nothing_to_ask, notice, False
 
     def read_avatar(self, file: str | None, name: str = "", token: str | None = None) -> Avatar:
         """From a file, or from the Hub with the visitor's token and no other. Raises TalkingHeadsError."""
@@ -263,7 +284,9 @@ class Page:
             # A folder of this machine is nobody's business.
             if name.count("/") != 1 or Path(name.strip()).exists():
                 raise LimitError("Give the avatar's name on the Hub as owner/name.")
-            with TemporaryDirectory(dir=self.cache) as folder:  # not the Hub's own cache, which keeps what it has seen
+            with TemporaryDirectory(
+                prefix=OWN, dir=self.cache
+            ) as folder:  # not the Hub's own cache, which keeps what it has seen
                 avatar = Avatar.from_pretrained(name.strip(), cache_dir=folder, token=token or False)
         else:
             raise LimitError("Choose an avatar file, or give a name on the Hub.")
@@ -297,7 +320,7 @@ class Page:
                     ("absolute: as the driver", "absolute"),
                 ],
                 value="relative",
-                label="Motion",
+                label="Kind",
             )
             with gr.Row():
                 head, expression, gaze = (
@@ -326,20 +349,25 @@ class Page:
         use_example.click(lambda: str(EXAMPLE), None, driving, **PRIVATE)
         wishes = [chosen, preset, driving, start, end, motion, head, expression, gaze, output, label]
         gr.on(
-            [preset.change, driving.change, start.change, end.change, chosen.change],
+            [preset.change, driving.change, start.change, end.change, chosen.change, output.change],
             self._plan,
             wishes,
             plan,
             show_progress="hidden",
             **PRIVATE,
         )
-        outputs = [progress, live, video, make_gif, gif, self.person]
+        outputs = [progress, live, video, make_gif, gif]
         run: dict[str, Any] = {
-            "fn": self.on_gpu(spoken(self._animate), self._gpu_seconds),
+            "fn": spoken(self._animate),
             "inputs": [self.person, self.photos, self.consent, *wishes],
             "outputs": outputs,
             "show_progress": "hidden",
             **RENDERS,
+            **PRIVATE,
+        }
+        tidy: dict[str, Any] = {
+            "fn": lambda: ("", gr.update(visible=False), gr.update(visible=True)),
+            "outputs": [progress, live, video],
             **PRIVATE,
         }
         runs = [animate.click(**run)]
@@ -349,10 +377,10 @@ class Page:
                 [self.photos, self.person, self.seen, self.face, self.notice], **PRIVATE,
             )  # fmt: skip
             runs.append(filled.success(**run))
+        for each in runs:
+            each.failure(**tidy)
         # In two steps, or a last report of what is cancelled may come after the page was tidied.
-        cancel.click(None, None, None, cancels=runs, **PRIVATE).then(
-            lambda: ("", gr.update(visible=False), gr.update(visible=True)), None, [progress, live, video], **PRIVATE
-        )
+        cancel.click(None, None, None, cancels=runs, **PRIVATE).then(**tidy)
         make_gif.click(spoken(self._gif), [video], gif, **LOOKS, **PRIVATE)
 
     def _example(self, photo: Path) -> tuple[Any, ...]:
@@ -386,37 +414,27 @@ class Page:
         about = f"{PRESETS[wish.preset]} " if wish.preset else ""
         return f"{about}{frames} frames" + ("." if seconds is None else f": {in_words(seconds)} on this machine.")
 
-    def _gpu_seconds(self, person: Person, photos: Any, consent: bool, *wishes: Any) -> int:
-        """At most so long will ``_animate`` need a GPU: 50 frames a second, and a start."""
-        try:
-            return 15 + math.ceil(self.studio.check_wish(self._wish(*wishes)) / 25)
-        except TalkingHeadsError:
-            return 15  # it will say so itself
-
     def _animate(
         self, person: Person, photos: list[tuple[str, str | None]] | None, consent: bool, *wishes: Any
     ) -> Iterator[tuple[Any, ...]]:
         paths = [path for path, _caption in photos or []]
-        if paths != [sight.path for sight in person.sights] and paths:  # asked before the photos were looked at
+        if paths != [sight.path for sight in person.sights]:  # asked before the photos were looked at
             person = self.studio.look(paths, person)
         self.studio.check_consent(person, consent)
         wish = self._wish(*wishes)
+        same, hidden = gr.skip(), gr.update(visible=False)
+        yield progress_bar(Report("starting")), hidden, gr.update(value=None), gr.update(interactive=False), hidden
         with own_folder(self.cache) as folder:
-            work = Work(lambda say: self.studio.animate(person, wish, folder, say))
-            hidden = gr.update(visible=False)
-            no_gif = gr.update(interactive=False)
-            yield progress_bar(Report("starting", 0, None, None)), hidden, gr.update(value=None), no_gif, hidden, person
-            for report in work:
-                if report.picture is None:
-                    live, place = gr.skip(), gr.skip()
+            for report in self.studio.animate(person, wish, folder):
+                if isinstance(report, Made):
+                    made = report
+                elif report.picture is None:
+                    yield progress_bar(report), same, same, same, same
                 else:
-                    live, place = gr.update(value=report.picture, visible=True), gr.update(visible=False)
-                yield progress_bar(report), live, place, gr.skip(), gr.skip(), gr.skip()
-            path, warnings = work.result
-        for warning in warnings:
+                    yield progress_bar(report), gr.update(value=report.picture, visible=True), hidden, same, same
+        for warning in made.warnings:
             gr.Warning(warning)
-        result = gr.update(value=str(path), visible=True)
-        yield "", hidden, result, gr.update(interactive=True), gr.skip(), person
+        yield "", hidden, gr.update(value=str(made.video), visible=True), gr.update(interactive=True), same
 
     def _gif(self, video: str | None) -> Any:
         if not video:
@@ -429,37 +447,43 @@ class Page:
     def _lay_out_edit(self) -> None:
         gr.Markdown(text("edit"))
         with gr.Row(equal_height=False):
+            with gr.Column(min_width=260):  # the picture first: on a phone it would be below the sliders
+                picture = gr.Image(
+                    label="Edited", interactive=False, type="filepath", height=360, buttons=["download"],
+                    elem_id="edited",
+                )  # fmt: skip
             with gr.Column(min_width=260):
                 sliders = [
                     gr.Slider(low, high, 0, step=1 if high > 1 else 0.05, label=LABELS[name], elem_id=f"edit-{name}")
                     for name, (low, high) in RANGES.items()
                 ]
                 reset = gr.Button("Back to the photo", size="sm")
-            with gr.Column(min_width=260):
-                picture = gr.Image(
-                    label="Edited", interactive=False, type="filepath", height=420, buttons=["download"],
-                    elem_id="edited",
-                )  # fmt: skip
-        edit = self.on_gpu(spoken(self._edit), lambda *_: 10)
-        inputs = [self.person, self.consent, *sliders]
         wired: dict[str, Any] = {
+            "fn": spoken(self._edit),
+            "inputs": [self.person, self.consent, *sliders],
+            "outputs": picture,
             "show_progress": "hidden",
             "trigger_mode": "always_last",
             "concurrency_id": "edit",
             "concurrency_limit": 2,
             **PRIVATE,
         }
-        gr.on([slider.input for slider in sliders], edit, inputs, [picture, self.person], **wired)
-        reset.click(lambda: [0.0] * len(RANGES), None, sliders, **PRIVATE).then(
-            edit, inputs, [picture, self.person], **wired
-        )
+        gr.on([slider.input for slider in sliders], **wired)
+        reset.click(lambda: [0.0] * len(RANGES), None, sliders, **PRIVATE).then(**wired)
 
-    def _edit(self, person: Person, consent: bool, *values: float) -> tuple[str, Person]:
+    def _edit(self, person: Person, consent: bool, *values: float) -> str:
         self.studio.check_consent(person, consent)
-        return self.edited(person, FaceControls(**dict(zip(RANGES, values, strict=True)))), person
+        return self.edited(person, dict(zip(RANGES, values, strict=True)))
 
-    def edited(self, person: Person, controls: FaceControls) -> str:
-        """The path of one picture."""
+    def edited(self, person: Person, values: dict[str, float]) -> str:
+        """The path of one picture. Raises LimitError for values that no slider gives."""
+        missing = [name for name, value in values.items() if value is None]
+        if missing:
+            raise LimitError(f"{missing[0]} must be a number.")
+        try:
+            controls = FaceControls(**values)
+        except ValueError as error:
+            raise LimitError(f"{error}.") from None
         with own_folder(self.cache) as folder:
             return str(save_picture(self.studio.edit(person, controls), folder / "talking-head.png"))
 
@@ -490,46 +514,37 @@ class Page:
             push = gr.Button("Push", size="sm", elem_id="push")
             pushed = gr.Markdown("", elem_id="pushed")
         tune = run.click(
-            self.on_gpu(spoken(self._personalise), lambda _p, _c, steps: 30 + steps),
+            spoken(self._personalise),
             [self.person, self.consent, steps],
-            [progress, compare, self.person],
+            [progress, compare],
             show_progress="hidden",
             **RENDERS,
             **PRIVATE,
         )
+        tune.failure(lambda: "", None, progress, **PRIVATE)
         cancel.click(None, None, None, cancels=[tune], **PRIVATE).then(lambda: "", None, progress, **PRIVATE)
-        make: dict[str, Any] = {
-            "fn": self.on_gpu(spoken(self._make_avatar), lambda *_: 10),
-            "inputs": [self.person, self.consent],
-            "outputs": self.person,
-            **LOOKS,
-            **PRIVATE,
-        }
-        make_file.click(**make).success(spoken(self._save_avatar), self.person, file, **PRIVATE)
+        make_file.click(spoken(self._save_avatar), [self.person, self.consent], file, **LOOKS, **PRIVATE)
         pushing = self._push_signed_in if ON_SPACE else self._push
-        push.click(**make).success(
-            spoken(pushing), [self.person, self.consent, name, private, token], [pushed, token], **PRIVATE
+        push.click(spoken(pushing), [self.person, self.consent, name, private, token], pushed, **LOOKS, **PRIVATE).then(
+            lambda: "", None, token, **PRIVATE
         )
 
     def _personalise(self, person: Person, consent: bool, steps: float) -> Iterator[tuple[Any, ...]]:
         self.studio.check_consent(person, consent)
-        work = Work(lambda say: self.studio.personalise(person, int(steps), say))
         shown = 0
-        yield progress_bar(Report("starting", 0, None, None)), gr.update(visible=False), gr.skip()
-        for report in work:
+        yield progress_bar(Report("starting")), gr.update(visible=False)
+        for report in self.studio.personalise(person, int(steps or 0)):
             new = gr.update(value=list(report.pictures), visible=True) if len(report.pictures) > shown else gr.skip()
             shown = len(report.pictures)
-            yield progress_bar(report), new, gr.skip()
-        avatar, pictures = work.result
-        tuned = Person(person.sights, person.picked, avatar)
-        yield "<p>Done. Animate and Edit use this avatar now.</p>", gr.update(value=list(pictures), visible=True), tuned
+            if isinstance(report, Made):
+                # In place: whoever has chosen other photos meanwhile has another person, who is left alone.
+                person.avatar = report.avatar
+                yield "<p>Done. Animate and Edit use this avatar now.</p>", new
+            else:
+                yield progress_bar(report), new
 
-    def _make_avatar(self, person: Person, consent: bool) -> Person:
+    def _save_avatar(self, person: Person, consent: bool) -> Any:
         self.studio.check_consent(person, consent)
-        self.studio.avatar_of(person)
-        return person
-
-    def _save_avatar(self, person: Person) -> Any:
         return gr.update(value=self.saved(self.studio.avatar_of(person)), visible=True)
 
     def saved(self, avatar: Avatar) -> str:
@@ -537,18 +552,18 @@ class Page:
         with own_folder(self.cache) as folder:
             return str(avatar.save_file(folder / "avatar.safetensors"))
 
-    def _push(self, person: Person, consent: bool, name: str, private: bool, token: str) -> tuple[str, str]:
+    def _push(self, person: Person, consent: bool, name: str, private: bool, token: str) -> str:
         self.studio.check_consent(person, consent)
         if name.count("/") != 1:
             raise LimitError("Give the repository as owner/name.")
         if not token:
             raise LimitError("Give an access token that may write: see huggingface.co/settings/tokens.")
         commit = self.studio.avatar_of(person).push_to_hub(name.strip(), private=private, token=token.strip())
-        return f"Pushed: {commit.repo_url}", ""
+        return f"Pushed: {commit.repo_url}"
 
     def _push_signed_in(
         self, person: Person, consent: bool, name: str, private: bool, token: str, login: gr.OAuthToken | None
-    ) -> tuple[str, str]:
+    ) -> str:
         return self._push(person, consent, name, private, token or (login.token if login else ""))
 
     # --------------------------------------------------------------------------------------------------------- verify
@@ -556,12 +571,19 @@ class Page:
     def _lay_out_verify(self) -> None:
         gr.Markdown(text("verify"))
         file = gr.File(label="Video or picture", height=140, elem_id="verify-file")
-        found = gr.Markdown("", elem_id="findings")
+        found = gr.HTML("", elem_id="findings")
+        file.clear(lambda: "", None, found, **PRIVATE)
         file.upload(spoken(self._verify), file, found, **LOOKS, **PRIVATE)
 
     def _verify(self, file: str) -> str:
+        # As text: names in a manifest are a stranger's.
+        return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in self.found(file).sentences)}</ul>"
+
+    def found(self, file: str) -> Findings:
+        """What marks a file carries. Raises TalkingHeadsError."""
         self.studio.check_file(file)
-        return "\n".join(f"* {sentence}" for sentence in verify(file).sentences)
+        check_pixels(file, self.studio.limits.megapixels)
+        return verify(file)
 
 
 ON_SPACE = "SPACE_ID" in os.environ
@@ -596,10 +618,11 @@ def photo_files(cache: str) -> gr.File:
 
     def fetched(item: Any) -> str:
         try:
-            if isinstance(item, str) and item.startswith("data:"):
-                return save_base64_to_cache(item, cache)
             if isinstance(item, str):
-                return ssrf_protected_download(item, cache)
+                fetch = save_base64_to_cache if item.startswith("data:") else ssrf_protected_download
+                path = fetch(item, cache)
+                files.temp_files.add(path)  # for gradio to delete it in time
+                return path
             # Only files that are declared as files were checked to be uploads of this visitor's.
             return gr.FileData.model_validate(item, context={"validate_meta": True}).path
         except Exception as error:  # gradio's own, of many kinds
@@ -628,17 +651,6 @@ class Endpoints:
 
     def add(self) -> None:
         """Puts them into the Blocks that is open."""
-        animate, animate_avatar, personalise = (
-            self.page.on_gpu(spoken(handler), seconds)
-            for handler, seconds in (
-                (self.animate, self._seconds),
-                (self.animate_avatar, self._seconds),
-                (self.personalise, lambda _p, _c, steps=40: 30 + steps),
-            )
-        )
-        edit, create_avatar = (
-            self.page.on_gpu(spoken(handler), lambda *_: 10) for handler in (self.edit, self.create_avatar)
-        )
 
         def photos() -> gr.File:
             return photo_files(str(self.page.cache))
@@ -661,32 +673,26 @@ class Endpoints:
         def label() -> gr.Checkbox:
             return gr.Checkbox(True, label="Label")
 
+        def video() -> gr.Video:
+            return gr.Video(label="Video")
+
         with gr.Row(visible=False):
             output = gr.Radio(list(OUTPUTS), value="head", label="Output")
             steps = gr.Number(40, label="Steps", precision=0)
             controls = [gr.Number(0.0, label=name) for name in RANGES]
-            self._endpoint(
-                "animate", animate, [photos(), consent(), *wishes(), output, label()], gr.Video(label="Video"), RENDERS
-            )
-            self._endpoint("create_avatar", create_avatar, [photos(), consent()], file("Avatar"), LOOKS)
-            self._endpoint(
-                "animate_avatar", animate_avatar, [file("Avatar"), *wishes(), label()], gr.Video(label="Video"), RENDERS
-            )
-            self._endpoint("personalise", personalise, [photos(), consent(), steps], file("Avatar"), RENDERS)
             picture = gr.Image(label="Picture", type="filepath", format="png")
-            self._endpoint("edit", edit, [photos(), consent(), *controls], picture, LOOKS)
-            self._endpoint(
-                "preview_landmarks",
-                spoken(self.preview_landmarks),
-                [photos()],
-                gr.Gallery(label="Seen", format="png"),
-                LOOKS,
-            )
-            self._endpoint("verify", spoken(self.verify), [file("File")], gr.JSON(label="Findings"), LOOKS)
+            seen, findings = gr.Gallery(label="Seen", format="png"), gr.JSON(label="Findings")
+            self._endpoint(self.animate, [photos(), consent(), *wishes(), output, label()], video(), RENDERS)
+            self._endpoint(self.create_avatar, [photos(), consent()], file("Avatar"), LOOKS)
+            self._endpoint(self.animate_avatar, [file("Avatar"), consent(), *wishes(), label()], video(), RENDERS)
+            self._endpoint(self.personalise, [photos(), consent(), steps], file("Avatar"), RENDERS)
+            self._endpoint(self.edit, [photos(), consent(), *controls], picture, LOOKS)
+            self._endpoint(self.preview_landmarks, [photos()], seen, LOOKS)
+            self._endpoint(self.verify, [file("File")], findings, LOOKS)
 
     @staticmethod
-    def _endpoint(name: str, handler: Handler, inputs: list[Any], output: Any, line: dict[str, Any]) -> None:
-        gr.Button(visible=False).click(handler, inputs, output, api_name=name, **line)
+    def _endpoint(handler: Handler, inputs: list[Any], output: Any, line: dict[str, Any]) -> None:
+        gr.Button(visible=False).click(spoken(handler), inputs, output, api_name=handler.__name__, **line)
 
     def animate(
         self,
@@ -731,6 +737,7 @@ class Endpoints:
     def animate_avatar(
         self,
         avatar: str,
+        consent: bool = False,
         driving: str | None = None,
         preset: str | None = None,
         motion: Literal["relative", "absolute"] = "relative",
@@ -746,6 +753,7 @@ class Endpoints:
 
         Args:
             avatar: A file that create_avatar or personalise has made.
+            consent: That the person agrees; without it nothing is made.
             driving: A clip in which one face is seen; its motion and its sound are taken. Leave out for a preset.
             preset: A motion that comes with the software, instead of a clip.
             motion: "relative" keeps the person's own shape of face, "absolute" takes the driver's landmarks.
@@ -760,20 +768,22 @@ class Endpoints:
             An mp4, with the clip's sound, marked as AI-generated.
         """
         person = Person(avatar=self.page.read_avatar(avatar))
+        self.studio.check_consent(person, consent)
         yield from self._rendered(
             person, Wish(driving, preset, motion, head, expression, gaze, start, end, label=label), progress
         )
 
     def _rendered(self, person: Person, wish: Wish, progress: gr.Progress) -> Iterator[str | None]:
         with own_folder(self.page.cache) as folder:
-            work = Work(lambda say: self.studio.animate(person, wish, folder, say))
-            for report in work:
-                progress((report.done, report.total), desc=report.stage, unit="frames")
-                yield None
-            path, warnings = work.result
-        for warning in warnings:
+            for report in self.studio.animate(person, wish, folder):
+                if isinstance(report, Made):
+                    made = report
+                else:
+                    progress((report.done, report.total), desc=report.stage, unit="frames")
+                    yield None
+        for warning in made.warnings:
             gr.Warning(warning)
-        yield str(path)
+        yield str(made.video)
 
     def create_avatar(self, photos: list[str], consent: bool = False) -> str:
         """Make an avatar of a person, to be animated as often as you like.
@@ -808,11 +818,12 @@ class Endpoints:
         """
         person = self.studio.look(photos or [])
         self.studio.check_consent(person, consent)
-        work = Work(lambda say: self.studio.personalise(person, int(steps), say))
-        for report in work:
-            progress((report.done, report.total), desc=report.stage, unit="steps")
-            yield None
-        yield self.page.saved(work.result[0])
+        for report in self.studio.personalise(person, int(steps or 0)):
+            if isinstance(report, Made):
+                yield self.page.saved(report.avatar)
+            else:
+                progress((report.done, report.total), desc=report.stage, unit="steps")
+                yield None
 
     def edit(
         self,
@@ -850,8 +861,8 @@ class Endpoints:
         """
         person = self.studio.look(photos or [])
         self.studio.check_consent(person, consent)
-        controls = FaceControls(yaw, pitch, roll, mouth, lips, smile, eyelids, brows, gaze_x, gaze_y)
-        return self.page.edited(person, controls)
+        values = (yaw, pitch, roll, mouth, lips, smile, eyelids, brows, gaze_x, gaze_y)
+        return self.page.edited(person, dict(zip(RANGES, values, strict=True)))
 
     def preview_landmarks(self, photos: list[str]) -> list[tuple[Any, str]]:
         """What the model sees in photos: the crop and the landmarks, or what is wrong.
@@ -878,15 +889,5 @@ class Endpoints:
         """
         if not file:
             raise LimitError("Give a file.")
-        self.studio.check_file(file)
-        found = verify(file)
+        found = self.page.found(file)
         return {"generated": found.generated, "sentences": list(found.sentences)}
-
-    def _seconds(self, _photos: Any, *given: Any) -> int:
-        """Of a GPU, at most, for what ``animate`` and ``animate_avatar`` are given: by the length of the clip."""
-        clip = next((value for value in given[:2] if isinstance(value, str)), None)
-        try:
-            seconds = probe(clip).duration if clip else 6
-        except TalkingHeadsError:
-            seconds = 0  # it will say so itself
-        return 15 + math.ceil(min(seconds or self.studio.limits.seconds, self.studio.limits.seconds))

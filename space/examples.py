@@ -20,8 +20,8 @@ class Examples:
         from skimage.data import astronaut
 
         self._folder = tempfile.TemporaryDirectory(prefix="talking-heads-", ignore_cleanup_errors=True)
-        folder = Path(self._folder.name)
-        self.photos = (folder / "astronaut.png", folder / "rendered.png")
+        self.folder = Path(self._folder.name)
+        self.photos = (self.folder / "astronaut.png", self.folder / "rendered.png")
         """Eileen Collins (NASA), and a face that this project's own renderer made."""
         for path, picture in zip(self.photos, (astronaut(), next(read_frames(EXAMPLE))), strict=True):
             Image.fromarray(picture).save(path)

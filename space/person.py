@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,12 @@ from talking_heads.faces import Portrait, main_faces
 from talking_heads.images import read_photo
 from talking_heads.landmarks import LandmarkDetector
 
-from .settings import LimitError, Limits
+from .settings import LimitError
 
 SHOWN = 512
 """Pixels of the longer side of a photo that is shown back."""
 GOOD, BAD = (255, 196, 0), (230, 60, 60)
+NO_PHOTO = Image.new("RGB", (SHOWN, SHOWN), (90, 90, 90))
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,17 @@ class Sight:
     """(L, 2) each, the largest first, in pixels of the photo as it is read."""
     problem: str = ""
     """A sentence, where nothing can be done with the photo."""
+    too_large: bool = False
+    """Whether it is not even to be shown."""
 
     @classmethod
-    def of(cls, path: str, detector: LandmarkDetector) -> Sight:
+    def of(cls, path: str, detector: LandmarkDetector, megapixels: int) -> Sight:
         """Reads the photo and looks for faces; what a user can cause becomes the ``problem``."""
         try:
+            check_pixels(path, megapixels)
             return cls(path, tuple(main_faces(read_photo(path), detector)))
         except TalkingHeadsError as error:
-            return cls(path, problem=str(error))
+            return cls(path, problem=str(error), too_large=isinstance(error, LimitError))
 
 
 @dataclass
@@ -53,10 +58,12 @@ class Person:
     """Made from these photos, tuned to them, or loaded from a file."""
 
     @classmethod
-    def in_photos(cls, paths: Sequence[str], detector: LandmarkDetector, before: Person | None = None) -> Person:
+    def in_photos(
+        cls, paths: Sequence[str], detector: LandmarkDetector, megapixels: int, before: Person | None = None
+    ) -> Person:
         """Looks at each photo that ``before`` has not seen; an avatar stays while the photos do."""
         known = {sight.path: sight for sight in before.sights} if before else {}
-        sights = [known[path] if path in known else Sight.of(path, detector) for path in paths]
+        sights = [known[path] if path in known else Sight.of(path, detector, megapixels) for path in paths]
         person = cls(sights, dict(before.picked) if before else {})
         if before and [sight.path for sight in before.sights] == list(paths):
             person.avatar = before.avatar
@@ -65,6 +72,11 @@ class Person:
     def pick(self, number: int, face: int) -> Person:
         """With one face of photo ``number`` (from 0) chosen: another person, so the avatar is dropped."""
         return Person(self.sights, self.picked | {self.sights[number].path: face})
+
+    def asked(self) -> int | None:
+        """The photo of which a face is asked for: the first undecided one, else the first that shows several."""
+        several = (number for number, sight in enumerate(self.sights) if len(sight.faces) > 1)
+        return next(several, None) if self.undecided() is None else self.undecided()
 
     def undecided(self) -> int | None:
         """The first photo in which a face must be chosen yet."""
@@ -92,9 +104,9 @@ class Person:
 def picture(sight: Sight, picked: Mapping[str, int], number: int) -> tuple[Image.Image, str]:
     """One photo as the model sees it, at most SHOWN pixels large, and what to know about it."""
     try:
-        photo = Image.fromarray(read_photo(sight.path))
+        photo = NO_PHOTO if sight.too_large else Image.fromarray(read_photo(sight.path))
     except TalkingHeadsError:
-        photo = Image.new("RGB", (SHOWN, SHOWN), (90, 90, 90))
+        photo = NO_PHOTO
     scale = SHOWN / max(photo.size)
     shown = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
     draw = ImageDraw.Draw(shown)
@@ -120,20 +132,17 @@ def picture(sight: Sight, picked: Mapping[str, int], number: int) -> tuple[Image
     return shown, f"{number}: ready" + (f", face {picked[sight.path] + 1}" if sight.path in picked else "")
 
 
-def check_photos(paths: Sequence[str], limits: Limits) -> None:
-    """What can be known before any work. Raises LimitError."""
-    if not paths:
-        raise FaceError("Add at least one photo.")
-    if len(paths) > limits.photos:
-        raise LimitError(f"These are {len(paths)} photos. Give at most {limits.photos}.")
-    for path in paths:
-        try:
+def check_pixels(path: str, megapixels: int) -> None:
+    """What can be known before a picture is decoded. Raises LimitError for a large one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 pixels = image.width * image.height
-        except (OSError, ValueError, Image.DecompressionBombError):
-            continue  # read_photo has a sentence for what is no picture
-        if pixels > limits.megapixels * 10**6:
-            raise LimitError(
-                f"{Path(path).name} has {pixels / 1e6:.0f} million pixels; {limits.megapixels} million are the limit "
-                "here. Make it smaller."
-            )
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return  # whoever reads it has a sentence for what is no picture
+    if pixels > megapixels * 10**6:
+        raise LimitError(
+            f"{Path(path).name} has {pixels / 1e6:.0f} million pixels; {megapixels} million are the limit here. "
+            "Make it smaller."
+        )

@@ -8,24 +8,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from talking_heads import Avatar, TalkingHeadPipeline
-from talking_heads.errors import FaceError, TalkingHeadsError
+from talking_heads.errors import FaceError, TalkingHeadsError, UnreadableMediaError
 from talking_heads.examples import EXAMPLE
 from talking_heads.expressions import FaceControls
+from talking_heads.faces import Portrait, Track
 from talking_heads.motion import Motion
 from talking_heads.presets import load_preset
 from talking_heads.provenance import marked, sign
 from talking_heads.video import probe, read_frames, save_gif
 from train.finetune import fine_tune_avatar
 
-from .person import Person, check_photos
+from .person import Person
 from .settings import LimitError, Limits
-from .work import Clock, Pace, Say
+from .work import Clock, Pace, Say, Work
 
 Pictures = tuple[tuple[np.ndarray, str], ...]
 Output = Literal["head", "side by side", "in the photo"]
@@ -61,7 +62,7 @@ class Wish:
         if bool(self.driving) == bool(self.preset):
             raise LimitError("Choose what drives the person: a clip, or a preset motion.")
         for name in ("head", "expression", "gaze"):
-            if not 0 <= getattr(self, name) <= 2:
+            if getattr(self, name) is None or not 0 <= getattr(self, name) <= 2:
                 raise LimitError(f"{name} must lie between 0 and 2.")
         for name in ("start", "end"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < float("inf"):
@@ -75,9 +76,9 @@ class Report:
     """How far a piece of work is."""
 
     stage: str
-    done: int
-    total: int | None
-    left: float | None
+    done: int = 0
+    total: int | None = None
+    left: float | None = None
     """Seconds until everything is done, if that is known."""
     picture: np.ndarray | None = None
     """The latest frame, uint8 RGB (H, W, 3)."""
@@ -85,13 +86,39 @@ class Report:
     """What there is to compare, with captions."""
 
 
-class Studio:
-    """One model, used by many visitors at once: nothing of theirs is kept here."""
+@dataclass(frozen=True)
+class Made:
+    """The last of the reports: what has become of the work."""
 
-    def __init__(self, pipe: TalkingHeadPipeline, limits: Limits, free: Sequence[Path] = ()) -> None:
+    avatar: Avatar
+    video: Path | None = None
+    warnings: tuple[str, ...] = ()
+    """Sentences on what the viewer may notice."""
+    pictures: Pictures = ()
+
+
+OnGpu = Callable[[Callable[..., Any], Callable[..., int]], Callable[..., Any]]
+"""Decorates what computes; the second function says for how many seconds at most, of the same arguments."""
+
+
+class Studio:
+    """One model, used by many visitors at once: nothing of theirs is kept here.
+
+    Faces are looked for where the page runs; the networks run in ``_embed``, ``_paint``, ``_tune`` and ``_pose``. A
+    host that lends its GPU by the call runs those four in another process, which the detector's threads do not reach.
+    """
+
+    def __init__(
+        self, pipe: TalkingHeadPipeline, limits: Limits, free: Sequence[Path] = (), on_gpu: OnGpu | None = None
+    ) -> None:
         """``free``: photos for which nobody's consent is needed, because nobody is in them or all the world may."""
         self.pipe, self.limits, self.pace = pipe, limits, Pace()
         self._free = {_digest(path) for path in free}
+        if on_gpu is not None:
+            self._embed = on_gpu(self._embed, lambda *_: 10)  # type: ignore[method-assign]
+            self._pose = on_gpu(self._pose, lambda *_: 10)  # type: ignore[method-assign]
+            self._paint = on_gpu(self._paint, lambda _a, track, *_: 15 + len(track) // 25)  # type: ignore[method-assign]
+            self._tune = on_gpu(self._tune, lambda _a, steps: 30 + steps)  # type: ignore[method-assign]
 
     # ------------------------------------------------------------------------------------------------------- checking
 
@@ -123,7 +150,9 @@ class Studio:
         return max(1, round((length or self.limits.seconds) * info.fps))
 
     def check_file(self, path: str) -> None:
-        """Raises LimitError for a file that is too large."""
+        """Raises LimitError for a file that is too large, UnreadableMediaError for one that was deleted meanwhile."""
+        if not Path(path).is_file():
+            raise UnreadableMediaError(f"{Path(path).name} is no longer here: uploads are deleted. Add it again.")
         size = Path(path).stat().st_size / 1e6
         if size > self.limits.megabytes:
             raise LimitError(
@@ -139,77 +168,123 @@ class Studio:
 
     def look(self, paths: Sequence[str], before: Person | None = None) -> Person:
         """Finds the faces in photos. Raises LimitError; what is wrong with one photo is said in its picture."""
-        if not paths:
-            return Person()
-        check_photos(paths, self.limits)
-        return Person.in_photos(paths, self.pipe.detector, before)
+        if len(paths) > self.limits.photos:
+            raise LimitError(f"These are {len(paths)} photos. Give at most {self.limits.photos}.")
+        return Person.in_photos(paths, self.pipe.detector, self.limits.megapixels, before)
 
     def avatar_of(self, person: Person) -> Avatar:
-        """The person's avatar, made now if there is none yet. Raises FaceError.
-
-        It lies in ordinary memory: a host that lends its GPU by the call does so in another process.
-        """
+        """The person's avatar in ordinary memory, made now if there is none yet. Raises FaceError."""
         if person.avatar is None:
-            person.avatar = self.pipe.create_avatar(person.portraits()).to("cpu")
+            person.avatar = self._new_avatar(person)
         return person.avatar
 
-    def _ready(self, person: Person) -> Avatar:
-        """The avatar where the networks are."""
-        avatar = self.avatar_of(person)
-        here = avatar.style.device.type == self.pipe.device.type
-        return avatar if here else copy.deepcopy(avatar).to(self.pipe.device)
+    def _new_avatar(self, person: Person) -> Avatar:
+        if not person.sights:
+            raise FaceError("Add at least one photo.")
+        return self._embed(*self.pipe.look_at(person.portraits()))
 
     # ---------------------------------------------------------------------------------------------------------- work
 
-    def animate(self, person: Person, wish: Wish, folder: Path, say: Say) -> tuple[Path, tuple[str, ...]]:
-        """The video, an mp4 in ``folder``, and sentences on what its viewer may notice. Says Reports.
-
-        Raises TalkingHeadsError.
-        """
+    def animate(self, person: Person, wish: Wish, folder: Path) -> Iterator[Report | Made]:
+        """Makes the video, an mp4 in ``folder``. Raises TalkingHeadsError."""
+        yield Report("looking")
         frames = self.check_wish(wish, has_photos=bool(person.sights))
-        clock = Clock(self.pace, ({"tracking": frames} if wish.driving else {}) | {"painting": frames})
-        avatar = self._ready(person)
+        avatar = self.avatar_of(person)
+        portrait = person.portraits()[0] if wish.output == "in the photo" else None
+        if wish.preset:
+            track = load_preset(wish.preset)
+        else:
+            work = Work(lambda say: self._track(wish, frames, say))
+            yield from work
+            track = work.result
+        yield from self._paint(avatar, track, portrait, wish, folder)
 
-        def progress(stage: str, done: int, total: int | None) -> None:
-            say(Report(stage, done, total, clock.left(stage, done, total), tap.last))
-
-        tap = _Tap()
-        video = self.pipe(
-            avatar,
-            wish.driving or load_preset(wish.preset or ""),
-            motion=wish.motion, head=wish.head, expression=wish.expression, gaze=wish.gaze, start=wish.start,
-            end=min(wish.end or np.inf, (wish.start or 0.0) + self.limits.seconds) if wish.driving else None,
-            into=person.portraits()[0] if wish.output == "in the photo" else None,
-            on_progress=progress,
-        )  # fmt: skip
-        video = replace(video, frames=tap.on(video.frames))
-        save = video.save_side_by_side if wish.output == "side by side" else video.save
-        return save(folder / "talking-head.mp4", progress, label=wish.label), video.warnings
-
-    def personalise(self, person: Person, steps: int, say: Say) -> tuple[Avatar, Pictures]:
-        """Fine-tunes to the person's photos; with pictures of before, of the way there, and after. Says Reports."""
+    def personalise(self, person: Person, steps: int) -> Iterator[Report | Made]:
+        """Fine-tunes to the person's photos, with pictures of before, of the way there, and after."""
         if not 1 <= steps <= self.limits.steps:
             raise LimitError(f"Choose 1 to {self.limits.steps} steps.")
-        start = self._ready(Person(person.sights, person.picked))
-        pictures = [(self.pipe.edit(start, PREVIEW_CONTROLS), "before")]
-        clock = Clock(self.pace, {"fine-tuning": steps})
-
-        def progress(done: int, total: int, _terms: dict[str, float]) -> None:
-            say(Report("fine-tuning", done, total, clock.left("fine-tuning", done, total), pictures=tuple(pictures)))
-
-        def show(done: int, avatar: Avatar) -> None:
-            if done < steps:
-                pictures.append((self.pipe.edit(avatar, PREVIEW_CONTROLS), f"step {done}"))
-
-        say(Report("fine-tuning", 0, steps, clock.left("fine-tuning", 0, steps), pictures=tuple(pictures)))
-        every = max(1, -(-steps // PREVIEWS))
-        avatar = fine_tune_avatar(self.pipe, start, steps, on_step=progress, on_avatar=show, avatar_every=every)
-        pictures.append((self.pipe.edit(avatar, PREVIEW_CONTROLS), f"after {steps} steps"))
-        return avatar.to("cpu"), tuple(pictures)
+        yield Report("looking")
+        yield from self._tune(self._new_avatar(person), steps)
 
     def edit(self, person: Person, controls: FaceControls) -> np.ndarray:
         """One picture of the person, uint8 RGB (H, H, 3), marked as generated to the eye and to machines."""
-        return next(marked([self.pipe.edit(self._ready(person), controls)], label=True))
+        return self._pose(self.avatar_of(person), controls)
+
+    def _track(self, wish: Wish, frames: int, say: Say) -> Track:
+        clock = Clock(self.pace, {"tracking": frames, "painting": frames})
+        end = min(wish.end or np.inf, (wish.start or 0.0) + self.limits.seconds)
+        return self.pipe.track(
+            wish.driving or "", start=wish.start, end=end,
+            on_progress=lambda stage, done, total: say(Report(stage, done, total, clock.left(stage, done, total))),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------------- networks
+
+    def _here(self, avatar: Avatar) -> Avatar:
+        """The avatar where the networks are."""
+        if avatar.style.device.type == self.pipe.device.type:
+            return avatar
+        return copy.deepcopy(avatar).to(self.pipe.device)
+
+    def _embed(self, crops: np.ndarray, landmarks: np.ndarray) -> Avatar:
+        return self.pipe.avatar_from_shots(crops, landmarks).to("cpu")
+
+    def _pose(self, avatar: Avatar, controls: FaceControls) -> np.ndarray:
+        return self._shown(self._here(avatar), controls)
+
+    def _shown(self, avatar: Avatar, controls: FaceControls) -> np.ndarray:
+        return _labelled(self.pipe.edit(avatar, controls))
+
+    def _paint(
+        self, avatar: Avatar, track: Track, portrait: Portrait | None, wish: Wish, folder: Path
+    ) -> Iterator[Report | Made]:
+        clock = Clock(self.pace, {"painting": len(track)})
+        video = self.pipe(
+            self._here(avatar), track, motion=wish.motion, head=wish.head, expression=wish.expression, gaze=wish.gaze,
+            into=portrait,
+        )  # fmt: skip
+        tap = _Tap(video.frames)
+        video = replace(
+            video, frames=tap, driving=Path(wish.driving) if wish.driving else None, start=wish.start or 0.0
+        )
+        save = video.save_side_by_side if wish.output == "side by side" else video.save
+
+        def do(say: Say) -> Path:
+            def progress(stage: str, done: int, total: int | None) -> None:
+                say(Report(stage, done, total, clock.left(stage, done, total), tap.last))
+
+            return save(folder / "talking-head.mp4", progress, label=wish.label)
+
+        work = Work(do)
+        for report in work:
+            picture = None if report.picture is None else _labelled(report.picture)
+            yield replace(report, picture=picture)
+        yield Made(avatar, work.result, video.warnings)
+
+    def _tune(self, avatar: Avatar, steps: int) -> Iterator[Report | Made]:
+        start = self._here(avatar)
+        pictures = [(self._shown(start, PREVIEW_CONTROLS), "before")]
+        clock = Clock(self.pace, {"fine-tuning": steps})
+
+        def do(say: Say) -> Avatar:
+            def progress(done: int, total: int, _terms: dict[str, float]) -> None:
+                left = clock.left("fine-tuning", done, total)
+                say(Report("fine-tuning", done, total, left, pictures=tuple(pictures)))
+
+            def show(done: int, tuned: Avatar) -> None:
+                if done < steps:
+                    pictures.append((self._shown(tuned, PREVIEW_CONTROLS), f"step {done}"))
+
+            progress(0, steps, {})
+            every = max(1, -(-steps // PREVIEWS))
+            return fine_tune_avatar(self.pipe, start, steps, on_step=progress, on_avatar=show, avatar_every=every)
+
+        work = Work(do)
+        yield from work
+        pictures.append((self._shown(work.result, PREVIEW_CONTROLS), f"after {steps} steps"))
+        yield Made(work.result.to("cpu"), pictures=tuple(pictures))
+
+    # --------------------------------------------------------------------------------------------------------- beside
 
     def gif(self, video: str, folder: Path) -> Path:
         """A small GIF of a video that was made here: every second frame, at most GIF_SIDE pixels."""
@@ -231,17 +306,21 @@ class Studio:
 
 
 class _Tap:
-    """Keeps the latest frame of a video that runs through."""
+    """Frames that run through; the latest is kept."""
 
-    last: np.ndarray | None = None
+    def __init__(self, frames: Callable[[], Iterator[np.ndarray]]) -> None:
+        self.last: np.ndarray | None = None
+        self._frames = frames
 
-    def on(self, frames: Callable[[], Iterator[np.ndarray]]) -> Callable[[], Iterator[np.ndarray]]:
-        def tapped() -> Iterator[np.ndarray]:
-            for frame in frames():
-                self.last = frame
-                yield frame
+    def __call__(self) -> Iterator[np.ndarray]:
+        for frame in self._frames():
+            self.last = frame
+            yield frame
 
-        return tapped
+
+def _labelled(picture: np.ndarray) -> np.ndarray:
+    """What is shown on the way is marked as what is made in the end."""
+    return next(iter(marked([picture], label=True)))
 
 
 def save_picture(picture: np.ndarray, path: Path) -> Path:

@@ -67,8 +67,8 @@ class Work(Generic[T]):
                     yield last
                     reported = time.monotonic()
         finally:
+            # Not waited for: gradio closes generators on its event loop, where nobody else would be served meanwhile.
             unwanted.set()
-            thread.join()
 
 
 def _latest(events: queue.Queue[tuple[str, Any]]) -> tuple[str, Any]:

@@ -31,7 +31,11 @@ class Served:
 
     def results(self) -> set[Path]:
         """What was made for visitors and lies in the cache."""
-        return {path for path in self.cache.rglob("*") if path.name.startswith(("talking-head", "avatar"))}
+        return {
+            path
+            for path in self.cache.rglob("*")
+            if path.is_file() and path.name.startswith(("talking-head", "avatar"))
+        }
 
 
 @contextmanager

@@ -129,5 +129,8 @@ def test_a_visitor_who_leaves_frees_the_machine(page: Served, files: Path, tmp_p
         assert [thread for thread in threading.enumerate() if thread.name == "work"]
         leaving.kill()
     assert Visitor(page, files, 1, tmp_path).animate().endswith(".mp4")
-    assert not [thread for thread in threading.enumerate() if thread.name == "work"]
+    for thread in threading.enumerate():
+        if thread.name == "work":
+            thread.join(5)
+            assert not thread.is_alive()
     assert len(page.results() - before) == 1
