@@ -180,13 +180,15 @@ def test_adain_is_instance_norm_with_given_coefficients(layout: torch.memory_for
     x = (3 * noise(2, 6, *size) + noise(1, 6, 1, 1, seed=5)).contiguous(memory_format=layout)
     weight, bias = noise(2, 6, seed=1), noise(2, 6, seed=2)
     expected = F.instance_norm(x, eps=NORM_EPS) * weight[..., None, None] + bias[..., None, None]
-    got = adaptive_instance_norm(x, weight, bias)
-    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
-    assert got.is_contiguous(memory_format=layout)
-    half = adaptive_instance_norm(x.bfloat16(), weight, bias)
-    assert half.dtype == torch.bfloat16
-    assert (half - expected).abs().max() < 0.06
-    assert (half - expected).abs().mean() < 0.01
+    for training in (True, False):  # each has its own form
+        with torch.set_grad_enabled(training):
+            got = adaptive_instance_norm(x, weight, bias)
+            half = adaptive_instance_norm(x.bfloat16(), weight, bias)
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+        assert got.is_contiguous(memory_format=layout)
+        assert half.dtype == torch.bfloat16
+        assert (half - expected).abs().max() < 0.06
+        assert (half - expected).abs().mean() < 0.01
 
 
 def test_variance_is_biased_and_survives_a_large_mean() -> None:

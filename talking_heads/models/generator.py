@@ -118,7 +118,7 @@ class Generator(ModelMixin, ConfigMixin):
         if style is None:
             style = self.projection(embedding)
         if style.ndim == 1:
-            style = style.expand(len(landmark_images), -1)
+            style = style.expand(landmark_images.shape[0], -1)
         styles = self._split(style)
 
         x = landmark_images
