@@ -26,7 +26,9 @@ CLIP_SIZE = (1280, 720)
 CLIP_FPS = 25
 
 
-def measure(seconds: float = 10.0, model: str | None = None, device: str | None = None) -> dict[str, Any]:
+def measure(
+    seconds: float = 10.0, model: str | None = None, device: str | None = None, engine: str = "auto"
+) -> dict[str, Any]:
     """Everything as one dictionary of JSON values; ``seconds`` is the length of the clip.
 
     The clip is the bundled one, repeated and enlarged to 1280 x 720, with its sound. Loading counts the imports that
@@ -37,7 +39,7 @@ def measure(seconds: float = 10.0, model: str | None = None, device: str | None 
 
     from .pipeline import TalkingHeadPipeline
 
-    pipe = TalkingHeadPipeline.from_pretrained(model)
+    pipe = TalkingHeadPipeline.from_pretrained(model, engine=engine)
     pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     assert pipe.detector
     load_seconds = time.perf_counter() - begin
@@ -126,6 +128,7 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     import torch
 
     from .drawing import draw_landmarks
+    from .engines import compile_openvino
     from .faces import find_faces, window_around
     from .images import to_float
     from .video import VideoWriter, probe, read_frames
@@ -155,6 +158,9 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
 
                 with torch.autocast(pipe.device.type, torch.bfloat16, enabled=precision == "bf16"):
                     parts[f"generation_{precision}_batch_{batch}"] = _milliseconds(generate, budget) / batch
+        if pipe.engine_name == "openvino":
+            openvino = compile_openvino(pipe.generator, keep=True)
+            parts["generation_openvino"] = _milliseconds(lambda: openvino(lines, style, source), budget)
     painted = np.ascontiguousarray(crops[0])
 
     def encode() -> None:
@@ -168,6 +174,7 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
 
 def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path) -> dict[str, Any]:
     """From a photo and the clip to an mp4 with sound, as ``animate`` does it with a model that is loaded."""
+    from .engines import choose_engine
     from .video import read_frames
 
     photo = next(iter(read_frames(EXAMPLE)))
@@ -181,6 +188,7 @@ def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path) -> dict[str
     return {
         "clip": f"{len(video) / video.fps:g} s, {video.fps:g} fps, {CLIP_SIZE[0]} x {CLIP_SIZE[1]}, with sound",
         "frames": len(video),
+        "engine": choose_engine(pipe.engine, pipe.generator, len(video)),
         "avatar_seconds": round(met - begin, 3),
         "tracking_seconds": round(tracked - met, 3),
         "painting_seconds": round(end - tracked, 3),

@@ -70,6 +70,10 @@ Model = Annotated[
 ]
 Detector = Annotated[Literal["mediapipe", "face-alignment"], typer.Option(help="Finds the landmarks of faces.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="cuda if there is one")]
+Engine = Annotated[
+    Literal["auto", "torch", "openvino"],
+    typer.Option(help="Computes the network; auto: OpenVINO for long clips on a CPU, where it is installed."),
+]
 Strength = Annotated[
     float, typer.Option(help="Of relative motion: 0 none, 1 as the driver.", callback=_finite, min=0, max=2)
 ]
@@ -127,6 +131,7 @@ def animate(
     ] = False,
     label: Annotated[bool, typer.Option("--label/--no-label", help='Write "AI-generated" into a corner.')] = False,
     device: Device = None,
+    engine: Engine = "auto",
 ) -> None:
     """Photos (or an avatar) and a driving clip (or a preset) -> an mp4 with the clip's sound."""
     from .video import check_writable, probe
@@ -149,7 +154,7 @@ def animate(
     from .provenance import check_credentials  # brings torch: last
 
     check_credentials()
-    pipe = _load(model, detector, device)
+    pipe = _load(model, detector, device, engine)
     with _notes() as notes, _progress_bars() as show:
         portraits = pipe.portraits(photos) if photos else []
         person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(portraits)
@@ -229,6 +234,7 @@ def demo(
     ),
     model: Model = None,
     device: Device = None,
+    engine: Engine = "auto",
 ) -> None:
     """A portrait of the public domain and the bundled clip -> a video, and a contact sheet to look at."""
     from skimage.data import astronaut
@@ -239,7 +245,7 @@ def demo(
     check_writable(output)
     check_writable(sheet, (".png",))
     photo = astronaut()
-    pipe = _load(model, "mediapipe", device)
+    pipe = _load(model, "mediapipe", device, engine)
     with _notes() as notes, _progress_bars() as show:
         video = pipe(pipe.create_avatar([photo]), EXAMPLE, on_progress=show)
         notes.extend(video.warnings)
@@ -278,17 +284,39 @@ def benchmark(
     training: Annotated[bool, typer.Option("--training", help="Meta-learning instead of animation.")] = False,
     model: Model = None,
     device: Device = None,
+    engine: Engine = "auto",
 ) -> None:
     """Measure this machine: each part of the work, and a clip from end to end; or how fast it meta-trains."""
     from .benchmark import as_table, measure
 
-    if training and (model or device):
-        raise typer.BadParameter("it goes with neither --model nor --device", param_hint="--training")
+    if training and (model or device or engine != "auto"):
+        raise typer.BadParameter("it goes with none of --model, --device and --engine", param_hint="--training")
     if training:
         measured = _training_tools("benchmark").measure(seconds)
     else:
-        measured = measure(seconds, model, None if device is None else _device(device))
+        measured = measure(seconds, model, None if device is None else _device(device), engine)
     typer.echo(json.dumps(measured, indent=2) if as_json else as_table(measured))
+
+
+@app.command("export")
+def export_network(
+    output: Annotated[Path, typer.Option(help="Folder for the files.")],
+    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="What the other program reads.")],
+    avatar: Annotated[
+        str | None, typer.Option(help="A saved avatar: its own generator, if it has one, and its style.")
+    ] = None,
+    model: Model = None,
+) -> None:
+    """The generator for other programs, compared with the original before it is there."""
+    from .engines import export
+    from .pipeline import TalkingHeadPipeline
+
+    pipe = TalkingHeadPipeline.from_pretrained(model)
+    person = None if avatar is None else _load_avatar(avatar, pipe)
+    if person is not None:
+        pipe.check_fits(person)
+    export((person and person.generator) or pipe.generator, output, format, None if person is None else person.style)
+    typer.echo(output)
 
 
 # -------------------------------------------------------------------------------------------------------------- parts
@@ -304,12 +332,14 @@ def _check_photos(photos: Sequence[Path]) -> None:
         raise typer.BadParameter(f"{len(photos)} photos are too many; choose {MAX_PHOTOS}.", param_hint="--photos")
 
 
-def _load(model: str | None, detector: str, device: str | None) -> TalkingHeadPipeline:
+def _load(model: str | None, detector: str, device: str | None, engine: str = "auto") -> TalkingHeadPipeline:
     from .landmarks import load_detector
     from .pipeline import TalkingHeadPipeline
 
     chosen = _device(device)
-    pipe = TalkingHeadPipeline.from_pretrained(model)
+    if engine == "openvino" and chosen != "cpu":
+        raise typer.BadParameter(f"openvino is for the device cpu, not for {chosen}.", param_hint="--engine")
+    pipe = TalkingHeadPipeline.from_pretrained(model, engine=engine)
     pipe.to(chosen)
     pipe.detector = load_detector(detector, chosen)
     return pipe

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from PIL import Image
 
 from .avatar import Avatar
 from .drawing import draw_landmarks
+from .engines import EngineName, Generate, check_engine, choose_engine, compile_openvino
 from .errors import IncompatibleAvatarError, InvalidModelError
 from .expressions import FaceControls, posed
 from .faces import Portrait, Track, crop_around, only_face, track_face
@@ -136,6 +138,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         self._variant: str | None = None
         self._locate_discriminator: Callable[[], Path] | None = None
         self._detector: LandmarkDetector | None = None
+        self._engine = "auto"
+        self._compiled: WeakKeyDictionary[Generator, Generate] = WeakKeyDictionary()
         self._fingerprint: str | None = None
 
     # ------------------------------------------------------------------------------------------------ loading, saving
@@ -151,13 +155,15 @@ class TalkingHeadPipeline(DiffusionPipeline):
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
         token: str | None = None,
+        engine: str = "auto",
     ) -> Self:
         """The bundled default model (None), a folder that ``save_pretrained`` wrote, or "org/name" of the Hub.
 
         ``variant``: of the weights' files, e.g. "fp16"; their precision in memory is ``torch_dtype``, float32 if None.
-        ``revision``: branch, tag or commit. Raises InvalidModelError with a sentence where it is missing, incomplete,
-        or another thing.
+        ``revision``: branch, tag or commit. ``engine``: see there. Raises InvalidModelError with a sentence where it is
+        missing, incomplete, or another thing.
         """
+        check_engine(engine)
         source = None if pretrained_model_name_or_path is None else os.fspath(pretrained_model_name_or_path)
         locate = partial(
             resolve,
@@ -185,6 +191,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         files = network_files("discriminator", variant)
         pipe._locate_discriminator = partial(locate, files=files, revision=pipe.commit or None)
         pipe._folder, pipe._variant = folder, variant
+        pipe.engine = engine
         if torch_dtype is not None:
             pipe._fingerprint = pipe.fingerprint  # of what was published: an avatar fits in every precision
             pipe.to(torch_dtype)
@@ -255,6 +262,24 @@ class TalkingHeadPipeline(DiffusionPipeline):
     @detector.setter
     def detector(self, detector: LandmarkDetector) -> None:
         self._detector = detector
+
+    @property
+    def engine(self) -> str:
+        """What computes the generator: "torch", "openvino" or "auto" (``engines.choose_engine``).
+
+        Assigning what is not installed raises MissingDependencyError.
+        """
+        return self._engine
+
+    @engine.setter
+    def engine(self, engine: str) -> None:
+        check_engine(engine)
+        self._engine = engine
+
+    @property
+    def engine_name(self) -> EngineName:
+        """What ``engine`` comes to for a long clip on the pipeline's device."""
+        return choose_engine(self.engine, self.generator)
 
     @property
     def image_size(self) -> int:
@@ -384,7 +409,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
             raise ValueError(f"unknown motion {motion!r}; choose one of {', '.join(MOTIONS)}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}")
-        self._check_fits(avatar)
+        self.check_fits(avatar)
         if isinstance(driving, Track):
             track, clip = driving, None
         else:
@@ -412,10 +437,11 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
         The controls count from the most neutral of the avatar's photos. Raises IncompatibleAvatarError.
         """
-        self._check_fits(avatar)
+        self.check_fits(avatar)
         return next(self.paint(avatar, posed(_neutral_photo(avatar), controls)[None]))
 
-    def _check_fits(self, avatar: Avatar) -> None:
+    def check_fits(self, avatar: Avatar) -> None:
+        """Raises IncompatibleAvatarError where another model's generator is needed to paint the avatar."""
         if avatar.generator is not None:
             return  # it brings everything that paints it
         if avatar.config.base_revision != self.fingerprint:
@@ -431,6 +457,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         generator = avatar.generator or self.generator
         size = int(generator.config.image_size)
         conditioned = bool(generator.config.source_conditioned)
+        generate = self._computing(generator, len(landmarks))
         weights = choose_shots(landmarks, avatar.landmarks.cpu().numpy()) if conditioned else None
         shots = avatar.shots
         for first in range(0, len(landmarks), batch_size):
@@ -443,8 +470,17 @@ class TalkingHeadPipeline(DiffusionPipeline):
                     targets = landmarks_to_tensor(points).to(self.device)
                     shares = weights[first : first + batch_size]
                     source = warp_shots(shots, avatar.landmarks, targets, shares).to(generator.dtype)
-                frames = to_uint8(generator(lines, style=avatar.style, source=source))
+                frames = to_uint8(generate(lines, avatar.style, source))
             yield from frames
+
+    def _computing(self, generator: Generator, num_frames: int) -> Generate:
+        """``generator`` as the chosen engine computes it; what was compiled is kept for as long as the generator is."""
+        if choose_engine(self.engine, generator, num_frames) == "torch":
+            return lambda lines, style, source: generator(lines, style=style, source=source)
+        if generator not in self._compiled:
+            # On disk only the model: an avatar's own generator is a face, and not to be left behind somewhere.
+            self._compiled[generator] = compile_openvino(generator, keep=generator is self.generator)
+        return self._compiled[generator]
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.generator.dtype != torch.float32:

@@ -1,0 +1,256 @@
+"""What computes the generator: torch, as everything else, or OpenVINO, which is faster on most CPUs; and its export.
+
+All give the same frames, to a level or two of 255 in float32. OpenVINO and ONNX Runtime stay behind this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import __version__
+from .drawing import draw_landmarks
+from .errors import MissingDependencyError, OutputError
+from .head import MEAN_FACE
+from .hub import fingerprint, written_whole
+from .images import to_float
+from .models import Generator
+from .models.layers import settings_of
+from .warping import SOURCE_CHANNELS
+
+logger = logging.getLogger(__name__)
+
+EngineName = Literal["torch", "openvino"]
+ENGINES = ("auto", "torch", "openvino")
+Format = Literal["onnx", "openvino"]
+Generate = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(landmark images, style, source or None) -> frames, as ``Generator.forward``; with OpenVINO, in float32."""
+
+WORTH_CONVERTING = 500
+"""Frames below which "auto" stays with torch: converting a network takes as long as it saves on about so many."""
+MOST_APART = 2 / 127.5
+"""How far frames of an exported network may lie from torch's: two levels of 255."""
+
+
+def check_engine(wanted: str) -> None:
+    """ValueError for what is none of ENGINES, MissingDependencyError for one that is not installed."""
+    if wanted not in ENGINES:
+        raise ValueError(f"unknown engine {wanted!r}; choose one of {', '.join(ENGINES)}")
+    if wanted == "openvino" and not _installed("openvino"):
+        raise MissingDependencyError("OpenVINO is not installed. Install it: pip install talking-heads[openvino].")
+
+
+def choose_engine(wanted: str, generator: Generator, num_frames: int | None = None) -> EngineName:
+    """What will compute ``generator``: as ``wanted``, or for "auto" what serves device, precision and number of frames.
+
+    OpenVINO is for CPUs and weights in float32; ``num_frames`` None stands for many. Raises what ``check_engine`` does,
+    and ValueError where OpenVINO is asked for and cannot be.
+    """
+    check_engine(wanted)
+    fits = generator.device.type == "cpu" and generator.dtype == torch.float32
+    if wanted == "openvino" and not fits:
+        raise ValueError("openvino is for a CPU and weights in float32; choose the engine torch")
+    if wanted == "auto":
+        many = num_frames is None or num_frames >= WORTH_CONVERTING
+        return "openvino" if fits and many and _installed("openvino") else "torch"
+    return "torch" if wanted == "torch" else "openvino"
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _openvino() -> Any:
+    # OpenVINO reports each start to its makers through this module, and does without where it cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+# --------------------------------------------------------------------------------------------------------- converting
+
+
+class _WithStyle(nn.Module):
+    """The generator with its inputs in a row; the style is one of them, so that one network serves every avatar."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, landmark_images: Tensor, style: Tensor, source: Tensor | None = None) -> Tensor:
+        return self.generator(landmark_images, style=style, source=source)
+
+
+def _example(generator: Generator, batch: int = 1) -> dict[str, Tensor]:
+    """Inputs of the right shapes in their order: lines of a face, and noise for the style and the photo."""
+    size = int(generator.config.image_size)
+    lines = to_float(draw_landmarks((MEAN_FACE[:, :2] * 0.6 * size + 0.5 * size).astype(np.float32), size))
+    noise = torch.Generator().manual_seed(0)
+    style = torch.randn(generator.style_dim, generator=noise)
+    result = {"landmark_images": lines.expand(batch, -1, -1, -1).contiguous(), "style": style}
+    if generator.config.source_conditioned:
+        result["source"] = torch.rand(batch, SOURCE_CHANNELS, size, size, generator=noise)
+    return result
+
+
+@contextlib.contextmanager
+def _tracing() -> Iterator[None]:
+    """Without gradients, which choose the forward's fastest form; tracers warn of what is constant, as it should be."""
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _converted(generator: Generator) -> Any:
+    """An OpenVINO model with named inputs and any batch size."""
+    ov = _openvino()
+    example = _example(generator)
+    with _tracing():
+        model = ov.convert_model(_WithStyle(generator), example_input=tuple(example.values()))
+    for port, name in zip([*model.inputs, model.outputs[0]], [*example, "frames"], strict=True):
+        port.tensor.set_names({name})
+    model.reshape({
+        name: tuple(value.shape) if name == "style" else (-1, *value.shape[1:]) for name, value in example.items()
+    })  # fmt: skip
+    return model
+
+
+def cache_folder() -> Path:
+    """Where converted networks are kept: ``~/.cache/talking_heads``, or in XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "talking_heads"
+
+
+def compile_openvino(generator: Generator, *, keep: bool) -> Generate:
+    """The generator as OpenVINO computes it: in 16 bit where the processor has instructions for that.
+
+    With ``keep`` the converted network is looked up in ``cache_folder``, and kept there. Raises MissingDependencyError.
+    """
+    check_engine("openvino")
+    ov = _openvino()
+    core = ov.Core()
+    model = _kept(core, generator) if keep else _converted(generator)
+    example = _example(generator)
+    # One frame at a time: known shapes are half as fast again as open ones, and a batch gains next to nothing.
+    model.reshape({name: tuple(value.shape) for name, value in example.items()})
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    precision = "bf16" if "BF16" in able else "f16" if "FP16" in able else "f32"
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def generate(landmark_images: Tensor, style: Tensor, source: Tensor | None) -> Tensor:
+        frames = []
+        for k in range(len(landmark_images)):
+            given = [landmark_images[k : k + 1], style.detach(), *(() if source is None else (source[k : k + 1],))]
+            request.infer([tensor.float().contiguous().numpy() for tensor in given])
+            frames.append(request.get_output_tensor().data.copy())
+        return torch.from_numpy(np.concatenate(frames))
+
+    return generate
+
+
+def _kept(core: Any, generator: Generator) -> Any:
+    """The converted network from the cache, or else converted and put there."""
+    settings = json.dumps(settings_of(generator.config), sort_keys=True)
+    key = [fingerprint(generator), settings, __version__, version("openvino")]
+    folder = cache_folder() / hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
+    if (folder / "generator.xml").is_file():
+        try:
+            return core.read_model(folder / "generator.xml")
+        except RuntimeError as error:
+            logger.info("The converted network in %s is damaged (%s) and made anew.", folder, error)
+    model = _converted(generator)
+    # A cache that cannot be written costs time and nothing else.
+    with contextlib.suppress(OutputError), written_whole(folder) as beside:
+        beside.mkdir(parents=True)
+        _save(model, beside)
+    return model
+
+
+def _save(model: Any, folder: Path) -> None:
+    _openvino().save_model(model, folder / "generator.xml", compress_to_fp16=False)
+
+
+# ---------------------------------------------------------------------------------------------------------- exporting
+
+
+def export(generator: Generator, folder: Path, format: Format, style: Tensor | None = None) -> None:
+    """Writes the generator for other programs: ``generator.onnx``, or ``generator.xml`` and ``.bin``; whole or not.
+
+    Inputs are landmark_images float32 (B, 3, H, H), style (S,) and, where it is source-conditioned, source
+    (B, 8, H, H); output is frames (B, 3, H, H); ``export.json`` says so. A ``style`` (S,) goes beside as style.npy.
+    What was written is read again and compared with torch. Raises MissingDependencyError and OutputError.
+    """
+    needed = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}[format]
+    missing = [package for package in needed if not _installed(package)]
+    if missing:
+        extra = "openvino" if format == "openvino" else "onnx"
+        raise MissingDependencyError(
+            f"An export to {format} needs {' and '.join(missing)}. Install: pip install talking-heads[{extra}]."
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is not empty. Choose another folder.")
+    with written_whole(folder) as beside:
+        beside.mkdir()
+        if format == "onnx":
+            _write_onnx(generator, beside / "generator.onnx")
+        else:
+            _save(_converted(generator), beside)
+        apart = _apart(generator, _reading(beside, format))
+        if apart > MOST_APART:
+            raise OutputError(
+                f"The exported network paints other frames ({127.5 * apart:.1f} levels of 255 apart). "
+                f"Export to another format, or install another version of {needed[-1]}."
+            )
+        shapes = {name: list(value.shape) for name, value in _example(generator).items()}
+        facts = {"format": format, "first_axis_but_of_style": "any batch size", "inputs": shapes, "output": "frames"}
+        (beside / "export.json").write_text(json.dumps(facts, indent=2) + "\n")
+        if style is not None:
+            np.save(beside / "style.npy", style.detach().float().cpu().numpy())
+
+
+def _write_onnx(generator: Generator, path: Path) -> None:
+    example = _example(generator)
+    axes = {name: {0: "batch"} for name in (*example, "frames") if name != "style"}
+    with _tracing():
+        torch.onnx.export(
+            _WithStyle(generator), tuple(example.values()), path, input_names=list(example), output_names=["frames"],
+            dynamic_axes=axes, opset_version=18, dynamo=False,
+        )  # fmt: skip
+
+
+def _reading(folder: Path, format: Format) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    if format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(folder / "generator.onnx", providers=["CPUExecutionProvider"])
+        return lambda inputs: session.run(None, inputs)[0]
+    ov = _openvino()
+    network = ov.Core().compile_model(folder / "generator.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda inputs: network(inputs)[0]
+
+
+@torch.no_grad()
+def _apart(generator: Generator, read: Callable[[dict[str, np.ndarray]], np.ndarray]) -> float:
+    """The largest difference between the frames of both, in batches of one and of two."""
+    differences = []
+    for batch in (1, 2):
+        example = _example(generator, batch)
+        expected = generator(example["landmark_images"], style=example["style"], source=example.get("source"))
+        got = read({name: value.numpy() for name, value in example.items()})
+        differences.append(float(np.abs(got - expected.numpy()).max()))
+    return max(differences)
