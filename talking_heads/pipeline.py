@@ -43,6 +43,7 @@ from .models import Discriminator, Embedder, Generator
 from .motion import MOTIONS, Motion, choose_shots, most_neutral, retarget
 from .pasting import paste_back
 from .provenance import check_credentials, marked, sign
+from .streams import ahead
 from .video import AI_GENERATED, VideoWriter, check_writable, compose_side_by_side, probe, read_frames
 from .warping import landmarks_to_tensor, source_planes
 
@@ -88,10 +89,13 @@ class TalkingHeadVideo:
         check_writable(path)
         check_credentials()
         finish = partial(sign, title=path.name)
-        with VideoWriter(
-            path, self.fps, audio_from=self.driving, audio_start=self.start, metadata=AI_GENERATED, finish=finish
-        ) as writer:
-            for i, frame in enumerate(marked(self.frames(), label=label)):
+        with (
+            VideoWriter(
+                path, self.fps, audio_from=self.driving, audio_start=self.start, metadata=AI_GENERATED, finish=finish
+            ) as writer,
+            contextlib.closing(ahead(self.frames())) as frames,
+        ):
+            for i, frame in enumerate(marked(frames, label=label)):
                 writer.write(frame)
                 if on_progress is not None:
                     on_progress("painting", i + 1, self.num_frames)
@@ -366,8 +370,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
             if on_progress is not None:
                 on_progress("tracking", done, None if total is None else max(total, done))
 
-        frames = read_frames(clip, start=start, end=end, fps=info.fps)
-        return track_face(frames, self.detector, info.fps, count)
+        with contextlib.closing(ahead(read_frames(clip, start=start, end=end, fps=info.fps))) as frames:
+            return track_face(frames, self.detector, info.fps, count)
 
     def target_landmarks(
         self, avatar: Avatar, track: Track, motion: Motion, head: float, expression: float, gaze: float
