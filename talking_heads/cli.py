@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from . import __version__
-from .errors import MissingDependencyError, OutputError, TalkingHeadsError, UnreadableMediaError
+from .errors import MissingDependencyError, NoFaceError, OutputError, TalkingHeadsError, UnreadableMediaError
 from .examples import EXAMPLE
 from .expressions import RANGES, FaceControls
 from .presets import PRESETS, load_preset
@@ -165,6 +166,71 @@ def animate(
         notes.extend(video.warnings)
         (video.save_side_by_side if side_by_side else video.save)(output, show, label=label)
     typer.echo(output)
+
+
+@app.command()
+def live(
+    photos: Photos = None,
+    avatar: Annotated[str | None, typer.Option(help="A saved avatar instead of photos: folder or org/name.")] = None,
+    source: Annotated[str, typer.Option(help="Number of a camera, or a clip, which is played in real time.")] = "0",
+    output: Annotated[Path | None, typer.Option(help="An mp4 of what was to be seen.", show_default=False)] = None,
+    model: Model = None,
+    detector: Detector = "mediapipe",
+    head: Strength = 1.0,
+    expression: Strength = 1.0,
+    gaze: Strength = 1.0,
+    device: Device = None,
+    engine: Engine = "auto",
+) -> None:
+    """Photos (or an avatar) that move like whoever is before the camera, at once; ends with q, Escape or Ctrl-C."""
+    from .camera import Window, in_real_time, read_camera
+    from .video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
+
+    if bool(photos) == bool(avatar):
+        raise typer.BadParameter("give either photos or an avatar.", param_hint="--photos / --avatar")
+    if output is not None:
+        check_writable(output)
+    fps = 25.0
+    if not source.isdecimal():
+        fps = probe(source).fps
+        if output is not None and output.exists() and output.samefile(source):
+            raise OutputError(f"{output} is the driving clip itself. Choose another output.")
+    _check_photos(photos or [])
+    pipe = _load(model, detector, device, engine)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_notes())
+        person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
+        heads = stack.enter_context(pipe.live(person, head=head, expression=expression, gaze=gaze))
+        camera = read_camera(int(source)) if source.isdecimal() else in_real_time(read_frames(source), fps)
+        frames = stack.enter_context(contextlib.closing(camera))
+        writer = None
+        if output is not None:
+            writer = stack.enter_context(VideoWriter(output, fps, metadata=AI_GENERATED))
+        window = stack.enter_context(contextlib.closing(Window("AI-generated")))
+        begin, seen = time.perf_counter(), None
+        # Ctrl-C is how this ends: what was seen until then is kept.
+        with contextlib.suppress(KeyboardInterrupt):
+            for frame in frames:
+                seen = _later(heads.push(frame), seen)
+                if seen is None:
+                    continue
+                if writer is not None:  # as often as time has passed, whatever the camera's rate
+                    due = math.floor((time.perf_counter() - begin) * fps) + 1
+                    for _ in range(due - writer.num_frames):
+                        writer.write(seen)
+                if not window.show(seen):
+                    break
+        seen = _later(heads.wait(), seen)
+        if seen is None:
+            raise NoFaceError(f"No face was seen in {source}. Sit in the light, facing the camera.")
+        if writer is not None and writer.num_frames == 0:
+            writer.write(seen)
+        typer.echo(
+            f"{heads.painted} of {heads.pushed} frames painted; frame to picture {_milliseconds(heads.delay(0.5))} "
+            f"at the median, {_milliseconds(heads.delay(0.95))} for 95 of 100"
+        )
+    if output is not None:
+        typer.echo(output)
 
 
 @app.command()
@@ -320,6 +386,14 @@ def export_network(
 
 
 # -------------------------------------------------------------------------------------------------------------- parts
+
+
+def _later(new: np.ndarray | None, old: np.ndarray | None) -> np.ndarray | None:
+    return old if new is None else new
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return f"{1000 * (seconds or 0.0):.0f} ms"
 
 
 def _check_photos(photos: Sequence[Path]) -> None:

@@ -329,6 +329,45 @@ class Track:
         return [gap.sentence(self.fps) for gap in self.gaps]
 
 
+class Follower:
+    """Looks for one person's face in one frame after another: the largest of the first frame that shows any.
+
+    A phone held sideways is noticed then: all frames are turned by ``turns`` quarters (np.rot90), and so are faces.
+    """
+
+    def __init__(self, detector: LandmarkDetector, fps: float) -> None:
+        self.last: np.ndarray | None = None
+        """The face (L, 2) as it was seen last."""
+        self.turns = 0
+        self._detector = detector
+        self._fps = fps
+        self._missed = 0
+
+    def turned(self, frame: np.ndarray) -> np.ndarray:
+        """The frame as faces stand upright in it."""
+        return np.ascontiguousarray(np.rot90(frame, self.turns)) if self.turns else frame
+
+    def see(self, frame: np.ndarray) -> np.ndarray | None:
+        """The face (L, 2) in the next frame, uint8 RGB (H, W, 3) of one size, in pixels of the turned frame."""
+        turned, last, missed = self.turned(frame), self.last, self._missed
+        face = None if last is None else _follow(turned, last, self._detector)
+        # A search of the whole frame is slow when nobody is there: less often the longer the face is away.
+        if face is None and (missed < 3 or missed % 5 == 0):
+            faces = find_faces(turned, self._detector) if last is None else _find_again(turned, self._detector)
+            if last is not None and missed <= BRIDGED_SECONDS * self._fps:  # nobody leaps: that is somebody else
+                faces = [face for face in faces if np.linalg.norm((face - last).mean(axis=0)) < face_size(last)]
+            face = _nearest(faces, last)
+            if face is not None and last is None:
+                extra = _quarter_turns(face)
+                if extra:  # turn all frames once instead of searching each
+                    self.turns = (self.turns + extra) % 4
+                    face = _follow(self.turned(frame), None, self._detector)
+        self._missed = 0 if face is not None else missed + 1
+        if face is not None:
+            self.last = face
+        return face
+
+
 def track_face(
     frames: Iterable[np.ndarray],
     detector: LandmarkDetector,
@@ -342,37 +381,19 @@ def track_face(
     no frame shows a face.
     """
     found: list[np.ndarray | None] = []
-    last: np.ndarray | None = None
-    missed = 0
-    turns = 0
+    follower = Follower(detector, fps)
     shape: tuple[int, ...] = (0, 0)
     for frame in frames:
         shape = frame.shape
-        turned = np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
-        face = None if last is None else _follow(turned, last, detector)
-        # A search of the whole frame is slow when nobody is there: less often the longer the face is away.
-        if face is None and (missed < 3 or missed % 5 == 0):
-            faces = find_faces(turned, detector) if last is None else _find_again(turned, detector)
-            if last is not None and missed <= BRIDGED_SECONDS * fps:  # nobody leaps: that is somebody else
-                faces = [face for face in faces if np.linalg.norm((face - last).mean(axis=0)) < face_size(last)]
-            face = _nearest(faces, last)
-            if face is not None and last is None:
-                extra = _quarter_turns(face)
-                if extra:  # a phone held sideways: turn all frames once instead of searching each
-                    turns = (turns + extra) % 4
-                    face = _follow(np.ascontiguousarray(np.rot90(frame, turns)), None, detector)
-        missed = 0 if face is not None else missed + 1
-        if face is not None:
-            last = face
-        found.append(face)
+        found.append(follower.see(frame))
         if on_frame is not None:
             on_frame(len(found))
-    if last is None:
+    if follower.last is None:
         raise NoFaceError(f"No face found in {name}. Use a clip in which one face is seen from the front.")
     for lonely in _lonely_sights(found, BRIDGED_SECONDS * fps):
         found[lonely] = None
-    if turns:
-        found = [None if face is None else _turn_back(face, turns, shape) for face in found]
+    if follower.turns:
+        found = [None if face is None else _turn_back(face, follower.turns, shape) for face in found]
     return _finish_track(found, fps, (shape[0], shape[1]))
 
 

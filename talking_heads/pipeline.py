@@ -23,7 +23,7 @@ from .drawing import draw_landmarks
 from .engines import EngineName, Generate, check_engine, choose_engine, compile_openvino
 from .errors import IncompatibleAvatarError, InvalidModelError
 from .expressions import FaceControls, posed
-from .faces import Portrait, Track, crop_around, only_face, track_face
+from .faces import Crop, Portrait, Track, crop_around, only_face, track_face
 from .hub import (
     BUNDLED,
     FORMAT_VERSION,
@@ -39,6 +39,7 @@ from .hub import (
 )
 from .images import read_photo, to_float, to_uint8
 from .landmarks import LandmarkDetector, load_detector
+from .live import Live
 from .models import Discriminator, Embedder, Generator
 from .motion import MOTIONS, Motion, choose_shots, most_neutral, retarget
 from .pasting import paste_back
@@ -436,6 +437,38 @@ class TalkingHeadPipeline(DiffusionPipeline):
             warnings=tuple(track.warnings),
         )
 
+    def live(
+        self,
+        avatar: Avatar,
+        *,
+        motion: Motion = "relative",
+        head: float = 1.0,
+        expression: float = 1.0,
+        gaze: float = 1.0,
+    ) -> Live:
+        """The avatar, moving like whoever is before a camera: see ``live.Live``. Arguments as for a call.
+
+        The networks are the result's until it is closed. Raises IncompatibleAvatarError.
+        """
+        if motion not in MOTIONS:
+            raise ValueError(f"unknown motion {motion!r}; choose one of {', '.join(MOTIONS)}")
+        self.check_fits(avatar)
+        if len(avatar.landmarks) > 1:  # frame by frame nothing can fade from one photo to another
+            best = most_neutral(avatar.landmarks.cpu().numpy())
+            shots = avatar.photo_images[best : best + 1], avatar.landmarks[best : best + 1].cpu().numpy()
+            avatar = avatar.with_shots(*shots)
+        self._computing(avatar.generator or self.generator, None)  # converts now what would hold up the first frame
+        size, photo = int(avatar.config.image_size), _neutral_photo(avatar)
+
+        def paint(face: np.ndarray, reference: np.ndarray, crop: Crop) -> np.ndarray:
+            driving = crop.to_crop(face, size)[None]
+            if motion == "relative":
+                neutral = crop.to_crop(reference, size)
+                driving = retarget(driving, photo, neutral, head=head, expression=expression, gaze=gaze)
+            return next(self.paint(avatar, driving, batch_size=1))
+
+        return Live(paint, self.detector)
+
     def edit(self, avatar: Avatar, controls: FaceControls) -> np.ndarray:
         """One picture of the avatar, moved by controls: uint8 RGB (H, H, 3).
 
@@ -477,9 +510,10 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 frames = to_uint8(generate(lines, avatar.style, source))
             yield from frames
 
-    def _computing(self, generator: Generator, num_frames: int) -> Generate:
+    def _computing(self, generator: Generator, num_frames: int | None) -> Generate:
         """``generator`` as the chosen engine computes it; what was compiled is kept for as long as the generator is."""
-        if choose_engine(self.engine, generator, num_frames) == "torch":
+        many = None if generator in self._compiled else num_frames
+        if choose_engine(self.engine, generator, many) == "torch":
             return lambda lines, style, source: generator(lines, style=style, source=source)
         if generator not in self._compiled:
             # On disk only the model: an avatar's own generator is a face, and not to be left behind somewhere.

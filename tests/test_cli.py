@@ -230,6 +230,17 @@ def test_a_preset_needs_no_clip(run: Callable, tmp_path: Path) -> None:
     assert (info.num_frames, info.fps, info.has_audio) == (76, 25, False)
 
 
+def test_live_plays_a_clip(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    code, out, err = run("live --photos ada.png --source moving.mp4 --output out/v.mp4 --model tiny")
+    assert (code, err) == (0, "")
+    assert "of 10 frames painted" in out and out.endswith(f"{tmp_path / 'out/v.mp4'}\n")
+    info = probe(tmp_path / "out/v.mp4")
+    assert (info.width, info.height, info.has_audio) == (32, 32, False)
+    assert everything_in(tmp_path / "out") == ["v.mp4"]
+
+
 def test_an_edit_is_a_png(run: Callable, tmp_path: Path) -> None:
     line = "edit --photos ada.png --model tiny"
     assert run(f"{line} --output out/still.png") == (0, f"{tmp_path / 'out/still.png'}\n", "")
@@ -298,6 +309,16 @@ REFUSED = {
     "clip and preset": (f"{ANIMATE} --photos ada.png --driving one.mp4 --preset nod", "give either a clip or a preset"),
     "unknown preset": (f"{ANIMATE} --photos ada.png --preset dance", "dance is none of talking, smile"),
     "part of a preset": (f"{ANIMATE} --photos ada.png --preset nod --end 1", "they are for clips"),
+    "unknown engine": (f"{ANIMATE} --photos ada.png --preset nod --engine steam", "'torch', 'openvino'"),
+    "export to nowhere": ("export --format openvino --output out/no/x --model tiny", "cannot be written"),
+    "export of a stranger": ("export --format onnx --output out/x --model tiny --avatar stranger", "somebody/else"),
+    "live without anybody": ("live --photos ada.png --model tiny --source grey.mp4", "No face was seen in"),
+    "live of nobody": ("live --model tiny --source moving.mp4", "give either photos or an avatar"),
+    "live without a camera": ("live --photos ada.png --model tiny --source 99", "Camera 99 gives no pictures"),
+    "live over the clip": (
+        "live --photos ada.png --model tiny --source one.mp4 --output one.mp4",
+        "is the driving clip itself",
+    ),
     "edit out of range": ("edit --photos ada.png --output out/e.png --yaw 90", "--yaw"),
     "edit by nan": ("edit --photos ada.png --output out/e.png --smile nan", "--smile"),
     "edit to a jpg": ("edit --photos ada.png --output out/e.jpg", "must end in .png"),

@@ -1,0 +1,160 @@
+"""A camera's frames in, painted frames out, at whatever speed this machine has."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from .faces import Crop, Follower, crop_around
+from .landmarks import LandmarkDetector, eye_distance
+from .motion import most_neutral
+
+FPS = 25
+"""Frames a second that a camera is taken to have, where it is about how long a face was away."""
+SETTLING_SECONDS = 1.0
+"""After a face is first seen: until then a more neutral frame becomes the one that relative motion counts from."""
+STEADIED, TOLERANCE = 0.6, 0.02
+"""How much of its last place a point keeps that has hardly moved, and by how much of the distance between the eyes it
+moves before it keeps little of that."""
+REMEMBERED = 1000
+
+Paint = Callable[[np.ndarray, np.ndarray, Crop], np.ndarray]
+"""(face (L, 2), face that stands for the photo's pose (L, 2), crop that both are seen in) -> frame."""
+
+
+class Live:
+    """Made by ``TalkingHeadPipeline.live``; paints in a thread of its own.
+
+        with pipe.live(avatar) as live:
+            for frame in camera:
+                painted = live.push(frame)
+
+    While a frame is painted only the newest of those that come meanwhile is kept: what is late is dropped, and the
+    delay stays within the time of two frames. Relative motion counts from the most neutral face of the first second.
+    """
+
+    def __init__(self, paint: Paint, detector: LandmarkDetector) -> None:
+        self.pushed = 0
+        """Frames that were pushed so far."""
+        self.painted = 0
+        """Frames that were painted so far; the others were late, or showed no face."""
+        self._paint = paint
+        self._follower = Follower(detector, FPS)
+        self._faces: list[np.ndarray] = []  # of the time of settling
+        self._settled_at: float | None = None
+        self._reference: np.ndarray
+        self._crop: Crop
+        self._steady: np.ndarray | None = None
+        self._delays: deque[float] = deque(maxlen=REMEMBERED)
+        self._change = threading.Condition()
+        self._waiting: tuple[float, np.ndarray] | None = None
+        self._result: tuple[float, np.ndarray] | None = None
+        self._busy = False
+        self._closed = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="live", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def push(self, frame: np.ndarray) -> np.ndarray | None:
+        """Hands over a frame, uint8 RGB (H, W, 3), all of one size; gives the newest painted frame, or None.
+
+        At once: None where none was finished since the last call. ValueError after ``close``; what goes wrong in
+        painting is raised by the next call.
+        """
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(f"expected uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+        with self._change:
+            if self._closed:
+                raise ValueError("this was closed")
+            self.pushed += 1
+            self._waiting = (time.perf_counter(), frame.copy())
+            self._change.notify_all()
+            return self._take()
+
+    def wait(self) -> np.ndarray | None:
+        """Until the last frame that was pushed is painted: that one, or None where there was nothing to paint."""
+        with self._change:
+            self._change.wait_for(lambda: self._error or not (self._busy or self._waiting))
+            return self._take()
+
+    def delay(self, share: float = 0.5) -> float | None:
+        """Seconds from handing a frame over to getting it painted, at most, for ``share`` of the last frames."""
+        return float(np.quantile(self._delays, share)) if self._delays else None
+
+    def close(self) -> None:
+        """Ends the thread, after the frame that it is at."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        self._thread.join()
+
+    def _take(self) -> np.ndarray | None:
+        if self._error is not None:
+            raise self._error
+        if self._result is None:
+            return None
+        (begun, painted), self._result = self._result, None
+        self._delays.append(time.perf_counter() - begun)
+        return painted
+
+    def _work(self) -> None:
+        while True:
+            with self._change:
+                self._busy = False
+                self._change.notify_all()
+                self._change.wait_for(lambda: self._closed or self._waiting)
+                if self._closed or self._waiting is None:
+                    return
+                (begun, frame), self._waiting = self._waiting, None
+                self._busy = True
+            try:
+                painted = self._answer(frame, begun)
+            except BaseException as error:  # noqa: BLE001  (raised again, where it is awaited)
+                with self._change:
+                    self._error = error
+                    self._change.notify_all()
+                return
+            with self._change:
+                if painted is not None:
+                    self.painted += 1
+                    self._result = (begun, painted)
+
+    def _answer(self, frame: np.ndarray, now: float) -> np.ndarray | None:
+        face = self._follower.see(frame)
+        if face is None:
+            return None
+        if self._settled_at is None:
+            self._settled_at = now + SETTLING_SECONDS
+        if now < self._settled_at or not self._faces:
+            self._faces.append(face)
+            seen = np.stack(self._faces)
+            height, width = self._follower.turned(frame).shape[:2]
+            self._reference, self._crop = seen[most_neutral(seen)], crop_around(seen, (height, width))
+        self._steady = steadied(face, self._steady)
+        return self._paint(self._steady, self._reference, self._crop)
+
+
+def steadied(face: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+    """A face (L, 2) without the detector's jitter, from what is known of the past: see ``faces.smooth``.
+
+    A point keeps to its last place where it has hardly moved, and is where it is seen as soon as it moves.
+    """
+    if before is None:
+        return face
+    moved = np.sum((face - before) ** 2, axis=-1, keepdims=True)
+    kept = STEADIED * np.exp(-0.5 * moved / max(TOLERANCE * float(eye_distance(face)), 1e-6) ** 2)
+    return (face + kept * (before - face)).astype(np.float32)
