@@ -93,6 +93,7 @@ def run(
     The output folder is ``out``; the model is the tiny one; the detector is the real one, loaded once for all.
     """
     monkeypatch.setattr("talking_heads.landmarks.load_detector", lambda name="mediapipe", device="cpu": detector)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "out").mkdir()
 
     def call(line: str) -> tuple[int, str, str]:
