@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -75,6 +76,7 @@ Engine = Annotated[
     Literal["auto", "torch", "openvino"],
     typer.Option(help="Computes the network; auto: OpenVINO for long clips on a CPU, where it is installed."),
 ]
+Label = Annotated[bool, typer.Option("--label/--no-label", help='Write "AI-generated" into a corner.')]
 Strength = Annotated[
     float, typer.Option(help="Of relative motion: 0 none, 1 as the driver.", callback=_finite, min=0, max=2)
 ]
@@ -130,7 +132,7 @@ def animate(
     in_photo: Annotated[
         bool, typer.Option("--in-photo", help="Show the whole first photo, its head in motion.")
     ] = False,
-    label: Annotated[bool, typer.Option("--label/--no-label", help='Write "AI-generated" into a corner.')] = False,
+    label: Label = False,
     device: Device = None,
     engine: Engine = "auto",
 ) -> None:
@@ -196,6 +198,9 @@ def live(
         if output is not None and output.exists() and output.samefile(source):
             raise OutputError(f"{output} is the driving clip itself. Choose another output.")
     _check_photos(photos or [])
+    from .provenance import check_credentials, marked, sign  # brings torch: last
+
+    check_credentials()
     pipe = _load(model, detector, device, engine)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_notes())
@@ -205,7 +210,8 @@ def live(
         frames = stack.enter_context(contextlib.closing(camera))
         writer = None
         if output is not None:
-            writer = stack.enter_context(VideoWriter(output, fps, metadata=AI_GENERATED))
+            finish = partial(sign, title=output.name)
+            writer = stack.enter_context(VideoWriter(output, fps, metadata=AI_GENERATED, finish=finish))
         window = stack.enter_context(contextlib.closing(Window("AI-generated")))
         begin, seen = time.perf_counter(), None
         # Ctrl-C is how this ends: what was seen until then is kept.
@@ -217,14 +223,14 @@ def live(
                 if writer is not None:  # as often as time has passed, whatever the camera's rate
                     due = math.floor((time.perf_counter() - begin) * fps) + 1
                     for _ in range(due - writer.num_frames):
-                        writer.write(seen)
+                        writer.write(next(marked([seen], label=False)))
                 if not window.show(seen):
                     break
         seen = _later(heads.wait(), seen)
         if seen is None:
             raise NoFaceError(f"No face was seen in {source}. Sit in the light, facing the camera.")
         if writer is not None and writer.num_frames == 0:
-            writer.write(seen)
+            writer.write(next(marked([seen], label=False)))
         typer.echo(
             f"{heads.painted} of {heads.pushed} frames painted; frame to picture {_milliseconds(heads.delay(0.5))} "
             f"at the median, {_milliseconds(heads.delay(0.95))} for 95 of 100"
@@ -248,6 +254,7 @@ def edit(
     brows: Annotated[float, _control("brows", "-1: lowered, 1: raised.")] = 0.0,
     gaze_x: Annotated[float, _control("gaze_x", "-1: to the left of the image, 1: to the right.")] = 0.0,
     gaze_y: Annotated[float, _control("gaze_y", "-1: up, 1: down.")] = 0.0,
+    label: Label = False,
     model: Model = None,
     detector: Detector = "mediapipe",
     device: Device = None,
@@ -263,10 +270,14 @@ def edit(
         yaw=yaw, pitch=pitch, roll=roll, mouth=mouth, lips=lips, smile=smile, eyelids=eyelids, brows=brows,
         gaze_x=gaze_x, gaze_y=gaze_y,
     )  # fmt: skip
+    from .provenance import check_credentials, marked, sign  # brings torch: last
+
+    check_credentials()
     pipe = _load(model, detector, device)
     with _notes():
         person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
-        save_image(pipe.edit(person, controls), output)
+        save_image(next(marked([pipe.edit(person, controls)], label=label)), output)
+        sign(output)
     typer.echo(output)
 
 

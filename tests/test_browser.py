@@ -140,10 +140,11 @@ def test_nothing_is_made_without_consent(page: Page, files: Path, server: Served
 def test_mistakes_are_told_on_the_page(page: Page, files: Path) -> None:
     add_photos(page, files, "nobody.png")
     expect(page.locator("#seen")).to_contain_text("1: No face found in the photo.", timeout=LONG)
-    expect(page.locator("#notice")).to_contain_text("1 of 1 photos cannot be used")
+    expect(page.locator("#notice")).to_contain_text("Photo 1: No face found in the photo.")
     page.check("#consent input")
     page.click("#animate")
     expect(page.locator(".toast-body")).to_contain_text("No face found in the photo.", timeout=LONG)
+    expect(page.locator("#progress .th-words")).to_have_count(0, timeout=LONG)
     choose_clip(page, files, "long.mp4")
     expect(page.locator("#plan")).to_contain_text("12 s of the clip are too many: 4 s are the limit here", timeout=LONG)
 
@@ -172,6 +173,23 @@ def test_cancel_stops_the_work(page: Page, files: Path, server: Served) -> None:
     page.click("#animate")
     result(page)
     assert len(server.results() - before) == 1
+
+
+def test_who_changes_the_photos_while_it_renders_gets_the_new_person(page: Page, files: Path) -> None:
+    add_photos(page, files, "ada.png")
+    choose_clip(page, files, "slow.mp4")
+    page.check("#consent input")
+    page.click("#animate")
+    page.locator("#progress .th-words").wait_for(timeout=LONG)
+    page.locator("#photos").get_by_role("button", name="Clear").click()
+    expect(page.locator("#seen")).to_be_hidden(timeout=LONG)
+    assert not page.is_checked("#consent input")  # it was said of somebody else
+    add_photos(page, files, "two.png")
+    page.locator("#face label", has_text="face 1").click()
+    expect(page.locator("#seen")).to_contain_text("1: ready, face 1", timeout=LONG)
+    result(page)
+    page.locator("#face label", has_text="face 2").click()  # still to be changed
+    expect(page.locator("#seen")).to_contain_text("1: ready, face 2", timeout=LONG)
 
 
 def test_edit_follows_the_sliders(page: Page, files: Path) -> None:

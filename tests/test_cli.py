@@ -20,6 +20,7 @@ from PIL import Image
 from talking_heads import Avatar, TalkingHeadPipeline, __version__
 from talking_heads.cli import EXAMPLE, main, spread
 from talking_heads.landmarks import MediapipeDetector
+from talking_heads.provenance import verify
 from talking_heads.video import probe, read_frames
 
 ROOT = Path(__file__).parents[1]
@@ -240,6 +241,7 @@ def test_live_plays_a_clip(run: Callable, tmp_path: Path, monkeypatch: pytest.Mo
     info = probe(tmp_path / "out/v.mp4")
     assert (info.width, info.height, info.has_audio) == (32, 32, False)
     assert everything_in(tmp_path / "out") == ["v.mp4"]
+    assert verify(tmp_path / "out/v.mp4").generated
 
 
 def test_an_edit_is_a_png(run: Callable, tmp_path: Path) -> None:
@@ -251,6 +253,7 @@ def test_an_edit_is_a_png(run: Callable, tmp_path: Path) -> None:
     still, moved, again = (np.asarray(Image.open(tmp_path / f"out/{n}.png")) for n in ("still", "moved", "again"))
     assert still.shape == (32, 32, 3) and np.abs(still.astype(int) - moved).mean() > 1
     assert np.array_equal(moved, again)
+    assert verify(tmp_path / "out/moved.png").generated
 
 
 def test_the_demo(run: Callable, tmp_path: Path) -> None:
