@@ -27,6 +27,7 @@ from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.errors import TalkingHeadsError
 from talking_heads.examples import EXAMPLE
 from talking_heads.expressions import RANGES, FaceControls
+from talking_heads.hub import WEIGHTS_NAME
 from talking_heads.presets import PRESETS
 from talking_heads.provenance import Findings, verify
 
@@ -115,6 +116,19 @@ def spoken(handler: Handler) -> Handler:
             return handler(*args, **options)
 
     return function
+
+
+def check_size_on_hub(name: str, file: str, megabytes: int, token: str | bool) -> None:
+    """Before a stranger's file is downloaded. Raises LimitError; whoever loads has sentences for all else."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        size = get_hf_file_metadata(hf_hub_url(name, file), token=token, timeout=5).size or 0
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError):
+        return
+    if size > megabytes * 10**6:
+        raise LimitError(f"{name} has {size / 1e6:.0f} MB; {megabytes} MB are the limit here.")
 
 
 @contextmanager
@@ -284,6 +298,7 @@ class Page:
             # A folder of this machine is nobody's business.
             if name.count("/") != 1 or Path(name.strip()).exists():
                 raise LimitError("Give the avatar's name on the Hub as owner/name.")
+            check_size_on_hub(name.strip(), WEIGHTS_NAME, self.studio.limits.megabytes, token or False)
             with TemporaryDirectory(
                 prefix=OWN, dir=self.cache
             ) as folder:  # not the Hub's own cache, which keeps what it has seen

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import torch
@@ -400,8 +401,9 @@ def _look_at(kind: Kind, repo_id: str, private: bool | None, token: str | None) 
     marker = MARKERS[kind]
     ours = marker in files
     if ours and kind in CLASSES:
-        index = hf_hub_download(repo_id, marker, revision=info.sha, token=token)
-        ours = read_json(Path(index)).get("_class_name") == CLASSES[kind]
+        with TemporaryDirectory() as cache:  # it may be a visitor's, and is not to stay here
+            index = hf_hub_download(repo_id, marker, revision=info.sha, token=token, cache_dir=cache)
+            ours = read_json(Path(index)).get("_class_name") == CLASSES[kind]
     if not ours and not FREE.issuperset(files):
         other = min(set(files) - FREE)
         raise HubError(f"{repo_id} holds something else ({other}), not {_ARTICLES[kind]}. Take another name.")

@@ -468,6 +468,8 @@ def test_the_page_acts_for_the_visitor_and_never_for_its_owner(hub: HubDouble, c
         print(page._push(person, True, "you/ada", True, "hf_you"))
         complaint(page.read_avatar, None, "you/ada")
         again = page.read_avatar(None, "you/ada", "hf_you")
+        page.studio.limits = Limits(megabytes=0)
+        complaint(page.read_avatar, None, "you/ada", "hf_you")
         assert torch.equal(again.embedding, avatar.embedding)
         assert not list(page.cache.iterdir())  # nothing of it is kept
         """
@@ -475,5 +477,5 @@ def test_the_page_acts_for_the_visitor_and_never_for_its_owner(hub: HubDouble, c
     assert "or it is private" in lines[0] and "owner/name" in lines[1]
     assert lines[2].startswith("ConsentError") and "access token" in lines[3] and "may not write to" in lines[4]
     assert lines[5] == f"Pushed: {hub.url}/you/ada"
-    assert "or it is private" in lines[6]
+    assert "or it is private" in lines[6] and "0 MB are the limit here" in lines[7]
     assert hub.private == {"me/ada", "you/ada"}
