@@ -195,6 +195,10 @@ def export(generator: Generator, folder: Path, format: Format, style: Tensor | N
     (B, 8, H, H); output is frames (B, 3, H, H); ``export.json`` says so. A ``style`` (S,) goes beside as style.npy.
     What was written is read again and compared with torch. Raises MissingDependencyError and OutputError.
     """
+    if not folder.parent.is_dir():
+        raise OutputError(f"{folder} cannot be written: {folder.parent} does not exist. Choose another folder.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is not empty. Choose another folder.")
     needed = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}[format]
     missing = [package for package in needed if not _installed(package)]
     if missing:
@@ -202,8 +206,6 @@ def export(generator: Generator, folder: Path, format: Format, style: Tensor | N
         raise MissingDependencyError(
             f"An export to {format} needs {' and '.join(missing)}. Install: pip install talking-heads[{extra}]."
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} exists and is not empty. Choose another folder.")
     with written_whole(folder) as beside:
         beside.mkdir()
         if format == "onnx":

@@ -109,6 +109,11 @@ def test_who_finds_the_queue_full_is_told(
     assert len(answers) - len(refused) >= 2
 
 
+def working() -> list[threading.Thread]:
+    """What renders now, or still does."""
+    return [thread for thread in threading.enumerate() if thread.name == "work"]
+
+
 LEAVING = """
 import sys, time
 from gradio_client import Client, handle_file
@@ -125,12 +130,16 @@ def test_a_visitor_who_leaves_frees_the_machine(page: Served, files: Path, tmp_p
     before = page.results()
     command = [sys.executable, "-c", LEAVING, page.url, str(files / "0.png")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as leaving:
-        assert leaving.stdout and leaving.stdout.readline() == "rendering\n"
-        assert [thread for thread in threading.enumerate() if thread.name == "work"]
-        leaving.kill()
+        try:
+            assert leaving.stdout and leaving.stdout.readline() == "rendering\n"
+            deadline = time.monotonic() + 20
+            while not working() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert working()
+        finally:
+            leaving.kill()
     assert Visitor(page, files, 1, tmp_path).animate().endswith(".mp4")
-    for thread in threading.enumerate():
-        if thread.name == "work":
-            thread.join(5)
-            assert not thread.is_alive()
+    for thread in working():
+        thread.join(5)
+        assert not thread.is_alive()
     assert len(page.results() - before) == 1
