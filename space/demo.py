@@ -29,12 +29,12 @@ from talking_heads.examples import EXAMPLE
 from talking_heads.expressions import RANGES, FaceControls
 from talking_heads.hub import WEIGHTS_NAME
 from talking_heads.presets import PRESETS
-from talking_heads.provenance import Findings, verify
+from talking_heads.provenance import Findings, save_picture, verify
 
 from .examples import Examples
 from .person import Person, check_pixels
 from .settings import LimitError, Limits
-from .studio import OUTPUTS, Made, OnGpu, Output, Report, Studio, Wish, save_picture
+from .studio import OUTPUTS, Made, OnGpu, Output, Report, Studio, Wish
 from .work import in_words
 
 TEXTS = Path(__file__).parent / "texts"
@@ -118,13 +118,13 @@ def spoken(handler: Handler) -> Handler:
     return function
 
 
-def check_size_on_hub(name: str, file: str, megabytes: int, token: str | bool) -> None:
-    """Before a stranger's file is downloaded. Raises LimitError; whoever loads has sentences for all else."""
+def check_size_on_hub(name: str, megabytes: int, token: str | bool) -> None:
+    """Before a stranger's avatar is downloaded. Raises LimitError; whoever loads has sentences for all else."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        size = get_hf_file_metadata(hf_hub_url(name, file), token=token, timeout=5).size or 0
+        size = get_hf_file_metadata(hf_hub_url(name, WEIGHTS_NAME), token=token, timeout=5).size or 0
     except (HfHubHTTPError, HFValidationError, OSError, ValueError):
         return
     if size > megabytes * 10**6:
@@ -150,10 +150,8 @@ def own_folder(cache: Path) -> Iterator[Path]:
         raise
 
 
-def progress_bar(report: Report | None) -> str:
-    """A report as HTML; nothing for None."""
-    if report is None:
-        return ""
+def progress_bar(report: Report) -> str:
+    """A report as HTML."""
     share = 0 if not report.total else min(1.0, report.done / report.total)
     of = f" of {report.total}" if report.total else ""
     unit = "steps" if report.stage == "fine-tuning" else "frames"
@@ -298,10 +296,9 @@ class Page:
             # A folder of this machine is nobody's business.
             if name.count("/") != 1 or Path(name.strip()).exists():
                 raise LimitError("Give the avatar's name on the Hub as owner/name.")
-            check_size_on_hub(name.strip(), WEIGHTS_NAME, self.studio.limits.megabytes, token or False)
-            with TemporaryDirectory(
-                prefix=OWN, dir=self.cache
-            ) as folder:  # not the Hub's own cache, which keeps what it has seen
+            check_size_on_hub(name.strip(), self.studio.limits.megabytes, token or False)
+            # Not the Hub's own cache, which keeps what it has seen.
+            with TemporaryDirectory(prefix=OWN, dir=self.cache) as folder:
                 avatar = Avatar.from_pretrained(name.strip(), cache_dir=folder, token=token or False)
         else:
             raise LimitError("Choose an avatar file, or give a name on the Hub.")
@@ -425,7 +422,8 @@ class Page:
         return self._about(Wish(preset=next(iter(PRESETS))))
 
     def _about(self, wish: Wish) -> str:
-        frames, seconds = self.studio.check_wish(wish), self.studio.duration(wish)
+        frames = self.studio.check_wish(wish)
+        seconds = self.studio.duration(wish, frames)
         about = f"{PRESETS[wish.preset]} " if wish.preset else ""
         return f"{about}{frames} frames" + ("." if seconds is None else f": {in_words(seconds)} on this machine.")
 
@@ -500,7 +498,9 @@ class Page:
         except ValueError as error:
             raise LimitError(f"{error}.") from None
         with own_folder(self.cache) as folder:
-            return str(save_picture(self.studio.edit(person, controls), folder / "talking-head.png"))
+            path = folder / "talking-head.png"
+            save_picture(self.studio.edit(person, controls), path, label=True)
+            return str(path)
 
     # ---------------------------------------------------------------------------------------------------- personalise
 

@@ -76,7 +76,8 @@ class Person:
     def asked(self) -> int | None:
         """The photo of which a face is asked for: the first undecided one, else the first that shows several."""
         several = (number for number, sight in enumerate(self.sights) if len(sight.faces) > 1)
-        return next(several, None) if self.undecided() is None else self.undecided()
+        undecided = self.undecided()
+        return next(several, None) if undecided is None else undecided
 
     def undecided(self) -> int | None:
         """The first photo in which a face must be chosen yet."""
@@ -85,16 +86,17 @@ class Person:
 
     def portraits(self) -> list[Portrait]:
         """Reads the photos again. Raises FaceError where one of them cannot be used as it is."""
-        result = []
-        for number, sight in enumerate(self.sights, start=1):
-            name = "the photo" if len(self.sights) == 1 else f"photo {number}"
-            if sight.problem:
-                raise FaceError(sight.problem.replace("the photo", name, 1))
-            if len(sight.faces) > 1 and sight.path not in self.picked:
-                raise FaceError(f"There are {len(sight.faces)} faces in {name}. Choose whose it is.")
-            face = sight.faces[self.picked.get(sight.path, 0)]
-            result.append(Portrait.of(read_photo(sight.path), face))
-        return result
+        return [self.portrait(number) for number in range(len(self.sights))]
+
+    def portrait(self, number: int) -> Portrait:
+        """Reads photo ``number`` (from 0) again. Raises FaceError where it cannot be used as it is."""
+        sight = self.sights[number]
+        name = "the photo" if len(self.sights) == 1 else f"photo {number + 1}"
+        if sight.problem:
+            raise FaceError(sight.problem.replace("the photo", name, 1))
+        if len(sight.faces) > 1 and sight.path not in self.picked:
+            raise FaceError(f"There are {len(sight.faces)} faces in {name}. Choose whose it is.")
+        return Portrait.of(read_photo(sight.path), sight.faces[self.picked.get(sight.path, 0)])
 
     def pictures(self) -> list[tuple[Image.Image, str]]:
         """Each photo with its crop and landmarks, and a caption."""

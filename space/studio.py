@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.errors import FaceError, TalkingHeadsError, UnreadableMediaError
@@ -20,7 +19,7 @@ from talking_heads.expressions import FaceControls
 from talking_heads.faces import Portrait, Track
 from talking_heads.motion import Motion
 from talking_heads.presets import load_preset
-from talking_heads.provenance import marked, sign
+from talking_heads.provenance import marked, marked_picture
 from talking_heads.video import probe, read_frames, save_gif
 from train.finetune import fine_tune_avatar
 
@@ -159,9 +158,8 @@ class Studio:
                 f"{Path(path).name} has {size:.0f} MB; {self.limits.megabytes} MB are the limit here. Make it smaller."
             )
 
-    def duration(self, wish: Wish) -> float | None:
-        """Seconds that the wish will take here, or None where nobody knows yet. Raises what ``check_wish`` raises."""
-        frames = self.check_wish(wish)
+    def duration(self, wish: Wish, frames: int) -> float | None:
+        """Seconds that so many ``frames`` (``check_wish``) will take here, or None where nobody knows yet."""
         return self.pace.estimate(**({"tracking": frames} if wish.driving else {}), painting=frames)
 
     # --------------------------------------------------------------------------------------------------------- person
@@ -190,7 +188,7 @@ class Studio:
         yield Report("looking")
         frames = self.check_wish(wish, has_photos=bool(person.sights))
         avatar = self.avatar_of(person)
-        portrait = person.portraits()[0] if wish.output == "in the photo" else None
+        portrait = person.portrait(0) if wish.output == "in the photo" else None
         if wish.preset:
             track = load_preset(wish.preset)
         else:
@@ -207,7 +205,7 @@ class Studio:
         yield from self._tune(self._new_avatar(person), steps)
 
     def edit(self, person: Person, controls: FaceControls) -> np.ndarray:
-        """One picture of the person, uint8 RGB (H, H, 3), marked as generated to the eye and to machines."""
+        """One picture of the person, uint8 RGB (H, H, 3), without any marks: they are for whoever saves it."""
         return self._pose(self.avatar_of(person), controls)
 
     def _track(self, wish: Wish, frames: int, say: Say) -> Track:
@@ -230,10 +228,10 @@ class Studio:
         return self.pipe.avatar_from_shots(crops, landmarks).to("cpu")
 
     def _pose(self, avatar: Avatar, controls: FaceControls) -> np.ndarray:
-        return self._shown(self._here(avatar), controls)
+        return self.pipe.edit(self._here(avatar), controls)
 
-    def _shown(self, avatar: Avatar, controls: FaceControls) -> np.ndarray:
-        return _labelled(self.pipe.edit(avatar, controls))
+    def _preview(self, avatar: Avatar) -> np.ndarray:
+        return marked_picture(self.pipe.edit(avatar, PREVIEW_CONTROLS), label=True)
 
     def _paint(
         self, avatar: Avatar, track: Track, portrait: Portrait | None, wish: Wish, folder: Path
@@ -257,13 +255,14 @@ class Studio:
 
         work = Work(do)
         for report in work:
-            picture = None if report.picture is None else _labelled(report.picture)
+            # What is shown on the way is marked as what is made in the end.
+            picture = None if report.picture is None else marked_picture(report.picture, label=True)
             yield replace(report, picture=picture)
         yield Made(avatar, work.result, video.warnings)
 
     def _tune(self, avatar: Avatar, steps: int) -> Iterator[Report | Made]:
         start = self._here(avatar)
-        pictures = [(self._shown(start, PREVIEW_CONTROLS), "before")]
+        pictures = [(self._preview(start), "before")]
         clock = Clock(self.pace, {"fine-tuning": steps})
 
         def do(say: Say) -> Avatar:
@@ -273,7 +272,7 @@ class Studio:
 
             def show(done: int, tuned: Avatar) -> None:
                 if done < steps:
-                    pictures.append((self._shown(tuned, PREVIEW_CONTROLS), f"step {done}"))
+                    pictures.append((self._preview(tuned), f"step {done}"))
 
             progress(0, steps, {})
             every = max(1, -(-steps // PREVIEWS))
@@ -281,7 +280,7 @@ class Studio:
 
         work = Work(do)
         yield from work
-        pictures.append((self._shown(work.result, PREVIEW_CONTROLS), f"after {steps} steps"))
+        pictures.append((self._preview(work.result), f"after {steps} steps"))
         yield Made(work.result.to("cpu"), pictures=tuple(pictures))
 
     # --------------------------------------------------------------------------------------------------------- beside
@@ -316,18 +315,6 @@ class _Tap:
         for frame in self._frames():
             self.last = frame
             yield frame
-
-
-def _labelled(picture: np.ndarray) -> np.ndarray:
-    """What is shown on the way is marked as what is made in the end."""
-    return next(iter(marked([picture], label=True)))
-
-
-def save_picture(picture: np.ndarray, path: Path) -> Path:
-    """A signed PNG."""
-    Image.fromarray(picture).save(path)
-    sign(path)
-    return path
 
 
 def _digest(path: Path) -> str:

@@ -23,7 +23,7 @@ from .images import to_float
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
 from .models.layers import settings_of
-from .video import check_writable
+from .video import check_writable, replacing
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -145,15 +145,8 @@ class Avatar(ModelMixin, ConfigMixin):
         path = Path(path)
         check_writable(path, (".safetensors",))
         state = {name: value.contiguous() for name, value in self.state_dict().items()}
-        content = safetensors.torch.save(state, metadata={"avatar": json.dumps(self._public_config())})
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            beside.write_bytes(content)
-            beside.replace(path)
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
-        finally:
-            beside.unlink(missing_ok=True)
+        with replacing(path) as part:
+            part.write_bytes(safetensors.torch.save(state, metadata={"avatar": json.dumps(self._public_config())}))
         return path
 
     @classmethod

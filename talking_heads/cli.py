@@ -139,8 +139,7 @@ def animate(
     """Photos (or an avatar) and a driving clip (or a preset) -> an mp4 with the clip's sound."""
     from .video import check_writable, probe
 
-    if bool(photos) == bool(avatar):
-        raise typer.BadParameter("give either photos or an avatar.", param_hint="--photos / --avatar")
+    _check_one_of(photos, avatar)
     if (driving is None) == (preset is None):
         raise typer.BadParameter("give either a clip or a preset.", param_hint="--driving / --preset")
     if driving is None and (start is not None or end is not None or side_by_side):
@@ -151,8 +150,7 @@ def animate(
     check_writable(output)
     if driving is not None:
         probe(driving)
-        if output.exists() and output.samefile(driving):
-            raise OutputError(f"{output} is the driving clip itself. Choose another output.")
+        _check_other_file(output, driving)
     _check_photos(photos or [])
     from .provenance import check_credentials  # brings torch: last
 
@@ -188,17 +186,16 @@ def live(
     from .camera import Window, in_real_time, read_camera
     from .video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
 
-    if bool(photos) == bool(avatar):
-        raise typer.BadParameter("give either photos or an avatar.", param_hint="--photos / --avatar")
+    _check_one_of(photos, avatar)
     if output is not None:
         check_writable(output)
     fps = 25.0
     if not source.isdecimal():
         fps = probe(source).fps
-        if output is not None and output.exists() and output.samefile(source):
-            raise OutputError(f"{output} is the driving clip itself. Choose another output.")
+        if output is not None:
+            _check_other_file(output, Path(source))
     _check_photos(photos or [])
-    from .provenance import check_credentials, marked, sign  # brings torch: last
+    from .provenance import check_credentials, marked_picture, sign  # brings torch: last
 
     check_credentials()
     pipe = _load(model, detector, device, engine)
@@ -223,14 +220,14 @@ def live(
                 if writer is not None:  # as often as time has passed, whatever the camera's rate
                     due = math.floor((time.perf_counter() - begin) * fps) + 1
                     for _ in range(due - writer.num_frames):
-                        writer.write(next(marked([seen], label=False)))
+                        writer.write(marked_picture(seen, label=False))
                 if not window.show(seen):
                     break
         seen = _later(heads.wait(), seen)
         if seen is None:
             raise NoFaceError(f"No face was seen in {source}. Sit in the light, facing the camera.")
         if writer is not None and writer.num_frames == 0:
-            writer.write(next(marked([seen], label=False)))
+            writer.write(marked_picture(seen, label=False))
         typer.echo(
             f"{heads.painted} of {heads.pushed} frames painted; frame to picture {_milliseconds(heads.delay(0.5))} "
             f"at the median, {_milliseconds(heads.delay(0.95))} for 95 of 100"
@@ -260,24 +257,22 @@ def edit(
     device: Device = None,
 ) -> None:
     """Photos (or an avatar) -> a png of the person with another pose and expression; 0 is as in the photo."""
-    from .video import check_writable, save_image
+    from .video import check_writable
 
-    if bool(photos) == bool(avatar):
-        raise typer.BadParameter("give either photos or an avatar.", param_hint="--photos / --avatar")
+    _check_one_of(photos, avatar)
     check_writable(output, (".png",))
     _check_photos(photos or [])
     controls = FaceControls(
         yaw=yaw, pitch=pitch, roll=roll, mouth=mouth, lips=lips, smile=smile, eyelids=eyelids, brows=brows,
         gaze_x=gaze_x, gaze_y=gaze_y,
     )  # fmt: skip
-    from .provenance import check_credentials, marked, sign  # brings torch: last
+    from .provenance import check_credentials, save_picture  # brings torch: last
 
     check_credentials()
     pipe = _load(model, detector, device)
     with _notes():
         person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
-        save_image(next(marked([pipe.edit(person, controls)], label=label)), output)
-        sign(output)
+        save_picture(pipe.edit(person, controls), output, label=label)
     typer.echo(output)
 
 
@@ -405,6 +400,16 @@ def _later(new: np.ndarray | None, old: np.ndarray | None) -> np.ndarray | None:
 
 def _milliseconds(seconds: float | None) -> str:
     return f"{1000 * (seconds or 0.0):.0f} ms"
+
+
+def _check_one_of(photos: Sequence[Path] | None, avatar: str | None) -> None:
+    if bool(photos) == bool(avatar):
+        raise typer.BadParameter("give either photos or an avatar.", param_hint="--photos / --avatar")
+
+
+def _check_other_file(output: Path, driving: Path) -> None:
+    if output.exists() and output.samefile(driving):
+        raise OutputError(f"{output} is the driving clip itself. Choose another output.")
 
 
 def _check_photos(photos: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""What computes the generator: torch, as everything else, or OpenVINO, which is faster on most CPUs; and its export.
+"""What computes the generator: torch, as everything else, or OpenVINO on a CPU; and its export.
 
 All give the same frames, to a level or two of 255 in float32. OpenVINO and ONNX Runtime stay behind this file.
 """

@@ -410,8 +410,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         Frames are painted ``batch_size`` at a time when the result is iterated or saved.
         Raises IncompatibleAvatarError, and what ``track`` raises.
         """
-        if motion not in MOTIONS:
-            raise ValueError(f"unknown motion {motion!r}; choose one of {', '.join(MOTIONS)}")
+        _check_motion(motion)
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}")
         self.check_fits(avatar)
@@ -450,8 +449,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
         The networks are the result's until it is closed. Raises IncompatibleAvatarError.
         """
-        if motion not in MOTIONS:
-            raise ValueError(f"unknown motion {motion!r}; choose one of {', '.join(MOTIONS)}")
+        _check_motion(motion)
         self.check_fits(avatar)
         if len(avatar.landmarks) > 1:  # frame by frame nothing can fade from one photo to another
             best = most_neutral(avatar.landmarks.cpu().numpy())
@@ -524,6 +522,11 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if self.generator.dtype != torch.float32:
             return contextlib.nullcontext()
         return autocast(self.device)
+
+
+def _check_motion(motion: str) -> None:
+    if motion not in MOTIONS:
+        raise ValueError(f"unknown motion {motion!r}; choose one of {', '.join(MOTIONS)}")
 
 
 def _neutral_photo(avatar: Avatar) -> np.ndarray:

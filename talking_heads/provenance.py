@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from . import __version__
 from .errors import OutputError, TalkingHeadsError, UnreadableMediaError
 from .images import read_photo
-from .video import AI_GENERATED, probe, read_frames, read_tags, replacing
+from .video import AI_GENERATED, probe, read_frames, read_tags, replacing, save_image
 
 LABEL = "AI-generated"
 """What the visible label says."""
@@ -71,6 +71,17 @@ def marked(frames: Iterable[np.ndarray], *, label: bool, invisible: bool = True)
         if invisible:
             held = _embed(image, held)
         yield image[:height, :width]
+
+
+def marked_picture(picture: np.ndarray, *, label: bool) -> np.ndarray:
+    """One frame, as ``marked`` marks it."""
+    return next(marked([picture], label=label))
+
+
+def save_picture(picture: np.ndarray, path: str | Path, *, label: bool) -> None:
+    """A generated picture, uint8 RGB (H, W, 3), as a PNG: marked, and signed. Raises OutputError."""
+    save_image(marked_picture(picture, label=label), path)
+    sign(path)
 
 
 def _draw_label(image: np.ndarray) -> None:

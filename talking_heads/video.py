@@ -542,7 +542,7 @@ def check_writable(path: str | Path, suffixes: Sequence[str] = (".mp4",)) -> Non
 def save_image(image: np.ndarray, path: str | Path) -> None:
     """Write uint8 RGB (H, W, 3) as PNG, whole or not at all. Raises OutputError."""
     check_writable(path, (".png",))
-    with replacing(Path(path)) as part, _output_errors(Path(path)):
+    with replacing(Path(path)) as part:
         Image.fromarray(image).save(part)
 
 
@@ -559,7 +559,7 @@ def save_gif(frames: Iterable[np.ndarray], path: str | Path, fps: float) -> None
     first = next(frames, None)
     if first is None:
         raise OutputError(f"{path.name} was not written: there is no frame to put into it.")
-    with replacing(path) as part, _output_errors(path):
+    with replacing(path) as part:
         options = {"final_delay": str(round(100 / fps))}  # the others follow from the stamps, in 1/100 s
         with av.open(str(part.resolve()), "w", format="gif", options=options) as container:
             stream = container.add_stream("gif", 100)
@@ -598,12 +598,12 @@ def _beside(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """A name to write to, which becomes ``path`` if the block ends well and vanishes if it does not.
 
-    Raises OutputError.
+    What the system says about writing is an OutputError.
     """
     part = _beside(path)
     try:
-        yield part
         with _output_errors(path):
+            yield part
             part.replace(path)
     finally:
         _remove(part)

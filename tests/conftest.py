@@ -8,7 +8,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ import torch
 
 from talking_heads.head import MEAN_FACE
 from talking_heads.landmarks import MediapipeDetector
+
+if TYPE_CHECKING:
+    from served import Served
 
 HOME = tempfile.mkdtemp()
 os.environ["TALKING_HEADS_HOME"] = HOME  # of this process and those that tests start: never the user's own
@@ -125,6 +130,23 @@ def astronaut_face(detector: MediapipeDetector, astronaut: np.ndarray) -> np.nda
 def marks() -> MarkDetector:
     """The stub, for tests in which pixels do not matter."""
     return MarkDetector()
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, detector: MediapipeDetector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page with the tiny model, for the tests of one file."""
+    from served import served  # brings gradio
+
+    with served(tiny_model, detector, tmp_path_factory.mktemp("cache")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def visitors(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
+    """A folder with photos and clips as visitors have them."""
+    from served import visitors_files
+
+    return visitors_files(tmp_path_factory.mktemp("visitors"), astronaut)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import base64
 import importlib
 import inspect
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult
 from PIL import Image
-from served import Served, served, visitors_files
+from served import Served
 
 from space import demo
 from space.demo import KEPT_SECONDS, launch_options
@@ -39,75 +38,64 @@ ENDPOINTS = ["animate", "create_avatar", "animate_avatar", "personalise", "edit"
 
 
 @pytest.fixture(scope="module")
-def page(tiny_model: Path, detector: MediapipeDetector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tiny_model, detector, tmp_path_factory.mktemp("cache")) as page:
-        yield page
+def client(server: Served, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(server.url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
 
 
-@pytest.fixture(scope="module")
-def client(page: Served, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    return Client(page.url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
-    return visitors_files(tmp_path_factory.mktemp("visitor"), astronaut)
-
-
-def ask(client: Client, files: Path, endpoint: str, photos: list[str] | None = None, **options: Any) -> Any:
+def ask(client: Client, visitors: Path, endpoint: str, photos: list[str] | None = None, **options: Any) -> Any:
     """Calls an endpoint; with ``photos``, consent is given unless the options say otherwise."""
     given: dict[str, Any] = {}
     if photos is not None:
-        given = {"photos": [handle_file(files / name) for name in photos], "consent": True}
+        given = {"photos": [handle_file(visitors / name) for name in photos], "consent": True}
     if isinstance(options.get("driving"), str):
-        options["driving"] = handle_file(files / options["driving"])
+        options["driving"] = handle_file(visitors / options["driving"])
     return client.submit(**(given | options), api_name=f"/{endpoint}").result(timeout=100)
 
 
 class TestAnimate:
-    def test_photos_and_a_clip_become_a_video(self, client: Client, files: Path, page: Served) -> None:
-        before = page.results()
-        paths = [ask(client, files, "animate", ["ada.png", "ada2.png"], driving="moving.mp4") for _ in range(2)]
+    def test_photos_and_a_clip_become_a_video(self, client: Client, visitors: Path, server: Served) -> None:
+        before = server.results()
+        paths = [ask(client, visitors, "animate", ["ada.png", "ada2.png"], driving="moving.mp4") for _ in range(2)]
         info = probe(paths[0])
         assert (info.width, info.height, info.num_frames, info.has_audio) == (32, 32, 10, True)
-        assert len(page.results() - before) == 2  # a file for each request, and no copies
+        assert len(server.results() - before) == 2  # a file for each request, and no copies
         assert verify(Path(paths[0])).generated
 
-    def test_a_preset_drives_as_a_clip_does(self, client: Client, files: Path) -> None:
+    def test_a_preset_drives_as_a_clip_does(self, client: Client, visitors: Path) -> None:
         frames = [
-            np.stack(list(read_frames(ask(client, files, "animate", ["ada.png"], preset=preset))))
+            np.stack(list(read_frames(ask(client, visitors, "animate", ["ada.png"], preset=preset))))
             for preset in ("nod", "talking")
         ]
         assert all(np.abs(np.diff(clip.astype(int), axis=0)).max() > 8 for clip in frames)
         assert len(frames[0]) != len(frames[1]) or (frames[0] != frames[1]).any()
 
-    def test_options_reach_the_video(self, client: Client, files: Path) -> None:
+    def test_options_reach_the_video(self, client: Client, visitors: Path) -> None:
         plain, absolute, still, silent = (
-            np.stack(list(read_frames(ask(client, files, "animate", ["ada.png"], driving="moving.mp4", **options))))
+            np.stack(list(read_frames(ask(client, visitors, "animate", ["ada.png"], driving="moving.mp4", **options))))
             for options in ({}, {"motion": "absolute"}, {"head": 0, "expression": 0, "gaze": 0}, {"label": False})
         )
         assert (plain != absolute).any() and (plain != silent).any()
         assert np.abs(np.diff(still.astype(int), axis=0)).max() <= np.abs(np.diff(plain.astype(int), axis=0)).max()
 
-    def test_start_and_end_trim_the_clip(self, client: Client, files: Path) -> None:
-        path = ask(client, files, "animate", ["ada.png"], driving="slow.mp4", start=1.0, end=1.4)
+    def test_start_and_end_trim_the_clip(self, client: Client, visitors: Path) -> None:
+        path = ask(client, visitors, "animate", ["ada.png"], driving="slow.mp4", start=1.0, end=1.4)
         assert probe(path).num_frames == 10
 
-    def test_the_head_goes_back_into_the_photo(self, client: Client, files: Path) -> None:
-        path = ask(client, files, "animate", ["ada.png"], driving="moving.mp4", output="in the photo", label=False)
+    def test_the_head_goes_back_into_the_photo(self, client: Client, visitors: Path) -> None:
+        path = ask(client, visitors, "animate", ["ada.png"], driving="moving.mp4", output="in the photo", label=False)
         frames = list(read_frames(path))
-        photo = np.asarray(Image.open(files / "ada.png")).astype(int)
+        photo = np.asarray(Image.open(visitors / "ada.png")).astype(int)
         assert frames[0].shape == photo.shape
         assert np.abs(frames[5][400:].astype(int) - photo[400:]).mean() < 6  # the suit: as encoded
         assert np.abs(frames[5][:200].astype(int) - photo[:200]).max() > 30  # the head
 
-    def test_side_by_side(self, client: Client, files: Path) -> None:
-        info = probe(ask(client, files, "animate", ["ada.png"], driving="moving.mp4", output="side by side"))
+    def test_side_by_side(self, client: Client, visitors: Path) -> None:
+        info = probe(ask(client, visitors, "animate", ["ada.png"], driving="moving.mp4", output="side by side"))
         assert (info.width, info.height, info.has_audio) == (64, 32, True)
 
-    def test_progress_is_told(self, client: Client, files: Path) -> None:
+    def test_progress_is_told(self, client: Client, visitors: Path) -> None:
         job = client.submit(
-            photos=[handle_file(files / "ada.png")], consent=True, driving=handle_file(files / "slow.mp4"),
+            photos=[handle_file(visitors / "ada.png")], consent=True, driving=handle_file(visitors / "slow.mp4"),
             api_name="/animate",
         )  # fmt: skip
         units = []
@@ -117,57 +105,57 @@ class TestAnimate:
         assert {unit.unit for unit in units} == {"frames"}
         assert {unit.desc for unit in units} >= {"painting"} or {unit.desc for unit in units} >= {"tracking"}
 
-    def test_cancelling_stops_the_work_and_leaves_nothing(self, client: Client, files: Path, page: Served) -> None:
-        before = page.results()
-        folders = {path for path in page.cache.iterdir() if path.is_dir()}
+    def test_cancelling_stops_the_work_and_leaves_nothing(self, client: Client, visitors: Path, server: Served) -> None:
+        before = server.results()
+        folders = {path for path in server.cache.iterdir() if path.is_dir()}
         job = client.submit(
-            photos=[handle_file(files / "ada.png")], consent=True, driving=handle_file(files / "slow.mp4"),
+            photos=[handle_file(visitors / "ada.png")], consent=True, driving=handle_file(visitors / "slow.mp4"),
             api_name="/animate",
         )  # fmt: skip
         while not job.outputs():
             time.sleep(0.02)
         job.cancel()
         # The next one does not wait for the rest of the cancelled one.
-        assert probe(ask(client, files, "animate", ["ada.png"], driving="moving.mp4")).num_frames == 10
-        assert len(page.results() - before) == 1
-        new = {path for path in page.cache.iterdir() if path.is_dir()} - folders
+        assert probe(ask(client, visitors, "animate", ["ada.png"], driving="moving.mp4")).num_frames == 10
+        assert len(server.results() - before) == 1
+        new = {path for path in server.cache.iterdir() if path.is_dir()} - folders
         assert all(any(path.iterdir()) for path in new)
 
 
 class TestAvatars:
-    def test_an_avatar_is_made_once_and_animated_often(self, client: Client, files: Path) -> None:
-        file = ask(client, files, "create_avatar", ["ada.png", "ada2.png"])
+    def test_an_avatar_is_made_once_and_animated_often(self, client: Client, visitors: Path) -> None:
+        file = ask(client, visitors, "create_avatar", ["ada.png", "ada2.png"])
         avatar = Avatar.from_file(file)
         assert len(avatar.photos) == 2 and avatar.generator is None
-        path = ask(client, files, "animate_avatar", avatar=handle_file(file), consent=True, driving="moving.mp4")
-        direct = ask(client, files, "animate", ["ada.png", "ada2.png"], driving="moving.mp4")
+        path = ask(client, visitors, "animate_avatar", avatar=handle_file(file), consent=True, driving="moving.mp4")
+        direct = ask(client, visitors, "animate", ["ada.png", "ada2.png"], driving="moving.mp4")
         for one, other in zip(read_frames(path), read_frames(direct), strict=True):
             assert (one == other).all()
 
-    def test_personalise_gives_an_avatar_of_its_own(self, client: Client, files: Path) -> None:
-        file = ask(client, files, "personalise", ["ada.png"], steps=2)
+    def test_personalise_gives_an_avatar_of_its_own(self, client: Client, visitors: Path) -> None:
+        file = ask(client, visitors, "personalise", ["ada.png"], steps=2)
         assert Avatar.from_file(file).generator is not None
-        moving = ask(client, files, "animate_avatar", avatar=handle_file(file), consent=True, preset="blink")
+        moving = ask(client, visitors, "animate_avatar", avatar=handle_file(file), consent=True, preset="blink")
         assert probe(moving).width == 32
 
 
 class TestPictures:
-    def test_edit(self, client: Client, files: Path) -> None:
+    def test_edit(self, client: Client, visitors: Path) -> None:
         plain, turned, again = (
-            np.asarray(Image.open(ask(client, files, "edit", ["ada.png"], yaw=yaw))) for yaw in (0, 15, 15)
+            np.asarray(Image.open(ask(client, visitors, "edit", ["ada.png"], yaw=yaw))) for yaw in (0, 15, 15)
         )
         assert plain.shape == (32, 32, 3)
         assert (plain != turned).any() and (turned == again).all()
 
-    def test_what_was_made_is_recognised(self, client: Client, files: Path) -> None:
-        made = ask(client, files, "edit", ["ada.png"], yaw=5)
-        assert ask(client, files, "verify", file=handle_file(made))["generated"] is True
-        found = ask(client, files, "verify", file=handle_file(files / "ada.png"))
+    def test_what_was_made_is_recognised(self, client: Client, visitors: Path) -> None:
+        made = ask(client, visitors, "edit", ["ada.png"], yaw=5)
+        assert ask(client, visitors, "verify", file=handle_file(made))["generated"] is True
+        found = ask(client, visitors, "verify", file=handle_file(visitors / "ada.png"))
         assert found["generated"] is False and found["sentences"]
 
-    def test_preview_shows_every_photo_with_a_sentence(self, client: Client, files: Path) -> None:
+    def test_preview_shows_every_photo_with_a_sentence(self, client: Client, visitors: Path) -> None:
         names = ["ada.png", "two.png", "nobody.png"]
-        photos = [handle_file(files / name) for name in names]
+        photos = [handle_file(visitors / name) for name in names]
         seen = client.submit(photos, api_name="/preview_landmarks").result(timeout=100)
         captions = [item["caption"] for item in seen]
         assert captions[:2] == ["1: ready", "2: 2 faces. Choose one below."]
@@ -205,21 +193,21 @@ MISTAKES: dict[str, tuple[str, list[str] | None, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_answered_with_a_sentence(
-    client: Client, files: Path, page: Served, mistake: str, capfd: pytest.CaptureFixture[str]
+    client: Client, visitors: Path, server: Served, mistake: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     endpoint, photos, options, sentence = MISTAKES[mistake]
-    sent = {name: handle_file(files / options[name]) for name in ("avatar", "file") if name in options}
+    sent = {name: handle_file(visitors / options[name]) for name in ("avatar", "file") if name in options}
     options = options | sent
-    before = page.results()
+    before = server.results()
     with pytest.raises(AppError) as caught:
-        ask(client, files, endpoint, photos, **options)
+        ask(client, visitors, endpoint, photos, **options)
     assert str(caught.value).startswith(sentence)
-    assert page.results() == before
+    assert server.results() == before
     if mistake != "unknown preset":  # that one gradio finds
         assert "Traceback" not in capfd.readouterr().err
 
 
-def test_files_of_the_server_are_nobodys_photos(client: Client, page: Served) -> None:
+def test_files_of_the_server_are_nobodys_photos(client: Client, server: Served) -> None:
     """A path that was not uploaded is refused, with and without the mark of a file."""
     for photo in (
         {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, {"path": "/etc/passwd"}, "/etc/passwd",
@@ -253,10 +241,10 @@ def call_tools(url: str, *calls: tuple[str, dict[str, Any]]) -> tuple[Any, list[
     return asyncio.run(talk())
 
 
-def test_the_endpoints_are_tools_of_mcp(page: Served, files: Path) -> None:
-    photo = "data:image/png;base64," + base64.b64encode((files / "ada.png").read_bytes()).decode()
+def test_the_endpoints_are_tools_of_mcp(server: Served, visitors: Path) -> None:
+    photo = "data:image/png;base64," + base64.b64encode((visitors / "ada.png").read_bytes()).decode()
     tools, (edited, animated, refused) = call_tools(
-        page.url,
+        server.url,
         ("edit", {"photos": [photo], "consent": True, "yaw": 10}),
         ("animate", {"photos": [photo], "consent": True, "preset": "blink"}),
         ("animate", {"photos": [photo], "preset": "blink"}),
@@ -279,28 +267,28 @@ PRINTED = {
 
 @pytest.mark.parametrize("where", PRINTED)
 def test_printed_code_runs(
-    page: Served, files: Path, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Served, visitors: Path, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it stands there, but for the port."""
     code = PRINTED[where].split("```python\n")[1].split("```")[0]
     assert "http://127.0.0.1:7860" in code
     for name, photo in (("ada1.jpg", "ada.png"), ("ada2.jpg", "ada2.png")):
-        Image.open(files / photo).save(tmp_path / name)
-    (tmp_path / "clip.mp4").write_bytes((files / "moving.mp4").read_bytes())
+        Image.open(visitors / photo).save(tmp_path / name)
+    (tmp_path / "clip.mp4").write_bytes((visitors / "moving.mp4").read_bytes())
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(code.replace("http://127.0.0.1:7860", page.url), names)
+    exec(code.replace("http://127.0.0.1:7860", server.url), names)
     if where == "page":
         assert probe(names["video"]).num_frames > 25 and names["found"]["generated"] is True
     else:
         assert probe(names["path"]).width == 512
 
 
-def test_nothing_of_visitors_is_kept(page: Served) -> None:
+def test_nothing_of_visitors_is_kept(server: Served) -> None:
     options = launch_options(Limits())
     assert options["run_history"] is False and options["enable_monitoring"] is False
-    assert page.demo.analytics_enabled is False
-    assert page.demo.delete_cache == (KEPT_SECONDS, KEPT_SECONDS) == (3600, 3600)
+    assert server.demo.analytics_enabled is False
+    assert server.demo.delete_cache == (KEPT_SECONDS, KEPT_SECONDS) == (3600, 3600)
 
 
 def test_app_py_serves_the_model_that_the_environment_names(
@@ -314,7 +302,7 @@ def test_app_py_serves_the_model_that_the_environment_names(
 
 
 def test_a_gpu_is_asked_for_by_the_call(
-    tiny_model: Path, detector: MediapipeDetector, files: Path, tmp_path: Path
+    tiny_model: Path, detector: MediapipeDetector, visitors: Path, tmp_path: Path
 ) -> None:
     """On hosts that lend one: the networks run within, the detector without, for as long as the frames need."""
     asked: dict[str, int] = {}
@@ -341,10 +329,10 @@ def test_a_gpu_is_asked_for_by_the_call(
     pipe = TalkingHeadPipeline.from_pretrained(tiny_model)
     pipe.detector = Outside()
     studio = Studio(pipe, Limits(), on_gpu=on_gpu)
-    person = studio.look([str(files / "ada.png")])
+    person = studio.look([str(visitors / "ada.png")])
     seconds = []
     for clip in ("moving.mp4", "slow.mp4"):
-        *_, made = studio.animate(person, Wish(driving=str(files / clip)), tmp_path)
+        *_, made = studio.animate(person, Wish(driving=str(visitors / clip)), tmp_path)
         assert isinstance(made, Made) and made.video and probe(made.video).num_frames
         seconds.append(asked["_paint"])
     assert 0 < seconds[0] < seconds[1] < 60

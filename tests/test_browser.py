@@ -6,13 +6,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from served import Served, served, visitors_files
+from served import Served
 
 from talking_heads import Avatar
-from talking_heads.landmarks import MediapipeDetector
 from talking_heads.provenance import verify
 from talking_heads.video import probe
 
@@ -23,17 +21,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
 ]
 LONG = 60_000  # ms
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model: Path, detector: MediapipeDetector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tiny_model, detector, tmp_path_factory.mktemp("cache")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
-    return visitors_files(tmp_path_factory.mktemp("visitor"), astronaut)
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +46,14 @@ def page(browser: Browser, server: Served) -> Iterator[Page]:
     assert not complaints
 
 
-def add_photos(page: Page, files: Path, *names: str) -> None:
-    page.set_input_files("#photos input[type=file]", [files / name for name in names])
+def add_photos(page: Page, visitors: Path, *names: str) -> None:
+    page.set_input_files("#photos input[type=file]", [visitors / name for name in names])
     expect(page.locator("#seen")).to_be_visible(timeout=LONG)
 
 
-def choose_clip(page: Page, files: Path, name: str) -> None:
+def choose_clip(page: Page, visitors: Path, name: str) -> None:
     page.get_by_role("tab", name="A clip").click()
-    page.set_input_files("#driving input[type=file]", files / name)
+    page.set_input_files("#driving input[type=file]", visitors / name)
     page.locator("#driving video").wait_for(timeout=LONG)
 
 
@@ -88,11 +75,11 @@ def result(page: Page) -> dict[str, float]:
     )
 
 
-def test_photos_and_a_clip_become_a_video_that_plays(page: Page, files: Path, server: Served) -> None:
-    add_photos(page, files, "ada.png", "ada2.png")
+def test_photos_and_a_clip_become_a_video_that_plays(page: Page, visitors: Path, server: Served) -> None:
+    add_photos(page, visitors, "ada.png", "ada2.png")
     expect(page.locator("#seen")).to_contain_text("1: ready")
     expect(page.locator("#seen")).to_contain_text("2: ready")
-    choose_clip(page, files, "moving.mp4")
+    choose_clip(page, visitors, "moving.mp4")
     expect(page.locator("#plan")).to_contain_text("10 frames: about", timeout=LONG)
     page.check("#consent input")
     page.click("#animate")
@@ -109,8 +96,8 @@ def test_photos_and_a_clip_become_a_video_that_plays(page: Page, files: Path, se
     expect(page.locator("#gif-file")).to_contain_text("gif", timeout=LONG)
 
 
-def test_a_preset_needs_no_clip_and_the_avatar_is_used_again(page: Page, files: Path) -> None:
-    add_photos(page, files, "ada.png")
+def test_a_preset_needs_no_clip_and_the_avatar_is_used_again(page: Page, visitors: Path) -> None:
+    add_photos(page, visitors, "ada.png")
     page.check("#consent input")
     page.locator("#preset label", has_text="blink").click()
     page.click("#animate")
@@ -129,28 +116,28 @@ def test_an_example_runs_at_once(page: Page) -> None:
     expect(page.locator("#seen")).to_contain_text("1: ready")
 
 
-def test_nothing_is_made_without_consent(page: Page, files: Path, server: Served) -> None:
-    add_photos(page, files, "ada.png")
+def test_nothing_is_made_without_consent(page: Page, visitors: Path, server: Served) -> None:
+    add_photos(page, visitors, "ada.png")
     before = server.results()
     page.click("#animate")
     expect(page.locator(".toast-body")).to_contain_text("Confirm first that the person in the photos", timeout=LONG)
     assert server.results() == before
 
 
-def test_mistakes_are_told_on_the_page(page: Page, files: Path) -> None:
-    add_photos(page, files, "nobody.png")
+def test_mistakes_are_told_on_the_page(page: Page, visitors: Path) -> None:
+    add_photos(page, visitors, "nobody.png")
     expect(page.locator("#seen")).to_contain_text("1: No face found in the photo.", timeout=LONG)
     expect(page.locator("#notice")).to_contain_text("Photo 1: No face found in the photo.")
     page.check("#consent input")
     page.click("#animate")
     expect(page.locator(".toast-body")).to_contain_text("No face found in the photo.", timeout=LONG)
     expect(page.locator("#progress .th-words")).to_have_count(0, timeout=LONG)
-    choose_clip(page, files, "long.mp4")
+    choose_clip(page, visitors, "long.mp4")
     expect(page.locator("#plan")).to_contain_text("12 s of the clip are too many: 4 s are the limit here", timeout=LONG)
 
 
-def test_of_two_faces_one_is_chosen(page: Page, files: Path) -> None:
-    add_photos(page, files, "two.png")
+def test_of_two_faces_one_is_chosen(page: Page, visitors: Path) -> None:
+    add_photos(page, visitors, "two.png")
     expect(page.locator("#seen")).to_contain_text("2 faces. Choose one below.", timeout=LONG)
     page.locator("#face label", has_text="face 2").click()
     expect(page.locator("#seen")).to_contain_text("1: ready, face 2", timeout=LONG)
@@ -159,9 +146,9 @@ def test_of_two_faces_one_is_chosen(page: Page, files: Path) -> None:
     assert result(page)["width"] == 32
 
 
-def test_cancel_stops_the_work(page: Page, files: Path, server: Served) -> None:
-    add_photos(page, files, "ada.png")
-    choose_clip(page, files, "slow.mp4")
+def test_cancel_stops_the_work(page: Page, visitors: Path, server: Served) -> None:
+    add_photos(page, visitors, "ada.png")
+    choose_clip(page, visitors, "slow.mp4")
     page.check("#consent input")
     before = server.results()
     page.click("#animate")
@@ -175,16 +162,16 @@ def test_cancel_stops_the_work(page: Page, files: Path, server: Served) -> None:
     assert len(server.results() - before) == 1
 
 
-def test_who_changes_the_photos_while_it_renders_gets_the_new_person(page: Page, files: Path) -> None:
-    add_photos(page, files, "ada.png")
-    choose_clip(page, files, "slow.mp4")
+def test_who_changes_the_photos_while_it_renders_gets_the_new_person(page: Page, visitors: Path) -> None:
+    add_photos(page, visitors, "ada.png")
+    choose_clip(page, visitors, "slow.mp4")
     page.check("#consent input")
     page.click("#animate")
     page.locator("#progress .th-words").wait_for(timeout=LONG)
     page.locator("#photos").get_by_role("button", name="Clear").click()
     expect(page.locator("#seen")).to_be_hidden(timeout=LONG)
     assert not page.is_checked("#consent input")  # it was said of somebody else
-    add_photos(page, files, "two.png")
+    add_photos(page, visitors, "two.png")
     page.locator("#face label", has_text="face 1").click()
     expect(page.locator("#seen")).to_contain_text("1: ready, face 1", timeout=LONG)
     result(page)
@@ -192,8 +179,8 @@ def test_who_changes_the_photos_while_it_renders_gets_the_new_person(page: Page,
     expect(page.locator("#seen")).to_contain_text("1: ready, face 2", timeout=LONG)
 
 
-def test_edit_follows_the_sliders(page: Page, files: Path) -> None:
-    add_photos(page, files, "ada.png")
+def test_edit_follows_the_sliders(page: Page, visitors: Path) -> None:
+    add_photos(page, visitors, "ada.png")
     page.check("#consent input")
     page.get_by_role("tab", name="Edit").click()
     sources = []
@@ -206,8 +193,8 @@ def test_edit_follows_the_sliders(page: Page, files: Path) -> None:
     assert len(set(sources)) == 2
 
 
-def test_personalise_shows_its_way_and_gives_a_file(page: Page, files: Path, tmp_path: Path) -> None:
-    add_photos(page, files, "ada.png")
+def test_personalise_shows_its_way_and_gives_a_file(page: Page, visitors: Path, tmp_path: Path) -> None:
+    add_photos(page, visitors, "ada.png")
     page.check("#consent input")
     page.get_by_role("tab", name="Personalise").click()
     page.locator("#steps input[type=number]").fill("5")
@@ -237,13 +224,13 @@ def test_personalise_shows_its_way_and_gives_a_file(page: Page, files: Path, tmp
     assert result(page)["width"] == 32
 
 
-def test_a_file_is_checked(page: Page, files: Path) -> None:
+def test_a_file_is_checked(page: Page, visitors: Path) -> None:
     page.get_by_role("tab", name="Check a file").click()
-    page.set_input_files("#verify-file input[type=file]", files / "ada.png")
+    page.set_input_files("#verify-file input[type=file]", visitors / "ada.png")
     expect(page.locator("#findings li").first).to_be_visible(timeout=LONG)
 
 
-def test_a_phone_shows_everything_in_one_column(browser: Browser, server: Served, files: Path) -> None:
+def test_a_phone_shows_everything_in_one_column(browser: Browser, server: Served, visitors: Path) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     page = context.new_page()
     page.goto(server.url)
@@ -251,7 +238,7 @@ def test_a_phone_shows_everything_in_one_column(browser: Browser, server: Served
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     photos, animate = page.locator("#photos").bounding_box(), page.locator("#animate").bounding_box()
     assert photos and animate and animate["y"] > photos["y"] + photos["height"]
-    add_photos(page, files, "ada.png")
+    add_photos(page, visitors, "ada.png")
     page.check("#consent input")
     page.click("#animate")
     assert result(page)["spread"] > 10

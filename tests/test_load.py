@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -21,7 +20,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
 from PIL import Image
-from served import LIMITS, Served, served, visitors_files
+from served import LIMITS, Served, served
 
 from talking_heads.landmarks import MediapipeDetector
 from talking_heads.video import read_frames
@@ -32,25 +31,18 @@ VISITORS = 8
 
 
 @pytest.fixture(scope="module")
-def page(tiny_model: Path, detector: MediapipeDetector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tiny_model, detector, tmp_path_factory.mktemp("cache")) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
+def files(visitors: Path, astronaut: np.ndarray) -> Path:
     """Clips, and a photo for each visitor, told apart by its brightness."""
-    folder = visitors_files(tmp_path_factory.mktemp("visitors"), astronaut)
     for number, level in enumerate(np.linspace(1.0, 0.45, VISITORS)):
-        Image.fromarray((astronaut[:, ::-1] * level).astype(np.uint8)).save(folder / f"{number}.png")
-    return folder
+        Image.fromarray((astronaut[:, ::-1] * level).astype(np.uint8)).save(visitors / f"{number}.png")
+    return visitors
 
 
 class Visitor:
     """A client with a photo of its own."""
 
-    def __init__(self, page: Served, files: Path, number: int, folder: Path) -> None:
-        self.client = Client(page.url, verbose=False, download_files=folder / str(number))
+    def __init__(self, server: Served, files: Path, number: int, folder: Path) -> None:
+        self.client = Client(server.url, verbose=False, download_files=folder / str(number))
         self.files, self.photo = files, files / f"{number}.png"
 
     def animate(self, clip: str = "moving.mp4") -> str:
@@ -66,8 +58,8 @@ def brightness(video: str) -> float:
     return float(np.mean([frame.mean() for frame in read_frames(video)]))
 
 
-def test_eight_visitors_get_each_their_own_and_memory_returns(page: Served, files: Path, tmp_path: Path) -> None:
-    visitors = [Visitor(page, files, number, tmp_path) for number in range(VISITORS)]
+def test_eight_visitors_get_each_their_own_and_memory_returns(server: Served, files: Path, tmp_path: Path) -> None:
+    visitors = [Visitor(server, files, number, tmp_path) for number in range(VISITORS)]
     visitors[0].animate()  # what is made once is made now
     gc.collect()
     before = psutil.Process().memory_info().rss
@@ -76,7 +68,7 @@ def test_eight_visitors_get_each_their_own_and_memory_returns(page: Served, file
 
     def look() -> None:
         """A small thing, asked for while renders wait for each other."""
-        client = Client(page.url, verbose=False, download_files=tmp_path / "look")
+        client = Client(server.url, verbose=False, download_files=tmp_path / "look")
         while not rendered.is_set():
             began = time.monotonic()
             client.predict([handle_file(files / "0.png")], api_name="/preview_landmarks")
@@ -126,9 +118,9 @@ time.sleep(600)
 """
 
 
-def test_a_visitor_who_leaves_frees_the_machine(page: Served, files: Path, tmp_path: Path) -> None:
-    before = page.results()
-    command = [sys.executable, "-c", LEAVING, page.url, str(files / "0.png")]
+def test_a_visitor_who_leaves_frees_the_machine(server: Served, files: Path, tmp_path: Path) -> None:
+    before = server.results()
+    command = [sys.executable, "-c", LEAVING, server.url, str(files / "0.png")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as leaving:
         try:
             assert leaving.stdout and leaving.stdout.readline() == "rendering\n"
@@ -138,8 +130,8 @@ def test_a_visitor_who_leaves_frees_the_machine(page: Served, files: Path, tmp_p
             assert working()
         finally:
             leaving.kill()
-    assert Visitor(page, files, 1, tmp_path).animate().endswith(".mp4")
+    assert Visitor(server, files, 1, tmp_path).animate().endswith(".mp4")
     for thread in working():
         thread.join(5)
         assert not thread.is_alive()
-    assert len(page.results() - before) == 1
+    assert len(server.results() - before) == 1

@@ -57,8 +57,8 @@ def measure(seconds: float = 10.0) -> dict[str, Any]:
 def _clips() -> list[Clip]:
     """The bundled clip, as prepared, under several names."""
     fps = probe(EXAMPLE).fps
-    track = track_face(read_frames(EXAMPLE, fps=fps), load_detector("mediapipe"), fps)
     frames = list(read_frames(EXAMPLE, fps=fps))
+    track = track_face(frames, load_detector("mediapipe"), fps)
     crop = crop_around(track.landmarks, frames[0].shape[:2])
     crops = np.stack([crop.cut(frame, 256) for frame in frames])
     clip = make_clip(crops, crop.to_crop(track.landmarks, 256), ClipMeta("", EXAMPLE.name))

@@ -10,7 +10,8 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -83,13 +84,22 @@ def save_clip(path: Path, frames: Sequence[np.ndarray] | np.ndarray, landmarks: 
 
 
 def write_clip(path: Path, clip: Clip) -> None:
-    """One file for a clip; beside first, then renamed."""
+    """One file for a clip, whole or not at all."""
     text = json.dumps({"format": FORMAT_VERSION, **asdict(clip.meta)})
     path.parent.mkdir(parents=True, exist_ok=True)
+    with written_beside(path) as beside, beside.open("wb") as file:
+        np.savez(file, jpeg=clip.jpeg, offsets=clip.offsets, landmarks=clip.landmarks, meta=np.array(text))
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A name to write to, which becomes ``path`` if the block ends well and vanishes if it does not.
+
+    It ends in .tmp: what a process leaves there that is killed is taken for no clip, shard or report.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
-            np.savez(file, jpeg=clip.jpeg, offsets=clip.offsets, landmarks=clip.landmarks, meta=np.array(text))
+        yield beside
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

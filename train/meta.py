@@ -45,6 +45,7 @@ from talking_heads.models.layers import check_sizes, converge_spectral_norms, lo
 from talking_heads.video import contact_sheet, save_image
 
 from . import losses
+from .clips import written_beside
 from .config import PRESETS, MetaConfig, ModelConfig, preset
 from .dataset import Episode, EpisodeDataset
 from .export import folded, save_model
@@ -568,9 +569,8 @@ def _leave_signals(_worker: int) -> None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    beside.replace(path)
+    with written_beside(path) as beside:
+        beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def main(

@@ -50,7 +50,7 @@ from talking_heads.images import read_photo
 from talking_heads.landmarks import DETECTORS, LandmarkDetector, load_detector
 from talking_heads.video import contact_sheet, probe, read_frames, save_image
 
-from .clips import Clip, ClipMeta, load_clip, make_clip, write_clip
+from .clips import Clip, ClipMeta, load_clip, make_clip, write_clip, written_beside
 from .shards import load_shard, read_index, save_shard, shard_paths
 from .terminal import mistakes_in_one_line
 
@@ -444,9 +444,8 @@ def write_report(outcomes: list[Outcome], output: Path) -> dict[str, int]:
         "dropped": [asdict(outcome) for outcome in outcomes if outcome.dropped],
         "notes": {name: sentences for name, sentences in notes.items() if sentences},
     }
-    beside = output / ".report.json.tmp"
-    beside.write_text(json.dumps(report, indent=1), encoding="utf-8")
-    beside.replace(output / "report.json")
+    with written_beside(output / "report.json") as beside:
+        beside.write_text(json.dumps(report, indent=1), encoding="utf-8")
     if kept:
         stored = _stored(output)
         cells = [stored[outcome.name]().frame(0, 128)[0] for outcome in _some(kept)]

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from .clips import written_beside
 from .metrics import mean
 
 
@@ -125,9 +126,8 @@ def write_report(folder: Path, name: str, report: Mapping[str, Any], lines: Iter
 
 
 def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    with written_beside(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def _without_nan(value: Any) -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import mmap
-import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,7 +23,7 @@ import numpy as np
 from talking_heads.errors import UnreadableMediaError
 from talking_heads.landmarks import NUM_LANDMARKS
 
-from .clips import FORMAT_VERSION, Clip, ClipMeta
+from .clips import FORMAT_VERSION, Clip, ClipMeta, written_beside
 
 OPEN_AT_ONCE = 64
 """Shards that a process has mapped: each takes a file descriptor."""
@@ -64,26 +63,17 @@ def _mapped(tar: Path) -> mmap.mmap:
 def save_shard(folder: Path, number: int, clips: dict[str, Clip], sources: Sequence[dict[str, Any]]) -> None:
     """Writes clips by key, and what became of the sources that the shard was made of; both beside, then renamed."""
     tar, index = shard_paths(folder, number)
-    beside = tar.with_name(f".{tar.name}.{os.getpid()}.tmp")
     rows = []
-    try:
-        with tarfile.open(beside, "w") as file:
-            for key, clip in clips.items():
-                text = json.dumps({"format": FORMAT_VERSION, "frames": len(clip), **asdict(clip.meta)})
-                places = {name: _add_array(file, f"{key}.{name}.npy", getattr(clip, name))
-                          for name in ("jpeg", "offsets", "landmarks")}  # fmt: skip
-                _add(file, f"{key}.json", text.encode())
-                rows.append({"key": key, "frames": len(clip), "places": places, "meta": asdict(clip.meta)})
-        beside.replace(tar)
-    finally:
-        beside.unlink(missing_ok=True)
-    text = json.dumps({"format": FORMAT_VERSION, "sources": list(sources), "clips": rows})
-    beside = index.with_name(f".{index.name}.{os.getpid()}.tmp")
-    try:
+    with written_beside(tar) as beside, tarfile.open(beside, "w") as file:
+        for key, clip in clips.items():
+            text = json.dumps({"format": FORMAT_VERSION, "frames": len(clip), **asdict(clip.meta)})
+            places = {name: _add_array(file, f"{key}.{name}.npy", getattr(clip, name))
+                      for name in ("jpeg", "offsets", "landmarks")}  # fmt: skip
+            _add(file, f"{key}.json", text.encode())
+            rows.append({"key": key, "frames": len(clip), "places": places, "meta": asdict(clip.meta)})
+    with written_beside(index) as beside:
+        text = json.dumps({"format": FORMAT_VERSION, "sources": list(sources), "clips": rows})
         beside.write_text(text, encoding="utf-8")
-        beside.replace(index)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _add_array(file: tarfile.TarFile, name: str, array: np.ndarray) -> int:
