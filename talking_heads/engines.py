@@ -14,6 +14,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +83,14 @@ def _openvino() -> Any:
     return openvino
 
 
+@cache
+def _core() -> Any:
+    """OpenVINO's one core. Its CPU plugin lends the thread that first needs it a stack for signals, and frees that when
+    it is unloaded, from whatever thread: the next signal, say of a child that ends, would crash the process. So it
+    stays."""
+    return _openvino().Core()
+
+
 # --------------------------------------------------------------------------------------------------------- converting
 
 
@@ -141,8 +150,7 @@ def compile_openvino(generator: Generator, *, keep: bool) -> Generate:
     With ``keep`` the converted network is looked up in ``cache_folder``, and kept there. Raises MissingDependencyError.
     """
     check_engine("openvino")
-    ov = _openvino()
-    core = ov.Core()
+    core = _core()
     model = _kept(core, generator) if keep else _converted(generator)
     example = _example(generator)
     # One frame at a time: known shapes are half as fast again as open ones, and a batch gains next to nothing.
@@ -241,8 +249,7 @@ def _reading(folder: Path, format: Format) -> Callable[[dict[str, np.ndarray]], 
 
         session = onnxruntime.InferenceSession(folder / "generator.onnx", providers=["CPUExecutionProvider"])
         return lambda inputs: session.run(None, inputs)[0]
-    ov = _openvino()
-    network = ov.Core().compile_model(folder / "generator.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    network = _core().compile_model(folder / "generator.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda inputs: network(inputs)[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
@@ -190,3 +191,27 @@ def test_an_export_with_other_frames_is_refused(
     with pytest.raises(OutputError, match="paints other frames"):
         export(pipe.generator, tmp_path / "out", "onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_openvino
+def test_a_process_that_used_openvino_outlives_its_children(folder: Path, tmp_path: Path) -> None:
+    """A signal, as that of a child that ends, once crashed it: see ``engines._core``."""
+    script = f"""
+import gc, signal, subprocess, sys, threading
+import torch
+from talking_heads import TalkingHeadPipeline
+from talking_heads.engines import compile_openvino
+
+signal.signal(signal.SIGCHLD, lambda *_: None)
+generator = TalkingHeadPipeline.from_pretrained({str(folder)!r}).generator
+made = [compile_openvino(generator, keep=False)]
+thread = threading.Thread(target=made.clear)  # what it is freed by is another thread than what it was made by
+thread.start()
+thread.join()
+gc.collect()
+for _ in range(3):
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["alive"]), done.stderr
