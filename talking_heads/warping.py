@@ -124,9 +124,8 @@ def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID, margin: fl
     weights = torch.cat([solved[..., :2] - solved[..., 2:] @ linear, linear], dim=1).to(source)  # (B, n + 3, 2)
     points = regular_grid(grid, margin, source).reshape(1, -1, 2)
     basis = _radial(points.expand(b, -1, -1), controls)  # (B, grid^2, n)
-    ones = torch.ones(b, grid * grid, 1, dtype=source.dtype, device=source.device)
-    mapped = torch.cat([basis, ones, points.expand(b, -1, -1)], dim=-1) @ weights
-    return mapped.reshape(b, grid, grid, 2)
+    plane = weights[:, -3:-2] + points @ weights[:, -2:]
+    return torch.baddbmm(plane, basis, weights[:, :-3]).reshape(b, grid, grid, 2)
 
 
 def regular_grid(grid: int, margin: float, like: Tensor) -> Tensor:
@@ -246,8 +245,9 @@ def displaced(images: Tensor, shift: Tensor, beyond: str = "border") -> Tensor:
     Bicubic: a photo is looked up twice, and bilinear would blur it twice. ``beyond``: grid_sample's padding mode.
     """
     size = images.shape[-1]
-    lookup = regular_grid(size, 0.5 / size, shift) + shift.permute(0, 2, 3, 1)
-    return F.grid_sample(images, 2 * lookup - 1, mode="bicubic", padding_mode=beyond, align_corners=False)
+    # Contiguous before the sum: with pairs that lie apart in memory it takes as long as the look-up.
+    lookup = torch.add(2 * regular_grid(size, 0.5 / size, shift) - 1, shift.permute(0, 2, 3, 1).contiguous(), alpha=2)
+    return F.grid_sample(images, lookup, mode="bicubic", padding_mode=beyond, align_corners=False)
 
 
 def _trust(coarse: Tensor) -> Tensor:
