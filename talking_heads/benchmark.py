@@ -1,53 +1,82 @@
 """``talking-heads benchmark``: what each part of the work takes on this machine, and a clip from end to end.
 
 Numbers of two machines compare by the calibration: a matrix product and a convolution of fixed size.
+
+``python -m talking_heads.benchmark FUNCTION ARGUMENTS`` is for the benchmark itself: what it measures in a process of
+its own, which says JSON values, one a line.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain, islice, repeat
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .errors import TalkingHeadsError
 from .examples import EXAMPLE
 
 if TYPE_CHECKING:
-    from .pipeline import TalkingHeadPipeline
+    from .pipeline import ProgressCallback, TalkingHeadPipeline
 
 CLIP_SIZE = (1280, 720)
 CLIP_FPS = 25
+MEMORY_CLIP_SIZE = (256, 256)
+"""Small, so that a long clip costs minutes and not hours."""
+SHORT_CLIP_SECONDS = 10.0
+"""The clip to which the memory of a long one is compared."""
+LENGTHS = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Of the clips for frames a second against length, in lengths of the clip of the benchmark."""
+STARTS = 5
+"""Processes whose median is an import's time."""
 
 
 def measure(
-    seconds: float = 10.0, model: str | None = None, device: str | None = None, engine: str = "auto"
+    seconds: float = 10.0,
+    model: str | None = None,
+    device: str | None = None,
+    engine: str = "auto",
+    *,
+    lengths: bool = False,
+    memory_minutes: float | None = None,
+    training_tools: Callable[[], ModuleType] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Everything as one dictionary of JSON values; ``seconds`` is the length of the clip.
 
     The clip is the bundled one, repeated and enlarged to 1280 x 720, with its sound. Loading counts the imports that
-    this process has not made yet. Raises TalkingHeadsError where the model cannot be loaded.
+    this process has not made yet. ``lengths``: also frames a second of clips of a tenth to twice that length.
+    ``memory_minutes``: also the peak memory of a clip that long, against that of a short one. ``training_tools``:
+    also fine-tuning, by ``measure_fine_tuning`` of the module that this imports once the model is loaded.
+    ``on_progress`` hears of a stage for each measurement.
+    Raises TalkingHeadsError where the model cannot be loaded, or cannot be fine-tuned if it shall be.
     """
+    show = on_progress or (lambda _stage, _done, _total: None)
+    show("loading", 0, 1)
     begin = time.perf_counter()
-    import torch
-
-    from .pipeline import TalkingHeadPipeline
-
-    pipe = TalkingHeadPipeline.from_pretrained(model, engine=engine)
-    pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    assert pipe.detector
+    pipe = _load(model, device, engine)
     load_seconds = time.perf_counter() - begin
+    show("loading", 1, 1)
+    tools = None if training_tools is None else training_tools()
+    if tools is not None:
+        pipe.load_discriminator()  # if there is none, this says so before everything else is measured
     budget = min(1.0, 0.1 * seconds)  # seconds for each part
-    with tempfile.TemporaryDirectory() as folder:
-        clip = Path(folder) / "clip.mp4"
-        write_clip(clip, max(1, round(seconds * CLIP_FPS)))
-        return {
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = folder / "clip.mp4"
+        write_clip(clip, _num_frames(seconds))
+        measured: dict[str, Any] = {
             "talking_heads": __version__,
             "machine": machine(pipe.device),
             "calibration": _calibrate(pipe.device, budget),
@@ -55,28 +84,71 @@ def measure(
                 "name": pipe.name,
                 "image_size": pipe.image_size,
                 "generator_parameters": sum(p.numel() for p in pipe.generator.parameters()),
+                "precision": _precision(pipe.device),
                 "load_seconds": round(load_seconds, 2),
             },
-            "milliseconds_a_frame": _parts(pipe, clip, Path(folder), budget),
-            "end_to_end": _end_to_end(pipe, clip, Path(folder)),
-            "peak_memory_mb": peak_memory(),
         }
 
+        def add(name: str, work: Callable[[], Any]) -> None:
+            stage = name.replace("_", " ")
+            show(stage, 0, 1)
+            measured[name] = work()
+            show(stage, 1, 1)
 
-def write_clip(path: Path, num_frames: int) -> None:
-    """The bundled clip as long as asked for, enlarged to 720p; what it does not cover is grey."""
+        add("milliseconds_a_frame", lambda: _parts(pipe, clip, folder, budget))
+        add("end_to_end", lambda: _end_to_end(pipe, clip, folder))
+        add("responsiveness", lambda: _responsiveness(pipe, clip, (model, device, engine)))
+        measured["peak_memory_mb"] = peak_memory()
+        if lengths:
+            add("frames_per_second_by_seconds", lambda: _by_seconds(pipe, seconds, folder))
+        if memory_minutes is not None:
+            measured["memory"] = _memory(60 * memory_minutes, folder, (model, device, engine), show)
+        if tools is not None:
+            measured["fine_tuning"] = tools.measure_fine_tuning(pipe, show)
+    return measured
+
+
+def _load(model: str | None, device: str | None, engine: str) -> TalkingHeadPipeline:
+    """The pipeline with its detector; ``device`` None: cuda if there is one."""
+    import torch
+
+    from .pipeline import TalkingHeadPipeline
+
+    pipe = TalkingHeadPipeline.from_pretrained(model, engine=engine)
+    pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    assert pipe.detector
+    return pipe
+
+
+def _precision(device: Any) -> str:
+    """Of the arithmetic with which the pipeline paints on a torch.device."""
+    import torch
+
+    from .pipeline import autocast
+
+    with autocast(device):
+        return "bf16" if torch.is_autocast_enabled(device.type) else "fp32"
+
+
+def _num_frames(seconds: float) -> int:
+    return max(1, round(seconds * CLIP_FPS))
+
+
+def write_clip(path: Path, num_frames: int, size: tuple[int, int] = CLIP_SIZE) -> None:
+    """The bundled clip as long as asked for, in the middle of ``size`` (width, height); the rest is grey."""
     import numpy as np
     from PIL import Image
 
     from .video import VideoWriter, read_frames
 
-    side = min(CLIP_SIZE)
-    left = (CLIP_SIZE[0] - side) // 2
+    width, height = size
+    side = min(size)
+    left, top = (width - side) // 2, (height - side) // 2
     endless = chain.from_iterable(read_frames(EXAMPLE, fps=CLIP_FPS) for _ in repeat(None))
-    canvas = np.full((CLIP_SIZE[1], CLIP_SIZE[0], 3), 128, np.uint8)
+    canvas = np.full((height, width, 3), 128, np.uint8)
     with VideoWriter(path, CLIP_FPS, audio_from=EXAMPLE) as writer:
         for frame in islice(endless, num_frames):
-            canvas[:, left : left + side] = np.asarray(Image.fromarray(frame).resize((side, side)))
+            canvas[top : top + side, left : left + side] = np.asarray(Image.fromarray(frame).resize((side, side)))
             writer.write(canvas)
 
 
@@ -175,9 +247,8 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
 def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path) -> dict[str, Any]:
     """From a photo and the clip to an mp4 with sound, as ``animate`` does it with a model that is loaded."""
     from .engines import choose_engine
-    from .video import read_frames
 
-    photo = next(iter(read_frames(EXAMPLE)))
+    photo = _photo()
     begin = time.perf_counter()
     avatar = pipe.create_avatar([photo])
     met = time.perf_counter()
@@ -195,6 +266,131 @@ def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path) -> dict[str
         "seconds": round(end - begin, 3),
         "frames_per_second": round(len(video) / (end - begin), 2),
     }
+
+
+def _by_seconds(pipe: TalkingHeadPipeline, seconds: float, folder: Path) -> dict[str, float]:
+    """Frames a second from end to end by the seconds of the clip."""
+    rates = {}
+    for length in LENGTHS:
+        number = _num_frames(length * seconds)
+        write_clip(folder / "length.mp4", number)
+        rates[f"{number / CLIP_FPS:g}"] = _end_to_end(pipe, folder / "length.mp4", folder)["frames_per_second"]
+    return rates
+
+
+def _responsiveness(pipe: TalkingHeadPipeline, clip: Path, loading: tuple[Any, ...]) -> dict[str, float]:
+    """How long it takes until something is there; files are in the system's cache by now.
+
+    Cold: from the start of a process that loads the model, as ``loading`` says, meets a photo and tracks the bundled
+    clip. Warm: with the loaded ``pipe``, from the call for ``clip`` on, with the avatar made.
+    """
+    interpreter = _start_seconds("-c", "pass")
+    imported = _start_seconds("-c", f"import {__package__}")
+    told = _start_seconds("-m", __package__, "--help")
+    begin = time.perf_counter()
+    for _ in _fresh_process(_paint_first_frame, *loading):
+        cold = time.perf_counter() - begin
+    avatar = pipe.create_avatar([_photo()])
+    begin = time.perf_counter()
+    next(iter(pipe(avatar, clip)))
+    warm = time.perf_counter() - begin
+    return {
+        "import_seconds": round(max(0.0, imported - interpreter), 4),  # chance may be larger than what it takes
+        "help_seconds": round(told, 3),
+        "cold_first_frame_seconds": round(cold, 3),
+        "warm_first_frame_seconds": round(warm, 3),
+    }
+
+
+def _photo() -> Any:
+    """The first frame of the bundled clip, uint8 RGB (H, W, 3)."""
+    from .video import read_frames
+
+    return next(iter(read_frames(EXAMPLE)))
+
+
+def _start_seconds(*arguments: str) -> float:
+    """Median time of a Python process from its start to its end."""
+    times = []
+    for _ in range(STARTS):
+        begin = time.perf_counter()
+        subprocess.run(
+            [sys.executable, *arguments], env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            check=True,
+        )  # fmt: skip
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def _memory(seconds: float, folder: Path, loading: tuple[Any, ...], on_progress: ProgressCallback) -> dict[str, Any]:
+    """Peak memory of one process that animates a short clip and of one that animates a clip of ``seconds``."""
+    measured: dict[str, Any] = {"clip": f"{MEMORY_CLIP_SIZE[0]} x {MEMORY_CLIP_SIZE[1]}, {CLIP_FPS} fps, with sound"}
+    for name, length in (("short", SHORT_CLIP_SECONDS), ("long", seconds)):
+        clip = folder / f"{name}.mp4"
+        number = _num_frames(length)
+        on_progress(f"{name} clip: writing", 0, 1)
+        write_clip(clip, number, MEMORY_CLIP_SIZE)
+        on_progress(f"{name} clip: writing", 1, 1)
+        for said in _fresh_process(_animate, str(clip), str(folder / "result.mp4"), *loading):
+            if isinstance(said, dict):
+                measured[name] = {"seconds": number / CLIP_FPS} | said
+            else:
+                stage, done, total = said
+                on_progress(f"{name} clip: {stage}", done, total)
+        clip.unlink()
+    ratio = measured["long"]["peak_memory_mb"] / measured["short"]["peak_memory_mb"]
+    return measured | {"long_to_short": round(ratio, 3)}
+
+
+# What a process of its own does. ``say`` tells JSON values to the process that measures.
+
+
+def _paint_first_frame(say: Callable[[Any], None], *loading: Any) -> None:
+    pipe = _load(*loading)
+    next(iter(pipe(pipe.create_avatar([_photo()]), EXAMPLE)))
+    say("painted")
+
+
+def _animate(say: Callable[[Any], None], clip: str, result: str, *loading: Any) -> None:
+    def show(stage: str, done: int, total: int | None) -> None:
+        if done % CLIP_FPS == 0 or done == total:
+            say((stage, done, total))
+
+    pipe = _load(*loading)
+    begin = time.perf_counter()
+    video = pipe(pipe.create_avatar([_photo()]), clip, on_progress=show)
+    video.save(result, show)
+    rate = len(video) / (time.perf_counter() - begin)
+    say({"frames": len(video), "frames_per_second": round(rate, 2), "peak_memory_mb": peak_memory()})
+
+
+def _fresh_process(work: Callable[..., None], *arguments: Any) -> Generator[Any]:
+    """What ``work(say, *arguments)`` says in a process of its own, while it runs.
+
+    Raises TalkingHeadsError if it fails; leaving the iterator ends the process.
+    """
+    command = [sys.executable, "-m", __name__, work.__name__, json.dumps(arguments)]
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                yield json.loads(line)
+        except BaseException:
+            process.kill()
+            raise
+        if process.wait():
+            errors.seek(0)
+            last = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise TalkingHeadsError(f"A process of the benchmark ended with {process.returncode}: {last or 'no word'}.")
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with this package where a new process looks first."""
+    places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 def _milliseconds(work: Callable[[], object], budget: float) -> float:
@@ -218,6 +414,11 @@ def peak_memory() -> float:
         import psutil
 
         return round(psutil.Process().memory_info().peak_wset / 1e6, 1)
+    if sys.platform == "linux":  # where getrusage begins with the peak of the process that started this one
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+                if line.startswith("VmHWM:"):
+                    return round(1024 * int(line.split()[1]) / 1e6, 1)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -237,3 +438,17 @@ def _lines(values: dict[str, Any], indent: str = "") -> Iterator[str]:
             yield from _lines(value, indent + "  ")
         else:
             yield f"{label:<34}{value}"
+
+
+def _main() -> None:
+    """What the benchmark starts: calls a function of this module, whose name and arguments (JSON) were given."""
+
+    def say(value: Any) -> None:
+        sys.stdout.write(json.dumps(value) + "\n")
+        sys.stdout.flush()
+
+    globals()[sys.argv[1]](say, *json.loads(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    _main()

@@ -354,6 +354,20 @@ def benchmark(
         float, typer.Option(help="Length of the clip, or of each preset's training.", callback=_finite, min=0.2)
     ] = 10.0,
     training: Annotated[bool, typer.Option("--training", help="Meta-learning instead of animation.")] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Also the peak memory of a short and of a long clip; takes minutes.")
+    ] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Length of the long clip of --memory.", callback=_finite, min=0.01, show_default="10"),
+    ] = None,
+    fine_tuning: Annotated[
+        bool, typer.Option("--fine-tuning", help="Also how long fine-tuning to one and to eight photos takes.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="A png to draw; also measures clips of a tenth to twice --seconds.", show_default=False),
+    ] = None,
     model: Model = None,
     device: Device = None,
     engine: Engine = "auto",
@@ -361,13 +375,29 @@ def benchmark(
     """Measure this machine: each part of the work, and a clip from end to end; or how fast it meta-trains."""
     from .benchmark import as_table, measure
 
-    if training and (model or device or engine != "auto"):
-        raise typer.BadParameter("it goes with none of --model, --device and --engine", param_hint="--training")
+    if training and (model or device or engine != "auto" or memory or fine_tuning or plot):
+        raise typer.BadParameter("it goes with no other option than --json and --seconds.", param_hint="--training")
+    if minutes is not None and not memory:
+        raise typer.BadParameter("it is for --memory.", param_hint="--minutes")
+    if plot is not None:
+        from .video import check_writable
+
+        check_writable(plot, (".png",))
     if training:
         measured = _training_tools("benchmark").measure(seconds)
     else:
-        measured = measure(seconds, model, None if device is None else _device(device), engine)
+        tools = partial(_training_tools, "benchmark") if fine_tuning else None  # imported late: loading is measured
+        with _progress_bars() as show:
+            measured = measure(
+                seconds, model, None if device is None else _device(device), engine, lengths=plot is not None,
+                memory_minutes=(minutes or 10.0) if memory else None, training_tools=tools, on_progress=show,
+            )  # fmt: skip
     typer.echo(json.dumps(measured, indent=2) if as_json else as_table(measured))
+    if plot is not None:
+        from .plots import plot_speed
+        from .video import save_image
+
+        save_image(plot_speed(measured), plot)
 
 
 @app.command("export")

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
+from PIL import Image
 
-from talking_heads.benchmark import write_clip
+from talking_heads import benchmark
+from talking_heads.benchmark import peak_memory, write_clip
 from talking_heads.cli import main
+from talking_heads.errors import TalkingHeadsError
+from talking_heads.plots import BLUE, PALE, plot_speed
 from talking_heads.video import probe
+from train.finetune import fine_tune
 
 
 def numbers(values: dict[str, Any]) -> list[float]:
@@ -43,11 +52,113 @@ def test_json_and_table(
     assert measured["end_to_end"]["clip"] == "1 s, 25 fps, 1280 x 720, with sound"
     assert (measured["end_to_end"]["frames"], measured["end_to_end"]["engine"]) == (25, "torch")
     assert measured["model"]["load_seconds"] > 0 and measured["peak_memory_mb"] > 10
+    # An import takes less than a process's start varies: it may seem to take nothing.
+    assert measured["responsiveness"].pop("import_seconds") >= 0
+    assert list(measured["responsiveness"]) == ["help_seconds", "cold_first_frame_seconds", "warm_first_frame_seconds"]
     assert all(number > 0 for number in numbers(measured))
+    assert not {"frames_per_second_by_seconds", "memory", "fine_tuning"} & set(measured)
 
-    assert main(["benchmark", "--seconds", "0.2", "--model", str(tiny_model), "--engine", "torch"]) == 0
-    table = capsys.readouterr().out
-    assert "generation bf16 batch 8" in table and "frames per second" in table
+
+def test_everything_that_can_be_added(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Short clips and few steps; what says so on stderr says it to terminals alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(benchmark, "SHORT_CLIP_SECONDS", 0.2)
+    monkeypatch.setattr(benchmark, "LENGTHS", (1, 2))
+    monkeypatch.setattr("train.benchmark.fine_tune", partial(fine_tune, steps=2))
+    stages: dict[str, list[tuple[int, int | None]]] = {}
+
+    def measure(*arguments: Any, on_progress: Any, **options: Any) -> dict[str, Any]:
+        def show(stage: str, done: int, total: int | None) -> None:
+            stages.setdefault(stage, []).append((done, total))
+            on_progress(stage, done, total)
+
+        result.update(original(*arguments, on_progress=show, **options))
+        return result
+
+    result: dict[str, Any] = {}
+    original = benchmark.measure
+    monkeypatch.setattr(benchmark, "measure", measure)
+    words = ["--seconds", "0.2", "--model", str(tiny_model), "--engine", "torch", "--memory", "--minutes", "0.01"]
+    assert main(["benchmark", *words, "--fine-tuning", "--plot", str(tmp_path / "speed.png")]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "generation bf16 batch 8" in captured.out and "frames per second" in captured.out
+    assert "warm first frame seconds" in captured.out and "long to short" in captured.out
+
+    assert list(result["frames_per_second_by_seconds"]) == ["0.2", "0.4"]
+    memory = result["memory"]
+    assert memory["clip"] == "256 x 256, 25 fps, with sound"
+    assert [(memory[name]["seconds"], memory[name]["frames"]) for name in ("short", "long")] == [(0.2, 5), (0.6, 15)]
+    assert memory["long_to_short"] == round(memory["long"]["peak_memory_mb"] / memory["short"]["peak_memory_mb"], 3)
+    assert list(result["fine_tuning"]) == ["steps", "seconds_1_photo", "seconds_8_photos"]
+    assert result["fine_tuning"]["steps"] == 2
+    for group in ("frames_per_second_by_seconds", "memory", "fine_tuning"):
+        assert all(number > 0 for number in numbers(result[group]))
+    assert stages["responsiveness"] == [(0, 1), (1, 1)]
+    assert stages["long clip: tracking"][-1] == stages["long clip: painting"][-1] == (15, 15)
+    assert stages["fine-tuning, 8 photos"] == [(1, 2), (2, 2)]
+    with Image.open(tmp_path / "speed.png") as picture:
+        assert np.array_equal(np.asarray(picture), plot_speed(result))
+
+
+def test_the_plot_tells_how_the_generator_is_run_here_from_other_ways() -> None:
+    measured: dict[str, Any] = {
+        "machine": {"processor": "AMD EPYC", "threads": 2, "device": "cpu"},
+        "model": {"precision": "fp32"},
+        "milliseconds_a_frame": {"decoding": 7.0, "generation_fp32_batch_8": 100.0, "generation_openvino": 90.0},
+        "end_to_end": {"engine": "torch"},
+        "frames_per_second_by_seconds": {"1": 4.0, "10": 7.5},
+    }
+
+    def area(picture: np.ndarray, colour: str) -> int:
+        rgb = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+        return int((picture == rgb).all(axis=-1).sum())
+
+    torch_engine = plot_speed(measured)
+    assert torch_engine.dtype == np.uint8 and torch_engine.ndim == 3 and torch_engine.shape[2] == 3
+    openvino = plot_speed(measured | {"end_to_end": {"engine": "openvino"}})
+    assert area(torch_engine, BLUE) > area(openvino, BLUE) > 0
+    assert area(openvino, PALE) > area(torch_engine, PALE) > 0
+    slow = measured["milliseconds_a_frame"] | {"generation_bf16_batch_8": 1e4}
+    assert np.array_equal(plot_speed(measured | {"milliseconds_a_frame": slow}), torch_engine)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--plot", "gone/speed.png"], "The folder gone does not exist."),
+        (["--plot", "speed.jpg"], "The output speed.jpg must end in .png."),
+        (["--memory", "--minutes", "-1"], "--minutes"),
+        (["--memory", "--minutes", "inf"], "inf is no finite number."),
+        (["--minutes", "3"], "it is for --memory."),
+        (["--training", "--fine-tuning"], "--training"),
+        (["--training", "--plot", "speed.png"], "--training"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_measured(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmark, "measure", None)
+    assert main(["benchmark", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and sentence in captured.err and captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_peak_memory_is_of_one_process_alone() -> None:
+    """On Linux, getrusage in a new process begins with the peak of the one that started it."""
+    ballast = np.ones(60_000_000)
+    code = "from talking_heads.benchmark import peak_memory; print(peak_memory())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 10 < float(child.stdout) < ballast.nbytes / 1e6 < peak_memory()
+
+
+def test_a_process_that_fails_is_a_sentence() -> None:
+    with pytest.raises(TalkingHeadsError, match="There is no folder"):
+        list(benchmark._fresh_process(benchmark._paint_first_frame, "./gone", None, "torch"))
 
 
 def test_training_is_measured_as_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,3 +185,6 @@ def test_the_clip_is_as_long_as_asked_for(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", 5)
     info = probe(tmp_path / "clip.mp4")
     assert (info.width, info.height, info.num_frames, info.has_audio) == (1280, 720, 5, True)
+    write_clip(tmp_path / "clip.mp4", 3, (64, 96))
+    info = probe(tmp_path / "clip.mp4")
+    assert (info.width, info.height, info.num_frames) == (64, 96, 3)

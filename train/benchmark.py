@@ -1,4 +1,5 @@
 """``talking-heads benchmark --training``: how fast this machine meta-trains, and whether it waits for data.
+``--fine-tuning``: how long a person's avatar takes.
 
 On the bundled clip, with content networks of random weights: time depends on neither. A step is what ``train.meta``
 makes of a batch, with the discriminator, after a first one that is not counted.
@@ -24,13 +25,14 @@ from talking_heads.benchmark import machine, peak_memory
 from talking_heads.examples import EXAMPLE
 from talking_heads.faces import crop_around, track_face
 from talking_heads.landmarks import load_detector
-from talking_heads.pipeline import fast_bf16
+from talking_heads.pipeline import ProgressCallback, TalkingHeadPipeline, fast_bf16
 from talking_heads.video import probe, read_frames
 
 from .clips import Clip, ClipMeta, make_clip
 from .config import PRESETS, MetaConfig
 from .dataset import EpisodeDataset
 from .features import SqueezeNetFeatures, VGG19Features, VGGFaceFeatures
+from .finetune import fine_tune
 from .meta import Run
 
 MEASURED = ("default", "paper")
@@ -38,6 +40,7 @@ NETS: dict[str, type[nn.Module]] = {
     "vgg19": VGG19Features, "vggface": VGGFaceFeatures, "squeezenet": SqueezeNetFeatures,
 }  # fmt: skip
 PEOPLE = 8
+PHOTOS = (1, 8)
 
 
 def measure(seconds: float = 10.0) -> dict[str, Any]:
@@ -52,6 +55,27 @@ def measure(seconds: float = 10.0) -> dict[str, Any]:
         "training": presets,
         "peak_memory_mb": peak_memory(),
     }
+
+
+def measure_fine_tuning(pipe: TalkingHeadPipeline, on_progress: ProgressCallback) -> dict[str, Any]:
+    """Seconds from photos to a tuned avatar, with the defaults of ``fine_tune``, for each number of PHOTOS.
+
+    The photos are frames of the bundled clip. Raises InvalidModelError where the model lacks its discriminator.
+    """
+    frames = list(read_frames(EXAMPLE))
+    measured: dict[str, Any] = {}
+    for number in PHOTOS:
+        name = f"{number}_photo{'s' * (number > 1)}"
+
+        def show(done: int, steps: int, _terms: dict[str, float], name: str = name) -> None:
+            measured["steps"] = steps
+            on_progress(f"fine-tuning, {name.replace('_', ' ')}", done, steps)
+
+        photos = frames[:: len(frames) // number][:number]
+        begin = time.perf_counter()
+        fine_tune(pipe, photos, on_step=show)
+        measured[f"seconds_{name}"] = round(time.perf_counter() - begin, 2)
+    return measured
 
 
 def _clips() -> list[Clip]:
