@@ -6,9 +6,11 @@ at, and when a visitor cancels or leaves, gradio closes it, which stops the work
 
 from __future__ import annotations
 
+import base64
 import functools
 import html
 import inspect
+import io
 import os
 import re
 import shutil
@@ -21,7 +23,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import gradio as gr
+import numpy as np
 from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
+from PIL import Image
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.errors import TalkingHeadsError
@@ -30,10 +34,12 @@ from talking_heads.expressions import RANGES, FaceControls
 from talking_heads.hub import WEIGHTS_NAME
 from talking_heads.presets import PRESETS
 from talking_heads.provenance import Findings, save_picture, verify
+from talking_heads.video import AI_GENERATED
 
 from .examples import Examples
 from .person import Person, check_pixels
 from .settings import LimitError, Limits
+from .sitting import Sitting
 from .studio import OUTPUTS, Made, OnGpu, Output, Report, Studio, Wish
 from .work import in_words
 
@@ -94,9 +100,12 @@ def sentences() -> Iterator[None]:
     try:
         yield
     except TalkingHeadsError as error:
-        # Where files lie here is nobody's business.
-        sentence = re.sub(r"(?:/[^/\s:,;()]+)+/([^/\s:,;()]+)", r"\1", str(error))
-        raise gr.Error(sentence, print_exception=False, duration=12) from None
+        raise gr.Error(sentence_of(error), print_exception=False, duration=12) from None
+
+
+def sentence_of(error: TalkingHeadsError) -> str:
+    """Without folders: where files lie here is nobody's business."""
+    return re.sub(r"(?:/[^/\s:,;()]+)+/([^/\s:,;()]+)", r"\1", str(error))
 
 
 def spoken(handler: Handler) -> Handler:
@@ -165,6 +174,23 @@ def progress_bar(report: Report) -> str:
     )
 
 
+def said(words: str) -> str:
+    """A line below the live picture, as HTML."""
+    return f'<p class="th-words">{html.escape(words)}</p>'
+
+
+def live_picture(picture: np.ndarray) -> str:
+    """uint8 RGB (H, W, 3) as HTML that shows it at once, without a file."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=90, comment=AI_GENERATED["comment"])
+    source = base64.b64encode(file.getvalue()).decode()
+    # Decoded before it is shown, or the page would flicker.
+    return f'<img class="th-live" decoding="sync" alt="The avatar" src="data:image/jpeg;base64,{source}">'
+
+
+NO_PICTURE = '<div class="th-live">The avatar will be here.</div>'
+
+
 # ------------------------------------------------------------------------------------------------------------ the page
 
 
@@ -181,9 +207,11 @@ class Page:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320):
                 self._lay_out_person()
-            with gr.Column(scale=3, min_width=320), gr.Tabs():
+            with gr.Column(scale=3, min_width=320), gr.Tabs(overflow_behavior="wrap"):
                 with gr.Tab("Animate"):
                     self._lay_out_animate()
+                with gr.Tab("Live"):
+                    self._lay_out_live()
                 with gr.Tab("Edit"):
                     self._lay_out_edit()
                 with gr.Tab("Personalise"):
@@ -340,7 +368,7 @@ class Page:
                     for label in ("Head", "Expression", "Gaze")
                 )
         output = gr.Radio(list(OUTPUTS), value="head", label="Show", elem_id="output")
-        label = gr.Checkbox(True, label="Write “AI-generated” into a corner", elem_id="label")
+        self.label = label = gr.Checkbox(True, label="Write “AI-generated” into a corner", elem_id="label")
         # What it takes is known before anybody asks.
         self.plan = plan = gr.Markdown("", elem_id="plan")
         with gr.Row():
@@ -454,6 +482,63 @@ class Page:
             raise LimitError("Animate first; then there is a video to make a GIF of.")
         with own_folder(self.cache) as folder:
             return gr.update(value=str(self.studio.gif(video, folder)), visible=True)
+
+    # ----------------------------------------------------------------------------------------------------------- live
+
+    def _lay_out_live(self) -> None:
+        if not self.studio.can_live:
+            gr.Markdown(text("live_elsewhere"))
+            return
+        gr.Markdown(text("live"))
+        sitting = gr.State(None)  # closes itself when the visitor has left
+        with gr.Row(equal_height=False):
+            camera = gr.Image(
+                label="You", sources=["webcam"], streaming=True, type="numpy", height=300, buttons=[], min_width=260,
+                webcam_options=gr.WebcamOptions(mirror=True, constraints={"video": CAMERA}), elem_id="camera",
+            )  # fmt: skip
+            with gr.Column(min_width=260):
+                # Not an Image: gradio would write each of its pictures into a file.
+                picture = gr.HTML(NO_PICTURE, padding=False, elem_id="live-picture")
+                words = gr.HTML("", padding=False, elem_id="live-words")
+        stream = camera.stream(
+            self._live,
+            [camera, sitting, self.person, self.consent, self.label],
+            [sitting, picture, words],
+            stream_every=0.1 if self.studio.pipe.device.type == "cpu" else 0.04,  # s; what is painted, not much more
+            time_limit=self.studio.limits.live,
+            show_progress="hidden",
+            **LIVES,
+            **PRIVATE,
+        )
+        stream.then(self._leave, sitting, [sitting, picture, words], show_progress="hidden", **PRIVATE)
+
+    def _live(
+        self, frame: np.ndarray | None, sitting: Sitting | None, person: Person, consent: bool, label: bool
+    ) -> tuple[Any, ...]:
+        if frame is None:
+            return (gr.skip(),) * 3
+        try:
+            self.studio.check_consent(person, consent)
+            if sitting is None or not sitting.serves(person, frame.shape):
+                self._leave(sitting)
+                sitting = self.studio.sit(person, frame.shape)
+            seen = sitting.see(frame, label=label)
+        except TalkingHeadsError as error:
+            return *self._leave(sitting)[:2], said(f"⚠️ {sentence_of(error)}")
+        except Exception:
+            self._leave(sitting)
+            raise
+        if seen is None:
+            return sitting, gr.skip(), said("No face is seen. Sit in the light, facing the camera.")
+        pace = sitting.pace()
+        about = "Starting …" if pace is None else f"{pace[0]:.1f} frames a second, delay {1000 * pace[1]:.0f} ms"
+        return sitting, live_picture(seen), said(about)
+
+    @staticmethod
+    def _leave(sitting: Sitting | None) -> tuple[Any, ...]:
+        if sitting is not None:
+            sitting.close()
+        return None, NO_PICTURE, ""
 
     # ----------------------------------------------------------------------------------------------------------- edit
 
@@ -608,6 +693,10 @@ RENDERS: dict[str, Any] = {"concurrency_id": "render", "concurrency_limit": 1}
 """The machine has one device: one render at a time."""
 LOOKS: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2}
 """What takes a second or less does not wait behind renders."""
+LIVES: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": 1}
+"""Two at once would both stutter."""
+CAMERA = {"width": {"ideal": 480}, "height": {"ideal": 360}}
+"""Enough to see a face by, and sent many times a second."""
 LABELS = {
     "yaw": "Turn (degrees)",
     "pitch": "Nod (degrees)",

@@ -26,6 +26,8 @@ class Limits:
     """Of a file."""
     steps: int = 400
     """Of fine-tuning."""
+    live: int = 600
+    """Seconds of painting after which it is another visitor's turn before the camera."""
     waiting: int = 20
     """Visitors in the queue; the next one is told to come back later."""
 
@@ -34,7 +36,7 @@ class Limits:
         """Those of a Space where ``SPACE_ID`` is set. Raises ValueError for what is no positive whole number."""
         limits = cls()
         if "SPACE_ID" in environment:  # strangers, on a machine that many of them share
-            limits = replace(limits, seconds=20, photos=16, megapixels=30, megabytes=50, steps=100)
+            limits = replace(limits, seconds=20, photos=16, megapixels=30, megabytes=50, steps=100, live=60)
         for field in fields(cls):
             name = f"TALKING_HEADS_MAX_{field.name.upper()}"
             if name in environment:

@@ -25,6 +25,7 @@ from train.finetune import fine_tune_avatar
 
 from .person import Person
 from .settings import LimitError, Limits
+from .sitting import Sitting
 from .work import Clock, Pace, Say, Work
 
 Pictures = tuple[tuple[np.ndarray, str], ...]
@@ -113,6 +114,8 @@ class Studio:
         """``free``: photos for which nobody's consent is needed, because nobody is in them or all the world may."""
         self.pipe, self.limits, self.pace = pipe, limits, Pace()
         self._free = {_digest(path) for path in free}
+        self.can_live = on_gpu is None
+        """Whether the networks stay at hand between two frames."""
         if on_gpu is not None:
             self._embed = on_gpu(self._embed, lambda *_: 10)  # type: ignore[method-assign]
             self._pose = on_gpu(self._pose, lambda *_: 10)  # type: ignore[method-assign]
@@ -207,6 +210,13 @@ class Studio:
     def edit(self, person: Person, controls: FaceControls) -> np.ndarray:
         """One picture of the person, uint8 RGB (H, H, 3), without any marks: they are for whoever saves it."""
         return self._pose(self.avatar_of(person), controls)
+
+    def sit(self, person: Person, shape: tuple[int, ...]) -> Sitting:
+        """The person's avatar, ready to move like whoever is seen in frames of ``shape`` (H, W, 3).
+
+        Raises FaceError, IncompatibleAvatarError.
+        """
+        return Sitting(self.pipe.live(self._here(self.avatar_of(person))), person, shape)
 
     def _track(self, wish: Wish, frames: int, say: Say) -> Track:
         clock = Clock(self.pace, {"tracking": frames, "painting": frames})

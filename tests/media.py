@@ -17,6 +17,7 @@ CODECS = {  # suffix -> (picture codec, sound codec)
     ".avi": ("mpeg4", "mp2"),
     ".mpg": ("mpeg1video", "mp2"),
     ".webm": ("libvpx", "libopus"),
+    ".mjpeg": ("mjpeg", ""),
 }
 
 

@@ -328,6 +328,10 @@ def test_a_gpu_is_asked_for_by_the_call(
 
     pipe = TalkingHeadPipeline.from_pretrained(tiny_model)
     pipe.detector = Outside()
+    # Between two frames no GPU is lent: the page says so in place of a camera.
+    blocks = demo.build_demo(pipe, Limits(), on_gpu).blocks.values()
+    assert not any(block.elem_id == "camera" for block in blocks)
+    assert any("Run the page on" in str(getattr(block, "value", "")) for block in blocks)
     studio = Studio(pipe, Limits(), on_gpu=on_gpu)
     person = studio.look([str(visitors / "ada.png")])
     seconds = []

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from media import write_clip
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from served import Served
 
 from talking_heads import Avatar
+from talking_heads.examples import EXAMPLE
 from talking_heads.provenance import verify
-from talking_heads.video import probe
+from talking_heads.video import probe, read_frames
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -24,10 +29,16 @@ LONG = 60_000  # ms
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Its camera, which visitors let the page use, sees the example clip."""
+    seen = tmp_path_factory.mktemp("camera") / "seen.mjpeg"
+    write_clip(seen, read_frames(EXAMPLE, end=3.0), pix_fmt="yuvj420p")
+    camera = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     with sync_playwright() as playwright:
         # Without a sandbox, since tests in a container run as root.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", *camera, f"--use-file-for-fake-video-capture={seen}"]
+        )
         yield browser
         browser.close()
 
@@ -179,6 +190,57 @@ def test_who_changes_the_photos_while_it_renders_gets_the_new_person(page: Page,
     expect(page.locator("#seen")).to_contain_text("1: ready, face 2", timeout=LONG)
 
 
+def start_camera(page: Page) -> None:
+    page.get_by_role("tab", name="Live").click()
+    page.locator("#camera").get_by_text("Click to Access Webcam").click()
+    page.locator("#camera button", has_text="Record").click()
+
+
+def no_more_lives() -> bool:
+    """Whether all are closed within a minute; the page is served by this process."""
+    end = time.monotonic() + 60
+    while any(thread.name == "live" for thread in threading.enumerate()):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def test_the_avatar_moves_like_who_is_before_the_camera(page: Page, visitors: Path, server: Served) -> None:
+    add_photos(page, visitors, "ada.png")
+    before = set(server.cache.rglob("*"))
+    start_camera(page)
+    words, picture = page.locator("#live-words"), page.locator("#live-picture img")
+    expect(words).to_contain_text("Confirm first that the person in the photos", timeout=LONG)
+    page.check("#consent input")
+    expect(words).to_contain_text(re.compile(r"\d\.\d frames a second, delay \d+ ms"), timeout=LONG)
+    sources: list[str | None] = []
+    for _ in range(3):
+        known = f"!{sources}.includes(document.querySelector('#live-picture img').src)"
+        page.wait_for_function(known, timeout=LONG)
+        sources.append(picture.get_attribute("src"))
+    assert page.evaluate("document.querySelector('#live-picture img').naturalWidth") == 32
+    page.locator("#camera button", has_text="Stop").click()
+    expect(picture).to_have_count(0, timeout=LONG)
+    expect(words).to_have_text("")
+    assert no_more_lives()
+    assert set(server.cache.rglob("*")) == before  # neither the camera's pictures nor those painted
+
+
+def test_who_leaves_before_the_camera_is_not_waited_for(
+    browser: Browser, server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("space.sitting.IDLE_SECONDS", 1.0)
+    page = browser.new_page()
+    page.goto(server.url)
+    page.locator("#example-1").click()
+    result(page)
+    start_camera(page)
+    page.locator("#live-picture img").wait_for(timeout=LONG)
+    page.close()
+    assert no_more_lives()
+
+
 def test_edit_follows_the_sliders(page: Page, visitors: Path) -> None:
     add_photos(page, visitors, "ada.png")
     page.check("#consent input")
@@ -236,6 +298,11 @@ def test_a_phone_shows_everything_in_one_column(browser: Browser, server: Served
     page.goto(server.url)
     page.locator("#animate").wait_for(timeout=LONG)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("tab", name="Live").click()
+    camera, picture = page.locator("#camera").bounding_box(), page.locator("#live-picture").bounding_box()
+    assert camera and picture and picture["y"] >= camera["y"] + camera["height"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("tab", name="Animate").click()
     photos, animate = page.locator("#photos").bounding_box(), page.locator("#animate").bounding_box()
     assert photos and animate and animate["y"] > photos["y"] + photos["height"]
     add_photos(page, visitors, "ada.png")
