@@ -498,8 +498,8 @@ class Page:
             )  # fmt: skip
             with gr.Column(min_width=260):
                 # Not an Image: gradio would write each of its pictures into a file.
-                picture = gr.HTML(NO_PICTURE, padding=False, elem_id="live-picture")
-                words = gr.HTML("", padding=False, elem_id="live-words")
+                picture = gr.HTML(NO_PICTURE, elem_id="live-picture")
+                words = gr.HTML("", elem_id="live-words")
         stream = camera.stream(
             self._live,
             [camera, sitting, self.person, self.consent, self.label],
