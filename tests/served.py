@@ -41,7 +41,7 @@ class Served:
 @contextmanager
 def served(model: Path, detector: LandmarkDetector, cache: Path, limits: Limits = LIMITS) -> Iterator[Served]:
     """Runs the page until the block is left."""
-    pipe = TalkingHeadPipeline.from_pretrained(model, engine="torch")  # OpenVINO would outlive the test
+    pipe = TalkingHeadPipeline.from_pretrained(model, engine="torch")  # OpenVINO would stay in this process
     pipe.detector = detector
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(cache))
