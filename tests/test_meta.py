@@ -28,7 +28,8 @@ from typer.testing import CliRunner
 from talking_heads.errors import InvalidModelError, MissingDependencyError
 from train.config import LossWeights, ModelConfig, preset, read_config
 from train.dataset import EpisodeDataset
-from train.meta import Average, Run, build_networks, checkpoints, main, train, validate
+from train.export import folded
+from train.meta import Average, Run, build_networks, checkpoints, in_coarser_patches, main, train, validate
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = preset("tiny", jitter=0.0)
@@ -322,6 +323,45 @@ def test_a_run_begins_with_a_published_model(start, tmp_path):
         start(model=wider).start_from_model(tmp_path / "run" / "model")
 
 
+def in_larger_patches(model: ModelConfig) -> ModelConfig:
+    return replace(model, generator=model.generator | {"patch_size": 2 * model.generator["patch_size"]})
+
+
+@pytest.mark.parametrize("conditioned", [True, False])
+def test_patches_twice_as_large_compute_the_enlarged_picture_of_half_the_size(conditioned):
+    model = replace(CONFIG.model, generator=CONFIG.model.generator | {"source_conditioned": conditioned})
+    fine, coarse = (folded(build_networks(config)[1]) for config in (model, in_larger_patches(model)))
+    if conditioned:
+        torch.nn.init.constant_(fine.gain, 0.1)  # for a correction to be seen; the flow is worked out at full size
+    coarse.load_state_dict(in_coarser_patches(fine.state_dict(), 1))
+    lines, style = torch.randn(2, 3, 16, 16), fine.projection(torch.randn(2, 16))
+    source = torch.rand(2, 8, 16, 16) if conditioned else None
+    if source is not None:
+        source[:, :6] = 0.5  # nothing to be warped
+    expected = enlarged(fine(lines, style=style, source=source))
+    torch.testing.assert_close(
+        coarse(enlarged(lines), style=style, source=None if source is None else enlarged(source)), expected,
+        atol=1e-4, rtol=1e-3,
+    )  # fmt: skip
+
+
+def enlarged(images: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.interpolate(images, scale_factor=2.0)
+
+
+def test_a_run_with_patches_twice_as_large_begins_with_a_published_model(start, tmp_path):
+    first = start(steps=1)
+    train(first, [], workers=0)
+    coarse = start(model=in_larger_patches(CONFIG.model))
+    coarse.start_from_model(tmp_path / "run" / "model")
+    expected = in_coarser_patches(first.averaged()[1].state_dict(), 1)
+    started = coarse.averaged()[1].state_dict()
+    # Spectral norm makes the norm one again: of columns that are there four times, and of rows.
+    for name, scale in (("down.0.conv1.weight", 2.0), ("to_rgb.weight", 0.5), ("up.0.conv1.weight", 1.0)):
+        torch.testing.assert_close(started[name], scale * expected[name], atol=4e-3, rtol=5e-3)
+    assert all(np.isfinite(value) for value in coarse.step(next(coarse.batches(workers=0))).values())
+
+
 def test_the_mean_gradient_of_several_batches_is_that_of_one_as_large(start):
     """Over all losses that are means over the batch; the weighted pixel term divides by what a batch weighs."""
     plain = {"mouth_weight": 0.0, "eye_weight": 0.0, "steps": 3, "generator_rate": 1e-5, "discriminator_rate": 1e-5}
@@ -463,7 +503,7 @@ def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys
 
 
 def test_a_configuration_comes_back_from_its_file(tmp_path):
-    for name in ("tiny", "default", "paper"):
+    for name in ("tiny", "default", "fast", "paper"):
         config = preset(name, feature_net="a.npz,b.pth")
         (tmp_path / "config.json").write_text(json.dumps(asdict(config)))
         assert read_config(tmp_path / "config.json") == config
