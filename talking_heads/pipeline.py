@@ -25,7 +25,7 @@ from .errors import IncompatibleAvatarError, InvalidModelError
 from .expressions import FaceControls, posed
 from .faces import Crop, Portrait, Track, crop_around, only_face, track_face
 from .hub import (
-    BUNDLED,
+    BUNDLED_MODELS,
     FORMAT_VERSION,
     TRAINING,
     check_format,
@@ -162,7 +162,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         token: str | None = None,
         engine: str = "auto",
     ) -> Self:
-        """The bundled default model (None), a folder that ``save_pretrained`` wrote, or "org/name" of the Hub.
+        """The bundled default model (None) or "fast", a folder of ``save_pretrained``, or "org/name" of the Hub.
 
         ``variant``: of the weights' files, e.g. "fp16"; their precision in memory is ``torch_dtype``, float32 if None.
         ``revision``: branch, tag or commit. ``engine``: see there. Raises InvalidModelError with a sentence where it is
@@ -189,8 +189,9 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if embedder.embedding_dim != generator.config.embedding_dim:
             raise InvalidModelError(f"Embedder and generator in {folder} do not belong together.")
         pipe = cls(embedder, generator)
-        pipe.name = "default" if folder == BUNDLED else str(source)
-        if folder not in (BUNDLED, Path(pipe.name)):  # a snapshot of the Hub, which is named by its commit
+        bundled = {path: name for name, path in BUNDLED_MODELS.items()}
+        pipe.name = bundled.get(folder, str(source))
+        if folder not in (*bundled, Path(pipe.name)):  # a snapshot of the Hub, which is named by its commit
             pipe.commit = folder.name
         # Of the Hub only when it is asked for, and then of the same commit.
         files = network_files("discriminator", variant)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,22 +12,22 @@ from safetensors.torch import load_file
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.cli import EXAMPLE
-from talking_heads.hub import BUNDLED, WEIGHTS_NAME
+from talking_heads.hub import BUNDLED_MODELS, WEIGHTS_NAME
 from talking_heads.landmarks import LandmarkDetector, eye_distance
 from talking_heads.motion import mouth_openness
 
 NETWORKS = ("embedder", "generator", "discriminator")
 
 
-@pytest.fixture(scope="module")
-def pipe(detector: LandmarkDetector) -> TalkingHeadPipeline:
-    pipe = TalkingHeadPipeline.from_pretrained()
+@pytest.fixture(scope="module", params=["default", "fast"])
+def pipe(detector: LandmarkDetector, request: pytest.FixtureRequest) -> TalkingHeadPipeline:
+    pipe = TalkingHeadPipeline.from_pretrained(request.param)
     pipe.detector = detector
     return pipe
 
 
 def test_it_is_small_and_spectral_norm_is_folded(pipe: TalkingHeadPipeline) -> None:
-    files = [BUNDLED / name / WEIGHTS_NAME for name in NETWORKS]
+    files = [BUNDLED_MODELS[pipe.name] / name / WEIGHTS_NAME for name in NETWORKS]
     assert sum(path.stat().st_size for path in files) < 40e6
     for path in files:
         state = load_file(path)
@@ -32,11 +35,12 @@ def test_it_is_small_and_spectral_norm_is_folded(pipe: TalkingHeadPipeline) -> N
         assert not any("parametrizations" in name for name in state)
     for network in (pipe.embedder, pipe.generator, pipe.load_discriminator()):
         assert network.config.spectral_norm is False
-    assert pipe.name == "default" and pipe.image_size == 256 and pipe.generator.config.source_conditioned
+    assert pipe.name in BUNDLED_MODELS and pipe.image_size == 256 and pipe.generator.config.source_conditioned
 
 
-def test_its_card_says_what_it_is() -> None:
-    card = (BUNDLED / "README.md").read_text(encoding="utf-8").lower()
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
+def test_its_card_says_what_it_is(name: str) -> None:
+    card = (BUNDLED_MODELS[name] / "README.md").read_text(encoding="utf-8").lower()
     assert all(word in card for word in ("license", "steps", "limits", "grid", "cc"))
 
 
@@ -56,3 +60,12 @@ def test_an_unseen_persons_photo_follows_the_driver(
     photo = avatar.photo_images[0].astype(float)
     colours = np.abs(np.mean(frames, axis=(0, 1, 2)) - photo.mean(axis=(0, 1)))
     assert colours.max() < 15  # no colour cast
+
+
+def test_the_first_is_the_default_and_a_folder_goes_before(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert TalkingHeadPipeline.from_pretrained().name == "default"
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_model, "fast")
+    assert TalkingHeadPipeline.from_pretrained("fast").image_size != 256
