@@ -355,7 +355,7 @@ def benchmark(
     ] = 10.0,
     training: Annotated[bool, typer.Option("--training", help="Meta-learning instead of animation.")] = False,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Also the peak memory of a short and of a long clip; takes minutes.")
+        bool, typer.Option("--memory", help="Also the peak memory of a short and of a long clip; takes long.")
     ] = False,
     minutes: Annotated[
         float | None,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
 BUNDLED_MODELS = {name: Path(__file__).parent / "checkpoints" / name for name in ("default", "fast")}
-"""What comes with the package; a folder of that name where one works goes before."""
+"""What comes with the package, by name."""
 BUNDLED = BUNDLED_MODELS["default"]
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 FORMAT_VERSION = 3
@@ -57,7 +57,7 @@ def network_files(name: str, variant: str | None = None) -> list[str]:
 
 
 def resolve(
-    source: str | Path | None,
+    source: str | Path,
     *,
     marker: str,
     files: Sequence[str],
@@ -66,22 +66,19 @@ def resolve(
     local_files_only: bool = False,
     token: str | Literal[False] | None = None,
 ) -> Path:
-    """A folder that holds ``marker`` (a file name): "default" (or None) and "fast", which are bundled, a local one, or
-    "org/name" of the Hub.
+    """A folder that holds ``marker`` (a file name): a local one, or "org/name" of the Hub.
 
     Of the Hub ``marker`` and ``files`` are fetched into a folder that is named by the commit. Folders come first, so
     that nothing touches the network that need not. Raises InvalidModelError with a sentence.
     """
-    folder = Path("default" if source is None else source)
-    if source is None or not folder.exists():
-        folder = BUNDLED_MODELS.get(str(folder), folder)
+    folder = Path(source)
     if folder.is_dir():
         if not (folder / marker).is_file():
             raise InvalidModelError(f"{folder} holds no {marker}. Give the folder that save_pretrained wrote.")
         return folder
     name = str(source)
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise InvalidModelError(f"There is no folder {name}. Give a folder, fast, or a Hub repository as org/name.")
+        raise InvalidModelError(f"There is no folder {name}. Give a folder, or a Hub repository as org/name.")
     folder = _download(name, [marker, *files], revision, cache_dir, local_files_only, token)
     if not (folder / marker).is_file():
         raise InvalidModelError(f"The Hub repository {name} was not made by this software: it has no {marker}.")

@@ -169,10 +169,16 @@ class TalkingHeadPipeline(DiffusionPipeline):
         missing, incomplete, or another thing.
         """
         check_engine(engine)
-        source = None if pretrained_model_name_or_path is None else os.fspath(pretrained_model_name_or_path)
+        source: str
+        place: str | Path
+        if pretrained_model_name_or_path is None:
+            source, place = "default", BUNDLED_MODELS["default"]
+        else:  # a folder goes before what is bundled under its name
+            source = os.fspath(pretrained_model_name_or_path)
+            place = source if Path(source).exists() else BUNDLED_MODELS.get(source, source)
         locate = partial(
             resolve,
-            source,
+            place,
             marker="model_index.json",
             cache_dir=None if cache_dir is None else os.fspath(cache_dir),
             local_files_only=local_files_only,
@@ -190,8 +196,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
             raise InvalidModelError(f"Embedder and generator in {folder} do not belong together.")
         pipe = cls(embedder, generator)
         bundled = {path: name for name, path in BUNDLED_MODELS.items()}
-        pipe.name = bundled.get(folder, str(source))
-        if folder not in (*bundled, Path(pipe.name)):  # a snapshot of the Hub, which is named by its commit
+        pipe.name = bundled.get(folder, source)
+        if folder not in (*bundled, Path(source)):  # a snapshot of the Hub, which is named by its commit
             pipe.commit = folder.name
         # Of the Hub only when it is asked for, and then of the same commit.
         files = network_files("discriminator", variant)

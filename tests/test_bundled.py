@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from talking_heads import TalkingHeadPipeline
+from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.cli import EXAMPLE
+from talking_heads.errors import InvalidModelError
 from talking_heads.hub import BUNDLED_MODELS, WEIGHTS_NAME
 from talking_heads.landmarks import LandmarkDetector, eye_distance
 from talking_heads.motion import mouth_openness
@@ -69,3 +70,8 @@ def test_the_first_is_the_default_and_a_folder_goes_before(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_model, "fast")
     assert TalkingHeadPipeline.from_pretrained("fast").image_size != 256
+
+
+def test_an_avatar_is_not_looked_for_among_the_models() -> None:
+    with pytest.raises(InvalidModelError, match="There is no folder fast"):
+        Avatar.from_pretrained("fast")
