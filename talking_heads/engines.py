@@ -155,9 +155,7 @@ def compile_openvino(generator: Generator, *, keep: bool) -> Generate:
     example = _example(generator)
     # One frame at a time: known shapes are half as fast again as open ones, and a batch gains next to nothing.
     model.reshape({name: tuple(value.shape) for name, value in example.items()})
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    precision = "bf16" if "BF16" in able else "f16" if "FP16" in able else "f32"
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _precision(core)}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
 
     def generate(landmark_images: Tensor, style: Tensor, source: Tensor | None) -> Tensor:
@@ -169,6 +167,11 @@ def compile_openvino(generator: Generator, *, keep: bool) -> Generate:
         return torch.from_numpy(np.concatenate(frames))
 
     return generate
+
+
+def _precision(core: Any) -> str:
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if "BF16" in able else "f16" if "FP16" in able else "f32"
 
 
 def _kept(core: Any, generator: Generator) -> Any:

@@ -13,6 +13,9 @@ from torch.nn.utils.parametrizations import spectral_norm as normalise_spectrum
 from torch.nn.utils.parametrize import is_parametrized
 
 NORM_EPS = 1e-4
+CPU_KERNEL_FROM = 1024
+"""Pixels from which torch normalises groups of one channel in channels_last by a fast kernel. By the one for fewer, a
+batch of eight at 16 x 16 x 224 takes 7 ms in bf16 and 2 ms in float32; ours 0.4 and 0.7."""
 
 
 class Factory:
@@ -45,26 +48,34 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and (biased) variance over space, (B, C, H, W) -> two float32 (B, C).
 
     Written as matrix products, which on a CPU are several times faster in channels_last and 16 bit than the reduction
-    kernels and need no copy. Rows are averaged in chunks, so that the rounding of 16-bit partial sums averages out.
+    kernels and need no copy. In 16 bit each row is averaged on its own, so that the rounding of these averages averages
+    out; in float32 one product takes half the time.
     """
     b, c, h, w = x.shape
-    pixels = x.permute(0, 2, 3, 1).reshape(b * h, w, c)  # a view in channels_last
-    mean_row = x.new_full((1, 1, 1), 1.0 / w).expand(b * h, 1, w)
-    mean = torch.bmm(mean_row, pixels).float().reshape(b, h, c).mean(dim=1)
-    square = torch.bmm(mean_row, pixels * pixels).float().reshape(b, h, c).mean(dim=1)
+    chunks = h if x.element_size() == 2 else 1  # noqa: PLR2004  (bytes)
+    pixels = x.permute(0, 2, 3, 1).reshape(b * chunks, -1, c)  # a view in channels_last
+    count = h * w // chunks
+    share = x.new_full((1, 1, 1), 1.0 / count).expand(b * chunks, 1, count)
+    mean = torch.bmm(share, pixels).float().reshape(b, chunks, c).mean(dim=1)
+    square = torch.bmm(share, pixels * pixels).float().reshape(b, chunks, c).mean(dim=1)
     return mean, (square - mean * mean).clamp_min(0.0)
 
 
 def adaptive_instance_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """AdaIN: IN(x) * weight + bias with (B, C) coefficients, no "1 +" offset. The result has x's type and layout."""
-    if x.device.type == "cpu" and not torch.is_grad_enabled():
-        # A CPU's own kernel is three times as fast forward; backward it is slower than what follows.
+    if x.device.type == "cpu" and not torch.is_grad_enabled() and (torch.jit.is_tracing() or _large(x)):
+        # A CPU's own kernel is up to three times as fast forward; backward it is slower than what follows. Engines that
+        # a traced network goes to have a fast one for every size.
         normalised = F.group_norm(x, int(x.shape[1]), eps=NORM_EPS)  # to a tracer, sizes are tensors
         return torch.addcmul(bias.to(x.dtype)[..., None, None], normalised, weight.to(x.dtype)[..., None, None])
     mean, variance = channel_statistics(x)
     scale = weight.float() * torch.rsqrt(variance + NORM_EPS)
     shift = bias.float() - mean * scale
     return torch.addcmul(shift.to(x.dtype)[..., None, None], x, scale.to(x.dtype)[..., None, None])
+
+
+def _large(x: Tensor) -> bool:
+    return x.shape[2] * x.shape[3] >= CPU_KERNEL_FROM
 
 
 class InstanceNorm(nn.Module):
