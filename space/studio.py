@@ -18,6 +18,7 @@ from talking_heads.examples import EXAMPLE
 from talking_heads.expressions import FaceControls
 from talking_heads.faces import Portrait, Track
 from talking_heads.motion import Motion
+from talking_heads.pipeline import FrameGenerator
 from talking_heads.presets import load_preset
 from talking_heads.provenance import marked, marked_picture
 from talking_heads.video import probe, read_frames, save_gif
@@ -268,7 +269,7 @@ class Studio:
             # What is shown on the way is marked as what is made in the end.
             picture = None if report.picture is None else marked_picture(report.picture, label=True)
             yield replace(report, picture=picture)
-        yield Made(avatar, work.result, video.warnings)
+        yield Made(avatar, work.result, tuple(video.warnings))
 
     def _tune(self, avatar: Avatar, steps: int) -> Iterator[Report | Made]:
         start = self._here(avatar)
@@ -317,11 +318,11 @@ class Studio:
 class _Tap:
     """Frames that run through; the latest is kept."""
 
-    def __init__(self, frames: Callable[[], Iterator[np.ndarray]]) -> None:
+    def __init__(self, frames: Callable[[], FrameGenerator]) -> None:
         self.last: np.ndarray | None = None
         self._frames = frames
 
-    def __call__(self) -> Iterator[np.ndarray]:
+    def __call__(self) -> FrameGenerator:
         for frame in self._frames():
             self.last = frame
             yield frame

@@ -96,7 +96,8 @@ def measure(
             show(stage, 1, 1)
 
         add("milliseconds_a_frame", lambda: _parts(pipe, clip, folder, budget))
-        add("end_to_end", lambda: _end_to_end(pipe, clip, folder))
+        add("end_to_end", lambda: _end_to_end(pipe, clip, folder, stream=False))
+        add("end_to_end_as_a_stream", lambda: _end_to_end(pipe, clip, folder, stream=True))
         add("responsiveness", lambda: _responsiveness(pipe, clip, (model, device, engine)))
         measured["peak_memory_mb"] = peak_memory()
         if lengths:
@@ -222,7 +223,7 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
         style = pipe.generator.projection(torch.zeros(1, pipe.generator.config.embedding_dim, device=pipe.device))[0]
         source = source_planes(photo, points, points + 1) if pipe.generator.config.source_conditioned else None
         for precision in ("fp32", "bf16"):
-            for batch in (1, 8):
+            for batch in (1, 4):
 
                 def generate(batch: int = batch) -> None:
                     given = None if source is None else source.expand(batch, -1, -1, -1)
@@ -244,7 +245,7 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     return {name: round(value, 3) for name, value in parts.items()}
 
 
-def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path) -> dict[str, Any]:
+def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path, *, stream: bool) -> dict[str, Any]:
     """From a photo and the clip to an mp4 with sound, as ``animate`` does it with a model that is loaded."""
     from .engines import choose_engine
 
@@ -252,36 +253,41 @@ def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path) -> dict[str
     begin = time.perf_counter()
     avatar = pipe.create_avatar([photo])
     met = time.perf_counter()
-    video = pipe(avatar, clip)
+    video = pipe(avatar, clip, stream=stream)
     tracked = time.perf_counter()
     video.save(folder / "result.mp4")
     end = time.perf_counter()
+    steps = {"tracking_seconds": tracked - met, "painting_seconds": end - tracked}
+    if stream:
+        steps = {"tracking_and_painting_seconds": end - met}
     return {
         "clip": f"{len(video) / video.fps:g} s, {video.fps:g} fps, {CLIP_SIZE[0]} x {CLIP_SIZE[1]}, with sound",
         "frames": len(video),
         "engine": choose_engine(pipe.engine, pipe.generator, len(video)),
         "avatar_seconds": round(met - begin, 3),
-        "tracking_seconds": round(tracked - met, 3),
-        "painting_seconds": round(end - tracked, 3),
+        **{name: round(value, 3) for name, value in steps.items()},
         "seconds": round(end - begin, 3),
         "frames_per_second": round(len(video) / (end - begin), 2),
     }
 
 
-def _by_seconds(pipe: TalkingHeadPipeline, seconds: float, folder: Path) -> dict[str, float]:
-    """Frames a second from end to end by the seconds of the clip."""
-    rates = {}
+def _by_seconds(pipe: TalkingHeadPipeline, seconds: float, folder: Path) -> dict[str, dict[str, float]]:
+    """Frames a second from end to end by the seconds of the clip: followed to its end first, and as a stream."""
+    rates: dict[str, dict[str, float]] = {"followed_first": {}, "stream": {}}
     for length in LENGTHS:
         number = _num_frames(length * seconds)
-        write_clip(folder / "length.mp4", number)
-        rates[f"{number / CLIP_FPS:g}"] = _end_to_end(pipe, folder / "length.mp4", folder)["frames_per_second"]
+        clip = folder / "length.mp4"
+        write_clip(clip, number)
+        for way, by_length in rates.items():
+            measured = _end_to_end(pipe, clip, folder, stream=way == "stream")
+            by_length[f"{number / CLIP_FPS:g}"] = measured["frames_per_second"]
     return rates
 
 
 def _responsiveness(pipe: TalkingHeadPipeline, clip: Path, loading: tuple[Any, ...]) -> dict[str, float]:
     """How long it takes until something is there; files are in the system's cache by now.
 
-    Cold: from the start of a process that loads the model, as ``loading`` says, meets a photo and tracks the bundled
+    Cold: from the start of a process that loads the model, as ``loading`` says, meets a photo and streams the bundled
     clip. Warm: with the loaded ``pipe``, from the call for ``clip`` on, with the avatar made.
     """
     interpreter = _start_seconds("-c", "pass")
@@ -291,14 +297,18 @@ def _responsiveness(pipe: TalkingHeadPipeline, clip: Path, loading: tuple[Any, .
     for _ in _fresh_process(_paint_first_frame, *loading):
         cold = time.perf_counter() - begin
     avatar = pipe.create_avatar([_photo()])
-    begin = time.perf_counter()
-    next(iter(pipe(avatar, clip)))
-    warm = time.perf_counter() - begin
+    warm = {}
+    for stream in (True, False):
+        begin = time.perf_counter()
+        with contextlib.closing(pipe(avatar, clip, stream=stream).frames()) as frames:
+            next(frames)
+            warm[stream] = time.perf_counter() - begin
     return {
         "import_seconds": round(max(0.0, imported - interpreter), 4),  # chance may be larger than what it takes
         "help_seconds": round(told, 3),
         "cold_first_frame_seconds": round(cold, 3),
-        "warm_first_frame_seconds": round(warm, 3),
+        "warm_first_frame_seconds": round(warm[True], 3),
+        "warm_first_frame_after_the_whole_clip_seconds": round(warm[False], 3),
     }
 
 
@@ -347,7 +357,8 @@ def _memory(seconds: float, folder: Path, loading: tuple[Any, ...], on_progress:
 
 def _paint_first_frame(say: Callable[[Any], None], *loading: Any) -> None:
     pipe = _load(*loading)
-    next(iter(pipe(pipe.create_avatar([_photo()]), EXAMPLE)))
+    with contextlib.closing(pipe(pipe.create_avatar([_photo()]), EXAMPLE, stream=True).frames()) as frames:
+        next(frames)
     say("painted")
 
 

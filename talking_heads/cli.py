@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .avatar import Avatar
-    from .pipeline import ProgressCallback, TalkingHeadPipeline, TalkingHeadVideo
+    from .pipeline import FrameGenerator, ProgressCallback, TalkingHeadPipeline, TalkingHeadVideo
 
 MANY = ("--photos",)
 """Options that take every value up to the next option."""
@@ -132,6 +132,12 @@ def animate(
     in_photo: Annotated[
         bool, typer.Option("--in-photo", help="Show the whole first photo, its head in motion.")
     ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Follow the clip while painting: sooner; its first second sets crop and neutral pose."
+        ),
+    ] = False,
     label: Label = False,
     device: Device = None,
     engine: Engine = "auto",
@@ -161,10 +167,10 @@ def animate(
         person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(portraits)
         video = pipe(
             person, driving or load_preset(str(preset)), motion=motion, head=head, expression=expression, gaze=gaze,
-            start=start, end=end, into=portraits[0] if in_photo else None, on_progress=show,
+            start=start, end=end, into=portraits[0] if in_photo else None, stream=stream, on_progress=show,
         )  # fmt: skip
-        notes.extend(video.warnings)
         (video.save_side_by_side if side_by_side else video.save)(output, show, label=label)
+        notes.extend(video.warnings)
     typer.echo(output)
 
 
@@ -502,7 +508,7 @@ def _training_tools(name: str) -> ModuleType:
 def _keeping(video: TalkingHeadVideo, chosen: set[int], kept: list[np.ndarray]) -> TalkingHeadVideo:
     """The same video, of which the ``chosen`` frames are also put into ``kept`` when they are painted."""
 
-    def frames() -> Iterator[np.ndarray]:
+    def frames() -> FrameGenerator:
         for k, frame in enumerate(video):
             if k in chosen:
                 kept.append(frame)

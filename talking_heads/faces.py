@@ -6,7 +6,7 @@ sideways, several people, frames in which nobody is to be seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +29,10 @@ MIN_TILE = 128
 """Pixels below which a part of a picture is not searched on its own."""
 BRIDGED_SECONDS = 0.5
 """Gaps in a track up to this long are interpolated; longer ones are held and reported."""
+SMOOTHED_FRAMES = 3
+"""How many frames to both sides smoothing looks at."""
+STRETCH = 8
+"""Frames that a track grows by while it is made."""
 
 
 # ---------------------------------------------------------------------------------------------------------- finding
@@ -368,6 +372,77 @@ class Follower:
         return face
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Some frames of a track, and what is known of those that come after them."""
+
+    landmarks: np.ndarray
+    """float32 (n, L, 2), smoothed, in pixels of the clip's (upright) frames."""
+    seen: np.ndarray
+    """bool (n,): whether the detector saw the face in this frame."""
+    known: np.ndarray
+    """float32 (m, L, 2): faces that were seen in these frames and up to a second and a half after them."""
+    frame_size: tuple[int, int]
+    """(height, width) of the clip's frames."""
+
+
+def follow_face(
+    frames: Iterable[np.ndarray],
+    detector: LandmarkDetector,
+    fps: float,
+    on_frame: Callable[[int], None] | None = None,
+    name: str = "the clip",
+) -> Iterator[Stretch]:
+    """Follows the largest face of the first frame that shows one, and gives its track while the clip goes on.
+
+    A stretch comes when what follows it can no longer change it, a good second later, and before the first sight there
+    is none. ``frames`` are uint8 RGB (H, W, 3) of one size; they are looked at and dropped. ``on_frame(count)`` is
+    called after each. Raises NoFaceError at the end when no frame shows a face.
+    """
+    bridged = BRIDGED_SECONDS * fps
+    # What is interpolated reaches so far, whether a sight is believed in depends on as much again, smoothing on both.
+    margin = int(2 * bridged) + 2 + SMOOTHED_FRAMES
+    found: list[np.ndarray | None] = []  # from frame ``first`` on; before frame ``done`` what was no face is gone
+    first = done = count = 0
+    held: np.ndarray | None = None  # the last face before ``first``
+    frame_size = (0, 0)
+    follower = Follower(detector, fps)
+
+    def next_stretch(end: int) -> Stretch | None:
+        """Frames ``done`` to ``end``, or None where no face was seen before ``end``."""
+        nonlocal first, done, held
+        seen = _believed(found, bridged, done - first)
+        if end == count and held is None and not any(face is not None for face in seen):
+            seen = found  # the one face of the clip is one
+        if held is None and not any(face is not None for face in seen[: end - first]):
+            return None
+        stretch = _finish(seen, held, bridged, slice(done - first, end - first), frame_size)
+        found[done - first : end - first] = seen[done - first : end - first]
+        done = end
+        drop = max(0, done - margin - first)
+        held = next((face for face in reversed(found[:drop]) if face is not None), held)
+        del found[:drop]
+        first += drop
+        return stretch
+
+    for frame in frames:
+        frame_size, face = (frame.shape[0], frame.shape[1]), follower.see(frame)
+        if face is not None and follower.turns:
+            face = _turn_back(face, follower.turns, frame.shape)
+        found.append(face)
+        count += 1
+        if on_frame is not None:
+            on_frame(count)
+        if count - margin - done >= STRETCH and (stretch := next_stretch(count - margin)):
+            yield stretch
+    if follower.last is None:
+        raise NoFaceError(f"No face found in {name}. Use a clip in which one face is seen from the front.")
+    if done < count:
+        stretch = next_stretch(count)
+        assert stretch is not None
+        yield stretch
+
+
 def track_face(
     frames: Iterable[np.ndarray],
     detector: LandmarkDetector,
@@ -375,38 +450,31 @@ def track_face(
     on_frame: Callable[[int], None] | None = None,
     name: str = "the clip",
 ) -> Track:
-    """Follows the largest face of the first frame that shows one, frame by frame; frames are looked at and dropped.
-
-    ``frames`` are uint8 RGB (H, W, 3) of one size; ``on_frame(count)`` is called after each. Raises NoFaceError when
-    no frame shows a face.
-    """
-    found: list[np.ndarray | None] = []
-    follower = Follower(detector, fps)
-    shape: tuple[int, ...] = (0, 0)
-    for frame in frames:
-        shape = frame.shape
-        found.append(follower.see(frame))
-        if on_frame is not None:
-            on_frame(len(found))
-    if follower.last is None:
-        raise NoFaceError(f"No face found in {name}. Use a clip in which one face is seen from the front.")
-    for lonely in _lonely_sights(found, BRIDGED_SECONDS * fps):
-        found[lonely] = None
-    if follower.turns:
-        found = [None if face is None else _turn_back(face, follower.turns, shape) for face in found]
-    return _finish_track(found, fps, (shape[0], shape[1]))
+    """All of ``follow_face`` in one piece. Arguments and errors are the same."""
+    stretches = list(follow_face(frames, detector, fps, on_frame, name))
+    seen = np.concatenate([stretch.seen for stretch in stretches])
+    landmarks = np.concatenate([stretch.landmarks for stretch in stretches])
+    return Track(landmarks, fps, stretches[0].frame_size, seen, held_gaps(seen, fps))
 
 
-def _lonely_sights(found: list[np.ndarray | None], apart: float) -> list[int]:
-    """Frames that show a face more than ``apart`` frames after the last and before the next that does.
+def held_gaps(seen: np.ndarray, fps: float) -> tuple[Gap, ...]:
+    """The gaps in which the last pose is held; ``seen`` is a Track's."""
+    return tuple(Gap(first, last) for first, last in _runs(~seen) if last - first + 1 > BRIDGED_SECONDS * fps)
 
-    A face that is found again is followed from then on; one that is gone with the next frame was none.
+
+def _believed(found: list[np.ndarray | None], apart: float, settled: int = 0) -> list[np.ndarray | None]:
+    """Without the faces that are seen more than ``apart`` frames after the last and before the next sight.
+
+    A face that is found again is followed from then on; one that is gone with the next frame was none. The first
+    ``settled`` frames are left as they are.
     """
     seen = np.flatnonzero([face is not None for face in found])
-    if len(seen) < 2:
-        return []
     gaps = np.diff(np.concatenate([[-np.inf], seen, [np.inf]]))
-    return list(seen[np.minimum(gaps[:-1], gaps[1:]) > apart])
+    lonely = seen[np.minimum(gaps[:-1], gaps[1:]) > apart]
+    result = list(found)
+    for k in lonely[lonely >= settled]:
+        result[k] = None
+    return result
 
 
 def _quarter_turns(face: np.ndarray) -> int:
@@ -438,20 +506,32 @@ def _nearest(faces: list[np.ndarray], last: np.ndarray | None) -> np.ndarray | N
     return faces[int(np.argmin(distances))]
 
 
-def _finish_track(found: list[np.ndarray | None], fps: float, frame_size: tuple[int, int]) -> Track:
+def _finish(
+    found: list[np.ndarray | None], held: np.ndarray | None, bridged: float, wanted: slice, frame_size: tuple[int, int]
+) -> Stretch:
+    """The frames ``wanted`` of a part of a clip, whose other frames are what smoothing and gaps need to know.
+
+    ``held``: the face that was seen last before this part, if there was one.
+    """
     seen = np.array([face is not None for face in found])
-    times = np.flatnonzero(seen)
-    points = np.stack([face for face in found if face is not None]).reshape(len(times), -1)
-    everything = np.arange(len(found))
-    filled = np.stack([np.interp(everything, times, column) for column in points.T], axis=1)
-    filled = filled.reshape(-1, NUM_LANDMARKS, 2)
-    gaps = []
+    filled = np.empty((len(found), NUM_LANDMARKS, 2), np.float32)
+    filled[seen] = [face for face in found if face is not None] or np.empty_like(filled[:0])
     for first, last in _runs(~seen):
-        if last - first + 1 > BRIDGED_SECONDS * fps:
-            gaps.append(Gap(first, last))
+        before = filled[first - 1] if first > 0 else held
+        after = filled[last + 1] if last + 1 < len(found) else None
+        number = last - first + 1
+        if before is None or after is None or number > bridged:
             # Before the first sight there is nothing to hold but the first pose itself.
-            filled[first : last + 1] = filled[first - 1] if first > 0 else filled[last + 1]
-    return Track(smooth(filled).astype(np.float32), fps, frame_size, seen, tuple(gaps))
+            filled[first : last + 1] = after if before is None else before
+        else:
+            share = np.arange(1, number + 1, dtype=np.float32)[:, None, None] / (number + 1)
+            filled[first : last + 1] = before + share * (after - before)
+    known = filled[wanted.start :][seen[wanted.start :]]
+    near = slice(max(0, wanted.start - SMOOTHED_FRAMES), wanted.stop + SMOOTHED_FRAMES)
+    landmarks = smooth(filled[near])[wanted.start - near.start :][: wanted.stop - wanted.start]
+    return Stretch(
+        landmarks, seen[wanted], known if len(known) else filled[wanted.start : wanted.start + 1], frame_size
+    )
 
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
@@ -460,16 +540,16 @@ def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
     return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def smooth(track: np.ndarray, frames: float = 1.5, tolerance: float = 0.02) -> np.ndarray:
+def smooth(track: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
     """Removes a detector's jitter and keeps blinks and lips crisp: a bilateral filter along time, (T, L, 2) -> same.
 
-    A neighbouring frame counts by its distance in time (``frames``, standard deviation) and by how far the point has
-    moved meanwhile (``tolerance`` of the eye distance, standard deviation). Jitter is an order of magnitude smaller
-    than a blink, so the one is averaged and the other is left alone; being symmetric in time, nothing lags.
+    One of SMOOTHED_FRAMES to either side counts by its distance in time and by how far the point has moved meanwhile
+    (``tolerance`` of the eye distance, standard deviation). Jitter is an order of magnitude smaller than a blink, so
+    the one is averaged and the other is left alone; being symmetric in time, nothing lags.
     """
     if len(track) < 3:
         return track
-    reach = int(np.ceil(2 * frames))
+    reach, frames = SMOOTHED_FRAMES, 0.5 * SMOOTHED_FRAMES  # which is the standard deviation
     scale = tolerance * np.median(eye_distance(track))
     padded = np.pad(track, ((reach, reach), (0, 0), (0, 0)), mode="edge")
     total, weights = np.zeros_like(track), np.zeros((*track.shape[:2], 1), dtype=track.dtype)

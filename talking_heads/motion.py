@@ -7,6 +7,8 @@ scale and shift of the head in three dimensions, and what remains, the expressio
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -179,24 +181,38 @@ def _keep_lids_and_lips_apart(track: np.ndarray) -> np.ndarray:
     return track
 
 
-def choose_shots(track: np.ndarray, shots: np.ndarray, fade: int = 9) -> np.ndarray:
-    """Which of a person's photos to warp in each frame: weights (T, K), rows sum to one, at most a cross-fade.
+def choose_shots(
+    track: Iterable[np.ndarray], shots: np.ndarray, fade: int = 9
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Which of a person's photos to warp in each frame: (face, weights (K,)), which sum to one, at most a cross-fade.
 
-    track: (T, L, 2) and shots: (K, L, 2), both of the person's own geometry. The nearest in pose and expression is
+    track: faces (L, 2), and shots: (K, L, 2), both of the person's own geometry. The nearest in pose and expression is
     taken; another must be clearly nearer to take over, and then fades in over ``fade`` frames, so that nothing pops.
+    Comes ``fade // 2`` frames behind the faces.
     """
     keys = np.stack([describe(face) for face in shots])
-    choice = np.zeros(len(track), dtype=int)
-    for t, face in enumerate(track):
+    behind = fade // 2
+    waiting: deque[np.ndarray] = deque()
+    choices: deque[int] = deque(maxlen=2 * behind + 1)
+
+    def weights() -> np.ndarray:
+        return np.bincount(choices, minlength=len(shots)).astype(np.float32) / np.float32(len(choices))
+
+    for face in track:
         distances = np.linalg.norm(keys - describe(face), axis=1)
         best = int(np.argmin(distances))
-        previous = choice[t - 1] if t else best
-        choice[t] = best if distances[best] < 0.75 * distances[previous] else previous
-    weights = np.eye(len(shots), dtype=np.float32)[choice]
-    if len(shots) == 1 or len(track) == 1:
-        return weights
-    padded = np.pad(weights, ((fade // 2, fade // 2), (0, 0)), mode="edge")
-    return np.stack([padded[t : t + fade].mean(axis=0) for t in range(len(track))]).astype(np.float32)
+        if not choices:
+            choices.extend([best] * (behind + 1))  # as if it had always been so
+        else:
+            choices.append(best if distances[best] < 0.75 * distances[choices[-1]] else choices[-1])
+        waiting.append(face)
+        if len(waiting) > behind:
+            yield waiting.popleft(), weights()
+    if waiting:
+        choices.extend([choices[-1]] * (behind - len(waiting)))
+    while waiting:
+        choices.append(choices[-1])
+        yield waiting.popleft(), weights()
 
 
 def describe(face: np.ndarray) -> np.ndarray:

@@ -25,10 +25,10 @@ AGREEMENT = 0.06
 """Difference, of a range of 2, at which two pictures agree to a third and detail is taken over to that extent."""
 
 
-def paste_back(heads: Iterable[np.ndarray], targets: np.ndarray, portrait: Portrait) -> Iterator[np.ndarray]:
+def paste_back(heads: Iterable[np.ndarray], targets: Iterable[np.ndarray], portrait: Portrait) -> Iterator[np.ndarray]:
     """Painted heads, uint8 (S, S, 3), one by one -> the whole photo around each, uint8 (H, W, 3).
 
-    ``targets``: the landmarks (T, L, 2) in pixels of the heads to which they were painted over ``portrait``'s crop.
+    ``targets``: the landmarks, (L, 2) each, in pixels of the heads to which they were painted over ``portrait``'s crop.
     """
     place: _Place | None = None
     for head, points in zip(heads, targets, strict=True):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections import abc
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -20,10 +23,10 @@ from PIL import Image
 
 from .avatar import Avatar
 from .drawing import draw_landmarks
-from .engines import EngineName, Generate, check_engine, choose_engine, compile_openvino
+from .engines import WORTH_CONVERTING, EngineName, Generate, check_engine, choose_engine, compile_openvino
 from .errors import IncompatibleAvatarError, InvalidModelError
 from .expressions import FaceControls, posed
-from .faces import Crop, Portrait, Track, crop_around, only_face, track_face
+from .faces import Crop, Portrait, Track, crop_around, follow_face, held_gaps, only_face, track_face
 from .hub import (
     BUNDLED_MODELS,
     FORMAT_VERSION,
@@ -45,7 +48,15 @@ from .motion import MOTIONS, Motion, choose_shots, most_neutral, retarget
 from .pasting import paste_back
 from .provenance import check_credentials, marked, sign
 from .streams import ahead
-from .video import AI_GENERATED, VideoWriter, check_writable, compose_side_by_side, probe, read_frames
+from .video import (
+    AI_GENERATED,
+    ClipInfo,
+    VideoWriter,
+    check_writable,
+    compose_side_by_side,
+    probe,
+    read_frames,
+)
 from .warping import landmarks_to_tensor, source_planes
 
 if TYPE_CHECKING:
@@ -55,6 +66,8 @@ Photo = str | Path | Image.Image | np.ndarray | Portrait
 ProgressCallback = Callable[[str, int, int | None], None]
 """Called with (stage, how many are done, how many there are if that is known); what it raises cancels the work."""
 
+FrameGenerator = abc.Generator[np.ndarray, None, None]
+
 MAX_PHOTOS = 32
 
 
@@ -62,16 +75,17 @@ MAX_PHOTOS = 32
 class TalkingHeadVideo:
     """The result of a pipeline call. Frames are painted when they are asked for, a few at a time, and never kept."""
 
-    frames: Callable[[], Iterator[np.ndarray]] = field(repr=False)
+    frames: Callable[[], FrameGenerator] = field(repr=False)
     """Starts painting from the first frame: uint8 RGB (H, W, 3) each."""
     num_frames: int
+    """Of a clip that is followed while it is painted, what its file says: often one more or less."""
     fps: float
     driving: Path | None = None
     """The clip whose sound belongs to the video."""
     start: float = 0.0
     """Seconds of the clip that were skipped."""
-    warnings: tuple[str, ...] = ()
-    """Sentences on what the viewer may notice, e.g. a held pose."""
+    warnings: Sequence[str] = ()
+    """Sentences on what the viewer may notice, e.g. a held pose; complete when the last frame is painted."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.frames()
@@ -99,7 +113,7 @@ class TalkingHeadVideo:
             for i, frame in enumerate(marked(frames, label=label)):
                 writer.write(frame)
                 if on_progress is not None:
-                    on_progress("painting", i + 1, self.num_frames)
+                    on_progress("painting", i + 1, max(i + 1, self.num_frames))
         return path
 
     def save_side_by_side(
@@ -115,9 +129,9 @@ class TalkingHeadVideo:
         check_writable(path)
         check_credentials()
         compose_side_by_side(
-            self.driving, marked(self, label=label, invisible=False), self.num_frames, path, self.fps,
+            self.driving, marked(self, label=label, invisible=False), path, self.fps,
             start=self.start,
-            on_frame=lambda done: on_progress("painting", done, self.num_frames) if on_progress else None,
+            on_frame=lambda done: on_progress("painting", done, max(done, self.num_frames)) if on_progress else None,
             mark=partial(marked, label=False),
             finish=partial(sign, title=path.name),
         )  # fmt: skip
@@ -369,10 +383,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         Raises UnreadableMediaError and NoFaceError. ``on_progress`` hears of the stage "tracking".
         """
         info = probe(clip)
-        total = None
-        if info.duration is not None:
-            last = info.duration if end is None else min(end, info.duration)
-            total = max(1, round((last - (start or 0.0)) * info.fps))
+        total = _num_frames(info, start, end)
 
         def count(done: int) -> None:
             if on_progress is not None:
@@ -385,11 +396,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         self, avatar: Avatar, track: Track, motion: Motion, head: float, expression: float, gaze: float
     ) -> np.ndarray:
         """Where the avatar's landmarks go in each frame, (T, L, 2) in pixels of the output."""
-        crop = crop_around(track.landmarks, track.frame_size)
-        driving = crop.to_crop(track.landmarks, avatar.config.image_size)  # of its own generator, if it has one
-        if motion == "absolute":
-            return driving
-        return retarget(driving, _neutral_photo(avatar), head=head, expression=expression, gaze=gaze)
+        carry = _carrier(avatar, track.landmarks, track.frame_size, motion, head, expression, gaze)
+        return carry(track.landmarks)
 
     # -------------------------------------------------------------------------------------------------------- painting
 
@@ -405,7 +413,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         start: float | None = None,
         end: float | None = None,
         into: Portrait | None = None,
-        batch_size: int = 8,
+        stream: bool = False,
+        batch_size: int = 4,
         on_progress: ProgressCallback | None = None,
     ) -> TalkingHeadVideo:
         """The avatar, moving like the clip.
@@ -414,34 +423,71 @@ class TalkingHeadPipeline(DiffusionPipeline):
         driver's face and keeps the person's own shape; "absolute" takes the driver's landmarks as they are. ``head``,
         ``expression`` and ``gaze`` scale relative motion (1: as in the clip). ``start``/``end``: seconds of the clip.
         ``into``: a photo of the person (``portraits``); frames are then that whole photo with the head in motion.
+        ``stream``: a clip is followed while its first frames are painted already; they come at once and all of them
+        sooner, in constant memory, but crop and neutral pose are those of its first second instead of its best ones.
         Frames are painted ``batch_size`` at a time when the result is iterated or saved.
-        Raises IncompatibleAvatarError, and what ``track`` raises.
+        Raises IncompatibleAvatarError, and what ``track`` raises; with ``stream``, NoFaceError comes with the frames.
         """
         _check_motion(motion)
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}")
         self.check_fits(avatar)
-        if isinstance(driving, Track):
-            track, clip = driving, None
-        else:
-            clip = Path(driving)
-            track = self.track(clip, start=start, end=end, on_progress=on_progress)
         if into is not None:
             avatar = avatar.with_shots(*(shot[None] for shot in into.shot(int(avatar.config.image_size))))
-        targets = self.target_landmarks(avatar, track, motion, head, expression, gaze)
+        held: list[str] = []
+        how = (motion, head, expression, gaze)
+        targets: Callable[[], FrameGenerator]
+        if isinstance(driving, Track) or not stream:
+            track = driving if isinstance(driving, Track) else self.track(
+                driving, start=start, end=end, on_progress=on_progress
+            )  # fmt: skip
+            number, fps = len(track), track.fps
+            held += track.warnings
+            moved = self.target_landmarks(avatar, track, *how)
+            targets = lambda: (face for face in moved)  # noqa: E731
+        else:
+            info = probe(driving)
+            number, fps = _num_frames(info, start, end) or WORTH_CONVERTING, info.fps
+            targets = partial(self._followed, avatar, info, start, end, how, held)
 
-        def frames() -> Iterator[np.ndarray]:
-            heads = self.paint(avatar, targets, batch_size)
-            return heads if into is None else paste_back(heads, targets, into)
+        def frames() -> FrameGenerator:
+            with contextlib.closing(targets()) as faces:
+                if into is None:
+                    yield from self.paint(avatar, faces, batch_size, number)
+                else:
+                    faces_to_paint, faces_to_paste = itertools.tee(faces)
+                    yield from paste_back(self.paint(avatar, faces_to_paint, batch_size, number), faces_to_paste, into)
 
         return TalkingHeadVideo(
             frames=frames,
-            num_frames=len(targets),
-            fps=track.fps,
-            driving=clip,
+            num_frames=number,
+            fps=fps,
+            driving=None if isinstance(driving, Track) else Path(driving),
             start=start or 0.0,
-            warnings=tuple(track.warnings),
+            warnings=held,
         )
+
+    def _followed(
+        self,
+        avatar: Avatar,
+        info: ClipInfo,
+        start: float | None,
+        end: float | None,
+        how: tuple[Motion, float, float, float],
+        warnings: list[str],
+    ) -> FrameGenerator:
+        """Where the avatar's landmarks go, (L, 2) frame by frame, while the clip is followed in other threads."""
+        warnings.clear()
+        seen, carry = [], None
+        with (
+            contextlib.closing(ahead(read_frames(info.path, start=start, end=end, fps=info.fps))) as frames,
+            contextlib.closing(ahead(follow_face(frames, self.detector, info.fps, name=info.path.name))) as stretches,
+        ):
+            for stretch in stretches:
+                carry = carry or _carrier(avatar, stretch.known, stretch.frame_size, *how)
+                seen.append(stretch.seen)
+                yield from carry(stretch.landmarks)
+        warnings += [gap.sentence(info.fps) for gap in held_gaps(np.concatenate(seen), info.fps)]
 
     def live(
         self,
@@ -494,26 +540,32 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 "Load that model, or make the avatar again from the photos."
             )
 
-    def paint(self, avatar: Avatar, landmarks: np.ndarray, batch_size: int = 8) -> Iterator[np.ndarray]:
-        """The avatar with its landmarks at (T, L, 2), in pixels of the output: uint8 RGB (H, H, 3), one by one."""
+    def paint(
+        self, avatar: Avatar, landmarks: Iterable[np.ndarray], batch_size: int = 4, num_frames: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """The avatar with its landmarks at each (L, 2), in pixels of the output: uint8 RGB (H, H, 3), one by one.
+
+        ``num_frames``: about how many these are, which chooses the engine; else their ``len``, else many.
+        """
+        if num_frames is None and isinstance(landmarks, Sized):
+            num_frames = len(landmarks)
         generator = avatar.generator or self.generator
         size = int(generator.config.image_size)
         conditioned = bool(generator.config.source_conditioned)
-        generate = self._computing(generator, len(landmarks))
-        weights = choose_shots(landmarks, avatar.landmarks.cpu().numpy()) if conditioned else None
+        generate = self._computing(generator, num_frames)
         shots = avatar.shots
-        for first in range(0, len(landmarks), batch_size):
+        chosen = choose_shots(landmarks, avatar.landmarks.cpu().numpy())
+        while batch := list(islice(chosen, batch_size)):
+            points, shares = (np.stack(values) for values in zip(*batch, strict=True))
             # Within the loop: a generator that is left in the middle must not leave inference mode switched on.
             with torch.inference_mode(), self._autocast():
-                points = landmarks[first : first + batch_size]
                 lines = to_float(draw_landmarks(points, size)).to(self.device, generator.dtype)
                 source: torch.Tensor | None = None
-                if weights is not None:
+                if conditioned:
                     targets = landmarks_to_tensor(points).to(self.device)
-                    shares = weights[first : first + batch_size]
                     source = warp_shots(shots, avatar.landmarks, targets, shares).to(generator.dtype)
-                frames = to_uint8(generate(lines, avatar.style, source))
-            yield from frames
+                painted = to_uint8(generate(lines, avatar.style, source))
+            yield from painted
 
     def _computing(self, generator: Generator, num_frames: int | None) -> Generate:
         """``generator`` as the chosen engine computes it; what was compiled is kept for as long as the generator is."""
@@ -534,6 +586,36 @@ class TalkingHeadPipeline(DiffusionPipeline):
 def _check_motion(motion: str) -> None:
     if motion not in MOTIONS:
         raise ValueError(f"unknown motion {motion!r}; choose one of {', '.join(MOTIONS)}")
+
+
+def _num_frames(info: ClipInfo, start: float | None, end: float | None) -> int | None:
+    """How many frames its file promises of a part of a clip."""
+    if info.duration is None:
+        return None
+    last = info.duration if end is None else min(end, info.duration)
+    return max(1, round((last - (start or 0.0)) * info.fps))
+
+
+def _carrier(
+    avatar: Avatar,
+    known: np.ndarray,
+    frame_size: tuple[int, int],
+    motion: Motion,
+    head: float,
+    expression: float,
+    gaze: float,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes a driver's faces (T, L, 2) to where the avatar's landmarks go, in pixels of the output.
+
+    ``known``: faces (N, L, 2) of that driver, in frames of ``frame_size``, from which crop and neutral pose are taken.
+    """
+    crop, size = crop_around(known, frame_size), int(avatar.config.image_size)  # of its own generator, if it has one
+    if motion == "absolute":
+        return partial(crop.to_crop, size=size)
+    neutral = crop.to_crop(known[most_neutral(known)], size)
+    strengths = {"head": head, "expression": expression, "gaze": gaze}
+    photo = _neutral_photo(avatar)
+    return lambda faces: retarget(crop.to_crop(faces, size), photo, neutral, **strengths)
 
 
 def _neutral_photo(avatar: Avatar) -> np.ndarray:

@@ -43,7 +43,7 @@ def _generation(measured: dict[str, Any]) -> str:
     """Name of the part that computes the generator in the clip from end to end."""
     if measured["end_to_end"]["engine"] == "openvino":
         return "generation_openvino"
-    return f"generation_{measured['model']['precision']}_batch_8"
+    return f"generation_{measured['model']['precision']}_batch_4"
 
 
 def _draw_parts(axes: Any, times: dict[str, float], generation: str) -> None:
@@ -60,19 +60,22 @@ def _draw_parts(axes: Any, times: dict[str, float], generation: str) -> None:
     axes.set_title("Parts, in the order in which a frame passes them", fontsize=10, loc="left")
 
 
-def _draw_lengths(axes: Any, rates: dict[str, float]) -> None:
-    seconds = [float(length) for length in rates]
-    axes.plot(seconds, list(rates.values()), "o-", color=BLUE)
-    for length, rate in zip(seconds, rates.values(), strict=True):
-        axes.annotate(
-            f"{rate:.1f}", (length, rate), (0, 8), textcoords="offset points", ha="center", fontsize=9, color=GREY,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-        )  # fmt: skip
+def _draw_lengths(axes: Any, rates: dict[str, dict[str, float]]) -> None:
+    for (way, by_length), colour in zip(rates.items(), (PALE, BLUE), strict=True):
+        seconds = [float(length) for length in by_length]
+        axes.plot(seconds, list(by_length.values()), "o-", color=colour, label=way.replace("_", " "))
+        above = way == "stream"
+        for length, rate in zip(seconds, by_length.values(), strict=True):
+            axes.annotate(
+                f"{rate:.1f}", (length, rate), (0, 8 if above else -16), textcoords="offset points", ha="center",
+                fontsize=9, color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_xticks(seconds, list(rates))
+    axes.set_xticks(seconds, list(by_length))
     axes.set_xticks([], minor=True)
-    axes.set_ylim(0, 1.2 * max(rates.values()))
+    axes.set_ylim(0, 1.2 * max(max(by_length.values()) for by_length in rates.values()))
     axes.margins(x=0.08)
+    axes.legend(loc="lower right", fontsize=9, frameon=False)
     axes.set_xlabel("seconds of the clip")
     axes.set_ylabel("frames a second")
     axes.set_title("From a photo and a clip to the video", fontsize=10, loc="left")

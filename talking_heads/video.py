@@ -644,7 +644,6 @@ def _at_height(frame: np.ndarray, height: int) -> np.ndarray:
 def compose_side_by_side(
     driving: str | Path,
     result: Iterable[np.ndarray],
-    num_frames: int,
     path: str | Path,
     fps: float,
     *,
@@ -656,32 +655,40 @@ def compose_side_by_side(
 ) -> None:
     """Write an mp4 of the driving clip and the ``result`` beside it, with captions and the clip's sound.
 
-    ``result`` are ``num_frames`` frames, uint8 RGB (H, W, 3), that belong to the clip from ``start`` seconds on; the
-    clip takes their height. Frames pass one by one; the file is whole or not there at all, as VideoWriter's are.
-    ``on_frame(count)`` is called after each. The composed frames go through ``mark``, the file through ``finish`` (see
-    VideoWriter). Raises OutputError and UnreadableMediaError.
+    ``result`` are frames, uint8 RGB (H, W, 3), that belong to the clip from ``start`` seconds on; the clip takes their
+    height, and its last picture stays where it is shorter. Frames pass one by one; the file is whole or not there at
+    all, as VideoWriter's are. ``on_frame(count)`` is called after each. The composed frames go through ``mark``, the
+    file through ``finish`` (see VideoWriter). Raises OutputError and UnreadableMediaError.
     """
     from moviepy import CompositeVideoClip, TextClip, VideoClip, clips_array
 
-    def clip(frames: Iterator[np.ndarray], caption: str) -> VideoClip:
-        moving = VideoClip(_in_order(frames, fps), duration=num_frames / fps)
+    first, frames = _peek(result)
+    pairs = _pairs((_at_height(frame, first.shape[0]) for frame in read_frames(driving, start=start, fps=fps)), frames)
+    shown = next(pairs)
+    pairs = chain([shown], pairs)
+
+    def clip(side: int) -> VideoClip:
+        # moviepy lays out one moment, time and again; which frames it shows is decided here.
+        moving = VideoClip(lambda _time: shown[side], duration=1)
         height = moving.size[1]
         text = TextClip(
-            text=caption, font_size=max(8, height // 18), color="white", stroke_color="black", stroke_width=1,
+            text=captions[side], font_size=max(8, height // 18), color="white", stroke_color="black", stroke_width=1,
             margin=(2, 2), duration=moving.duration,
         ).with_position(("center", "bottom"))  # fmt: skip
         return CompositeVideoClip([moving, text], use_bgclip=True)
 
-    first, frames = _peek(result)
-    clip_frames = (_at_height(frame, first.shape[0]) for frame in read_frames(driving, start=start, fps=fps))
-    layout = clips_array([[clip(clip_frames, captions[0]), clip(frames, captions[1])]], bg_color=(0, 0, 0))
-    # moviepy lays the pictures out; reading and writing stay here, where no frame is lost and sound keeps its place.
+    def composed() -> Iterator[np.ndarray]:
+        nonlocal shown
+        for shown in pairs:  # noqa: B007  (the clips show it)
+            yield layout.get_frame(0)
+
+    layout = clips_array([[clip(0), clip(1)]], bg_color=(0, 0, 0))
+    # Reading and writing stay here, where no frame is lost and sound keeps its place.
     with (
         contextlib.closing(layout),
         VideoWriter(path, fps, audio_from=driving, audio_start=start, metadata=AI_GENERATED, finish=finish) as writer,
     ):
-        composed: Iterable[np.ndarray] = (layout.get_frame((k + 0.5) / fps) for k in range(num_frames))
-        for k, frame in enumerate(composed if mark is None else mark(composed)):
+        for k, frame in enumerate(composed() if mark is None else mark(composed())):
             writer.write(frame)
             if on_frame is not None:
                 on_frame(k + 1)
@@ -696,17 +703,12 @@ def _peek(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray
     return first, chain([first], frames)
 
 
-def _in_order(frames: Iterator[np.ndarray], fps: float) -> Callable[[float], np.ndarray]:
-    """A stream as moviepy asks for it: the frame at a time, where time never runs back. The last frame stays."""
-    number, frame = 0, next(frames)
-
-    def at(time: float) -> np.ndarray:
-        nonlocal number, frame
-        while number < math.floor(time * fps + 1e-6):
-            number, frame = number + 1, next(frames, frame)
-        return frame
-
-    return at
+def _pairs(of: Iterator[np.ndarray], result: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As many pairs as ``result`` has frames; the last of the others stays."""
+    frame = np.empty(0)
+    for painted in result:
+        frame = next(of, frame)
+        yield frame, painted
 
 
 def contact_sheet(

@@ -46,7 +46,7 @@ def test_json_and_table(
     assert len(measured["calibration"]) == 2
     assert list(measured["milliseconds_a_frame"]) == [
         "decoding", "detection", "drawing", "warping",
-        "generation_fp32_batch_1", "generation_fp32_batch_8", "generation_bf16_batch_1", "generation_bf16_batch_8",
+        "generation_fp32_batch_1", "generation_fp32_batch_4", "generation_bf16_batch_1", "generation_bf16_batch_4",
         *["generation_openvino"] * (find_spec("openvino") is not None), "encoding",
     ]  # fmt: skip
     assert measured["end_to_end"]["clip"] == "1 s, 25 fps, 1280 x 720, with sound"
@@ -54,7 +54,11 @@ def test_json_and_table(
     assert measured["model"]["load_seconds"] > 0 and measured["peak_memory_mb"] > 10
     # An import takes less than a process's start varies: it may seem to take nothing.
     assert measured["responsiveness"].pop("import_seconds") >= 0
-    assert list(measured["responsiveness"]) == ["help_seconds", "cold_first_frame_seconds", "warm_first_frame_seconds"]
+    assert list(measured["responsiveness"]) == [
+        "help_seconds", "cold_first_frame_seconds", "warm_first_frame_seconds",
+        "warm_first_frame_after_the_whole_clip_seconds",
+    ]  # fmt: skip
+    assert measured["end_to_end_as_a_stream"]["frames"] == 25
     assert all(number > 0 for number in numbers(measured))
     assert not {"frames_per_second_by_seconds", "memory", "fine_tuning"} & set(measured)
 
@@ -84,10 +88,11 @@ def test_everything_that_can_be_added(
     assert main(["benchmark", *words, "--fine-tuning", "--plot", str(tmp_path / "speed.png")]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert "generation bf16 batch 8" in captured.out and "frames per second" in captured.out
+    assert "generation bf16 batch 4" in captured.out and "frames per second" in captured.out
     assert "warm first frame seconds" in captured.out and "long to short" in captured.out
 
-    assert list(result["frames_per_second_by_seconds"]) == ["0.2", "0.4"]
+    assert list(result["frames_per_second_by_seconds"]) == ["followed_first", "stream"]
+    assert all(list(rates) == ["0.2", "0.4"] for rates in result["frames_per_second_by_seconds"].values())
     memory = result["memory"]
     assert memory["clip"] == "256 x 256, 25 fps, with sound"
     assert [(memory[name]["seconds"], memory[name]["frames"]) for name in ("short", "long")] == [(0.2, 5), (0.6, 15)]
@@ -107,9 +112,9 @@ def test_the_plot_tells_how_the_generator_is_run_here_from_other_ways() -> None:
     measured: dict[str, Any] = {
         "machine": {"processor": "AMD EPYC", "threads": 2, "device": "cpu"},
         "model": {"precision": "fp32"},
-        "milliseconds_a_frame": {"decoding": 7.0, "generation_fp32_batch_8": 100.0, "generation_openvino": 90.0},
+        "milliseconds_a_frame": {"decoding": 7.0, "generation_fp32_batch_4": 100.0, "generation_openvino": 90.0},
         "end_to_end": {"engine": "torch"},
-        "frames_per_second_by_seconds": {"1": 4.0, "10": 7.5},
+        "frames_per_second_by_seconds": {"followed_first": {"1": 4.0, "10": 7.5}, "stream": {"1": 5.0, "10": 9.0}},
     }
 
     def area(picture: np.ndarray, colour: str) -> int:
@@ -121,7 +126,7 @@ def test_the_plot_tells_how_the_generator_is_run_here_from_other_ways() -> None:
     openvino = plot_speed(measured | {"end_to_end": {"engine": "openvino"}})
     assert area(torch_engine, BLUE) > area(openvino, BLUE) > 0
     assert area(openvino, PALE) > area(torch_engine, PALE) > 0
-    slow = measured["milliseconds_a_frame"] | {"generation_bf16_batch_8": 1e4}
+    slow = measured["milliseconds_a_frame"] | {"generation_bf16_batch_4": 1e4}
     assert np.array_equal(plot_speed(measured | {"milliseconds_a_frame": slow}), torch_engine)
 
 

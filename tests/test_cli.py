@@ -159,6 +159,15 @@ def test_side_by_side_shows_clip_and_result(run: Callable, shelf: Path, tmp_path
         assert np.abs(pair[:16, 32:] - result[:16].astype(int)).mean() < 12
 
 
+def test_a_stream_is_the_whole_clip(run: Callable, shelf: Path, tmp_path: Path) -> None:
+    line = "animate --photos ada.png --driving moving.mp4 --model tiny --motion absolute"
+    assert run(f"{line} --output out/a.mp4")[0] == run(f"{line} --output out/b.mp4 --stream")[0] == 0
+    whole, stream = (np.stack(list(read_frames(tmp_path / f"out/{name}.mp4"))).astype(int) for name in "ab")
+    assert len(whole) == len(stream) == 10
+    assert np.abs(whole - stream).mean() < 12
+    assert run(f"{line} --output out/c.mp4 --stream --driving empty.mp4")[0] == 2
+
+
 @pytest.mark.parametrize("photo", ["cmyk.jpg", "16bit.png", "rotated.jpg", "transparent.png", "wide.jpg"])
 def test_odd_photos_give_the_avatar_of_the_plain_one(run: Callable, tmp_path: Path, photo: str) -> None:
     assert run("avatar --photos ada.png --output out/plain --model tiny")[0] == 0
@@ -347,7 +356,7 @@ def test_what_is_refused_is_said_in_one_line(run: Callable, shelf: Path, tmp_pat
     assert before == {path: path.stat().st_mtime_ns for path in shelf.rglob("*")}
 
 
-@pytest.mark.parametrize("options", ["", "--side-by-side"])
+@pytest.mark.parametrize("options", ["", "--side-by-side", "--stream"])
 def test_a_full_disk_is_said_and_leaves_nothing(run: Callable, tmp_path: Path, options: str) -> None:
     """The limit on the size of files stands for the disk; Python ignores the signal that goes with it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -361,7 +370,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(run: Callable, tmp_path: Path, o
     assert everything_in(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("options", ["", "--side-by-side"])
+@pytest.mark.parametrize("options", ["", "--side-by-side", "--stream"])
 def test_ctrl_c_is_130(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str) -> None:
     def interrupted(pipe: TalkingHeadPipeline, *_: object) -> Iterator[np.ndarray]:
         yield grey(0, 32, 32)

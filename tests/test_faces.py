@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from talking_heads import faces
 from talking_heads.errors import NoFaceError, SeveralFacesError
 from talking_heads.faces import (
     BRIDGED_SECONDS,
@@ -19,11 +20,13 @@ from talking_heads.faces import (
     MIN_CROP_SCALE,
     Crop,
     Gap,
+    Stretch,
     Track,
-    _lonely_sights,
+    _believed,
     crop_around,
     face_size,
     find_faces,
+    follow_face,
     only_face,
     roll,
     smooth,
@@ -89,7 +92,7 @@ def test_nobody(detector: MediapipeDetector, marks: MarkDetector) -> None:
 @pytest.mark.parametrize(
     ("seen", "lonely"),
     [
-        ([50], []),
+        ([50], [50]),
         ([0, 1, 2, 3], []),
         ([0, 1, 2, 30], [30]),
         ([0, 1, 2, 30, 31], []),
@@ -99,7 +102,9 @@ def test_nobody(detector: MediapipeDetector, marks: MarkDetector) -> None:
 )
 def test_a_face_that_is_there_for_one_frame_only_was_none(seen: list[int], lonely: list[int]) -> None:
     found = [mean_face(100) if frame in seen else None for frame in range(60)]
-    assert _lonely_sights(found, 12.5) == lonely
+    believed = _believed(found, 12.5)
+    assert [k for k in seen if believed[k] is None] == lonely
+    assert _believed(found, 12.5, settled=60) == found
 
 
 class Pareidolia(MarkDetector):
@@ -397,6 +402,47 @@ def test_no_face_at_all(marks: MarkDetector) -> None:
         track_face(clip([None] * 4), marks, 25, name="driving.mp4")
     with pytest.raises(NoFaceError):
         track_face(iter([]), marks, 25)
+
+
+GONE = None
+RAGGED: list[tuple[float, float] | None] = [
+    *[GONE] * 40, (30, 80), *[GONE] * 40, *[(60 + t, 80) for t in range(50)], *[GONE] * 9,
+    *[(118 + t, 80) for t in range(5)], *[GONE] * 60, (40, 80), *[GONE] * 40, *[(120, 80 - 0.5 * t) for t in range(60)],
+]  # fmt: skip
+"""A face that comes late, blinks out, leaves for long and comes back, and two that are there for one frame only."""
+
+
+@pytest.mark.parametrize("places", [RAGGED, RAGGED[::-1], RAGGED[82:160], [GONE, (50, 80)], [(50, 80)]])
+def test_in_stretches_a_track_is_what_it_is_in_one(
+    places: list[tuple[float, float] | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def followed(stretch: int) -> tuple[list[Stretch], np.ndarray, np.ndarray]:
+        monkeypatch.setattr(faces, "STRETCH", stretch)
+        parts = list(follow_face(clip(places), MarkDetector(), 25))
+        return parts, np.concatenate([p.landmarks for p in parts]), np.concatenate([p.seen for p in parts])
+
+    whole, landmarks, seen = followed(10_000)
+    parts, landmarks_of_parts, seen_of_parts = followed(5)
+    assert len(whole) == 1
+    assert len(parts) > 1 or len(places) < 60
+    np.testing.assert_array_equal(seen_of_parts, seen)
+    np.testing.assert_allclose(landmarks_of_parts, landmarks, atol=0.05)
+    assert all(len(part.known) for part in parts)
+
+
+def test_a_stretch_comes_before_the_clip_is_over(marks: MarkDetector) -> None:
+    read = 0
+
+    def frames() -> Iterator[np.ndarray]:
+        nonlocal read
+        for frame in clip([(60 + t, 80) for t in range(100)]):
+            read += 1
+            yield frame
+
+    first = next(follow_face(frames(), marks, 25))
+    assert len(first.landmarks) == len(first.seen) == faces.STRETCH
+    assert faces.STRETCH < read == len(first.known) < 40
+    assert first.frame_size == (160, 240)
 
 
 def test_an_empty_stretch_costs_little(marks: MarkDetector) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from media import write_clip
 from safetensors.torch import load_file, save_file
 from tiny import SIZE, save_tiny_model
 
@@ -269,13 +271,69 @@ class TestControls:
 
     def test_a_preset_drives_and_leaves_the_photo_at_rest(self, pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
         video = pipe(avatar, load_preset("nod"))
-        assert (video.fps, video.driving, video.warnings) == (25.0, None, ())
+        assert (video.fps, video.driving, list(video.warnings)) == (25.0, None, [])
         targets = pipe.target_landmarks(avatar, load_preset("nod"), "relative", 1.0, 1.0, 1.0)
         own = avatar.landmarks[0].numpy()
         np.testing.assert_allclose(targets[[0, -1]], np.stack([own, own]), atol=0.05)
         frames = list(video)
         assert np.array_equal(frames[0], frames[-1])
         assert np.abs(frames[18].astype(int) - frames[0]).mean() > 1
+
+
+class TestStreams:
+    def test_frames_come_before_the_clip_was_followed_to_its_end(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looks = 0
+        detect = pipe.detector.detect
+
+        def counted(image: np.ndarray) -> list[np.ndarray]:
+            nonlocal looks
+            looks += 1
+            return detect(image)
+
+        monkeypatch.setattr(pipe.detector, "detect", counted)
+        video = pipe(avatar, DRIVING, stream=True)
+        assert looks == 0
+        frames = video.frames()
+        next(frames)
+        assert 30 < looks < 100 < len(video)
+        frames.close()  # type: ignore[attr-defined]
+        assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+
+    def test_motion_is_that_of_the_whole_clip_but_for_its_start(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar
+    ) -> None:
+        """In a clip no longer than the time that is looked ahead the same face is the most neutral one."""
+        for motion in ("relative", "absolute"):
+            whole = pipe(avatar, DRIVING, end=1.2, motion=motion)
+            stream = pipe(avatar, DRIVING, end=1.2, motion=motion, stream=True)
+            assert len(whole) == len(stream) == 30
+            painted = np.stack(list(stream)).astype(int)
+            assert painted.std() > 5
+            assert np.abs(painted - np.stack(list(whole))).mean() < 3
+            np.testing.assert_array_equal(np.stack(list(stream)), painted)  # followed anew
+
+    def test_gaps_are_told_in_the_end_and_every_way_to_save_works(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, astronaut: np.ndarray, tmp_path: Path
+    ) -> None:
+        still = [astronaut[:300, :320]] * 30 + [np.zeros_like(astronaut[:300, :320])] * 20
+        clip = write_clip(tmp_path / "leaving.mp4", still)
+        video = pipe(avatar, clip, into=pipe.portraits([astronaut])[0], stream=True)
+        assert list(video.warnings) == []
+        said: list[tuple[int, int | None]] = []
+        video.save(tmp_path / "photo.mp4", lambda _stage, done, total: said.append((done, total)))
+        assert said[-1] == (50, 50)
+        assert probe(tmp_path / "photo.mp4").width == 512
+        assert list(video.warnings) == ["No face between 0:01 and 0:02: the last pose is held."]
+        pipe(avatar, clip, stream=True).save_side_by_side(tmp_path / "both.mp4")
+        assert sum(1 for _ in read_frames(tmp_path / "both.mp4")) == 50
+
+    def test_nobody_in_the_clip(self, pipe: TalkingHeadPipeline, avatar: Avatar, tmp_path: Path) -> None:
+        clip = write_clip(tmp_path / "empty.mp4", [np.zeros((64, 64, 3), np.uint8)] * 5)
+        with pytest.raises(NoFaceError, match=r"No face found in empty\.mp4"):
+            pipe(avatar, clip, stream=True).save(tmp_path / "ada.mp4")
+        assert [path.name for path in tmp_path.iterdir()] == ["empty.mp4"]
 
 
 def test_threads_may_paint_at_once(pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:

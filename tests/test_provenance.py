@@ -92,7 +92,7 @@ def test_side_by_side_can_carry_all_three_marks(tmp_path: Path, astronaut: np.nd
     driving = write_clip(tmp_path / "driving.mp4", filmed(astronaut, 10, 256, 256))
     mark = partial(marked, label=False)
     result = filmed(astronaut, 10, 256, 256)
-    compose_side_by_side(driving, result, 10, tmp_path / "both.mp4", 25, mark=mark, finish=sign)
+    compose_side_by_side(driving, result, tmp_path / "both.mp4", 25, mark=mark, finish=sign)
     found = verify(tmp_path / "both.mp4")
     assert found.comment and found.mark and found.manifest.state == "unknown signer" and found.frames == 10
 
@@ -292,7 +292,7 @@ def test_a_video_that_cannot_be_signed_is_not_there(tmp_path: Path, monkeypatch:
         TalkingHeadVideo(never, 3, 25.0).save(tmp_path / "a.mp4")
     driving = write_clip(tmp_path / "driving.mp4", counted(3))
     with pytest.raises(OutputError):
-        compose_side_by_side(driving, iter([grey(0)] * 3), 3, tmp_path / "a.mp4", 25, finish=sign)
+        compose_side_by_side(driving, iter([grey(0)] * 3), tmp_path / "a.mp4", 25, finish=sign)
     assert [entry.name for entry in tmp_path.iterdir()] == ["driving.mp4"]
 
 

@@ -489,7 +489,7 @@ def test_a_composed_video_keeps_every_frame_and_the_sound(tmp_path: Path) -> Non
     driving = write_clip(tmp_path / "driving.mp4", counted(50), sound=beep(2, 1.0))
     heard: list[int] = []
     result = (grey(4 * (49 - k)) for k in range(40))
-    compose_side_by_side(driving, result, 40, tmp_path / "both.mp4", 25, start=0.4, on_frame=heard.append)
+    compose_side_by_side(driving, result, tmp_path / "both.mp4", 25, start=0.4, on_frame=heard.append)
     pairs = list(read_frames(tmp_path / "both.mp4"))
     assert [number_of(pair[:20, :60]) for pair in pairs] == list(range(10, 50))
     assert [number_of(pair[:20, 68:]) for pair in pairs] == list(range(49, 9, -1))
@@ -506,7 +506,7 @@ def test_a_composed_video_is_whole_or_not_there(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compose_side_by_side(driving, broken(), 5, tmp_path / "both.mp4", 25)
+        compose_side_by_side(driving, broken(), tmp_path / "both.mp4", 25)
     with pytest.raises(ValueError, match="no frame"):
-        compose_side_by_side(driving, iter(()), 5, tmp_path / "both.mp4", 25)
+        compose_side_by_side(driving, iter(()), tmp_path / "both.mp4", 25)
     assert [entry.name for entry in tmp_path.iterdir()] == ["driving.mp4"]

@@ -85,7 +85,7 @@ def painters(pipe: TalkingHeadPipeline, avatar: Avatar, tuned: Avatar | None = N
         return np.repeat(avatar.photo_images[:1], len(landmarks), axis=0)
 
     def warp(landmarks: np.ndarray) -> np.ndarray:
-        weights = choose_shots(landmarks, avatar.landmarks.cpu().numpy())
+        weights = np.stack([shares for _, shares in choose_shots(landmarks, avatar.landmarks.cpu().numpy())])
         targets = landmarks_to_tensor(landmarks).to(avatar.shots.device)
         frames = []
         with torch.inference_mode():

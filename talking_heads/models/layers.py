@@ -52,7 +52,7 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     out; in float32 one product takes half the time.
     """
     b, c, h, w = x.shape
-    chunks = h if x.element_size() == 2 else 1  # noqa: PLR2004  (bytes)
+    chunks = h if x.element_size() == 2 else 1
     pixels = x.permute(0, 2, 3, 1).reshape(b * chunks, -1, c)  # a view in channels_last
     count = h * w // chunks
     share = x.new_full((1, 1, 1), 1.0 / count).expand(b * chunks, 1, count)
