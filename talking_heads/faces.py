@@ -33,6 +33,8 @@ SMOOTHED_FRAMES = 3
 """How many frames to both sides smoothing looks at."""
 STRETCH = 8
 """Frames that a track grows by while it is made."""
+KNOWN_SECONDS = 0.8
+"""How much of a clip is seen before the first of its track is given."""
 
 
 # ---------------------------------------------------------------------------------------------------------- finding
@@ -381,7 +383,7 @@ class Stretch:
     seen: np.ndarray
     """bool (n,): whether the detector saw the face in this frame."""
     known: np.ndarray
-    """float32 (m, L, 2): faces that were seen in these frames and up to a second and a half after them."""
+    """float32 (m, L, 2): faces that were seen in these frames and after them, of the first KNOWN_SECONDS at least."""
     frame_size: tuple[int, int]
     """(height, width) of the clip's frames."""
 
@@ -395,8 +397,8 @@ def follow_face(
 ) -> Iterator[Stretch]:
     """Follows the largest face of the first frame that shows one, and gives its track while the clip goes on.
 
-    A stretch comes when what follows it can no longer change it, a good second later, and before the first sight there
-    is none. ``frames`` are uint8 RGB (H, W, 3) of one size; they are looked at and dropped. ``on_frame(count)`` is
+    A stretch comes when what follows it can no longer change it, a few frames later, or a second where the face was
+    not seen; before the first sight there is none. ``frames`` are uint8 RGB (H, W, 3) of one size; they are looked at and dropped. ``on_frame(count)`` is
     called after each. Raises NoFaceError at the end when no frame shows a face.
     """
     bridged = BRIDGED_SECONDS * fps
@@ -433,7 +435,9 @@ def follow_face(
         count += 1
         if on_frame is not None:
             on_frame(count)
-        if count - margin - done >= STRETCH and (stretch := next_stretch(count - margin)):
+        # A face that is seen all the time leaves nothing open but smoothing.
+        end = count - (margin if any(face is None for face in found[done - first :]) else SMOOTHED_FRAMES)
+        if count >= KNOWN_SECONDS * fps and end - done >= STRETCH and (stretch := next_stretch(end)):
             yield stretch
     if follower.last is None:
         raise NoFaceError(f"No face found in {name}. Use a clip in which one face is seen from the front.")

@@ -188,10 +188,10 @@ def choose_shots(
 
     track: faces (L, 2), and shots: (K, L, 2), both of the person's own geometry. The nearest in pose and expression is
     taken; another must be clearly nearer to take over, and then fades in over ``fade`` frames, so that nothing pops.
-    Comes ``fade // 2`` frames behind the faces.
+    Comes ``fade // 2`` frames behind the faces, or with them where there is one photo only.
     """
     keys = np.stack([describe(face) for face in shots])
-    behind = fade // 2
+    behind = fade // 2 if len(shots) > 1 else 0
     waiting: deque[np.ndarray] = deque()
     choices: deque[int] = deque(maxlen=2 * behind + 1)
 

@@ -10,7 +10,7 @@ from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -481,7 +481,9 @@ class TalkingHeadPipeline(DiffusionPipeline):
         seen, carry = [], None
         with (
             contextlib.closing(ahead(read_frames(info.path, start=start, end=end, fps=info.fps))) as frames,
-            contextlib.closing(ahead(follow_face(frames, self.detector, info.fps, name=info.path.name))) as stretches,
+            contextlib.closing(
+                ahead(follow_face(frames, self.detector, info.fps, name=info.path.name), 1)
+            ) as stretches,
         ):
             for stretch in stretches:
                 carry = carry or _carrier(avatar, stretch.known, stretch.frame_size, *how)
@@ -555,7 +557,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         generate = self._computing(generator, num_frames)
         shots = avatar.shots
         chosen = choose_shots(landmarks, avatar.landmarks.cpu().numpy())
-        while batch := list(islice(chosen, batch_size)):
+        sizes = chain([1], repeat(batch_size))  # the first frame is waited for
+        while batch := list(islice(chosen, next(sizes))):
             points, shares = (np.stack(values) for values in zip(*batch, strict=True))
             # Within the loop: a generator that is left in the middle must not leave inference mode switched on.
             with torch.inference_mode(), self._autocast():

@@ -297,7 +297,7 @@ class TestStreams:
         assert looks == 0
         frames = video.frames()
         next(frames)
-        assert 30 < looks < 100 < len(video)
+        assert 20 < looks < 100 < len(video)
         frames.close()  # type: ignore[attr-defined]
         assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
