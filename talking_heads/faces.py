@@ -398,8 +398,8 @@ def follow_face(
     """Follows the largest face of the first frame that shows one, and gives its track while the clip goes on.
 
     A stretch comes when what follows it can no longer change it, a few frames later, or a second where the face was
-    not seen; before the first sight there is none. ``frames`` are uint8 RGB (H, W, 3) of one size; they are looked at and dropped. ``on_frame(count)`` is
-    called after each. Raises NoFaceError at the end when no frame shows a face.
+    not seen; before the first sight there is none. ``frames`` are uint8 RGB (H, W, 3) of one size; they are looked at
+    and dropped. ``on_frame(count)`` is called after each. Raises NoFaceError at the end when no frame shows a face.
     """
     bridged = BRIDGED_SECONDS * fps
     # What is interpolated reaches so far, whether a sight is believed in depends on as much again, smoothing on both.
