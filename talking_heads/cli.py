@@ -13,8 +13,10 @@ import json
 import logging
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -210,25 +212,39 @@ def live(
         person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
         heads = stack.enter_context(pipe.live(person, head=head, expression=expression, gaze=gaze))
         camera = read_camera(int(source)) if source.isdecimal() else in_real_time(read_frames(source), fps)
-        frames = stack.enter_context(contextlib.closing(camera))
+        stop = threading.Event()
+
+        def watch() -> None:
+            with contextlib.closing(camera):
+                for frame in camera:
+                    if stop.is_set():
+                        return
+                    heads.push(frame)
+
         writer = None
         if output is not None:
             finish = partial(sign, title=output.name)
             writer = stack.enter_context(VideoWriter(output, fps, metadata=AI_GENERATED, finish=finish))
         window = stack.enter_context(contextlib.closing(Window("AI-generated")))
         begin, seen = time.perf_counter(), None
+        # In a thread of its own, so that a picture is shown when it is painted and not when the next frame has come.
+        watching = stack.enter_context(ThreadPoolExecutor(1)).submit(watch)
+        stack.callback(stop.set)
         # Ctrl-C is how this ends: what was seen until then is kept.
         with contextlib.suppress(KeyboardInterrupt):
-            for frame in frames:
-                seen = _later(heads.push(frame), seen)
-                if seen is None:
+            while not watching.done():
+                picture = heads.take(timeout=0.1)
+                if picture is None:
                     continue
+                seen = picture
                 if writer is not None:  # as often as time has passed, whatever the camera's rate
                     due = math.floor((time.perf_counter() - begin) * fps) + 1
                     for _ in range(due - writer.num_frames):
                         writer.write(marked_picture(seen, label=False))
                 if not window.show(seen):
                     break
+        stop.set()
+        watching.result()
         seen = _later(heads.wait(), seen)
         if seen is None:
             raise NoFaceError(f"No face was seen in {source}. Sit in the light, facing the camera.")

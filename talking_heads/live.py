@@ -85,6 +85,15 @@ class Live:
             self._change.notify_all()
             return self._take()
 
+    def take(self, timeout: float) -> np.ndarray | None:
+        """The newest painted frame, as soon as there is one that was not taken yet; None after ``timeout`` seconds.
+
+        For who shows the frames, beside a thread that pushes them: sooner than the next call of ``push``.
+        """
+        with self._change:
+            self._change.wait_for(lambda: self._error or self._result or self._closed, timeout)
+            return self._take()
+
     def wait(self) -> np.ndarray | None:
         """Until the last frame that was pushed is painted: that one, or None where there was nothing to paint."""
         with self._change:
@@ -132,6 +141,7 @@ class Live:
                 if painted is not None:
                     self.painted += 1
                     self._result = (begun, painted)
+                    self._change.notify_all()
 
     def _answer(self, frame: np.ndarray, now: float) -> np.ndarray | None:
         face = self._follower.see(frame)
