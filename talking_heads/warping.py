@@ -238,8 +238,9 @@ def warp_shift(source: Tensor, target: Tensor, size: int) -> tuple[Tensor, Tenso
 def _enlarging(small: int, size: int, mode: str) -> Tensor:
     """(size, small): what ``F.interpolate`` with aligned corners does along one side. Two products with it take a fifth
     of the time."""
-    lines = F.interpolate(torch.eye(small)[None, :, :, None], size=(size, 1), mode=mode, align_corners=True)
-    return lines[0, :, :, 0].T.contiguous()
+    with torch.inference_mode(False):  # it is kept, and may be wanted in training next
+        lines = F.interpolate(torch.eye(small)[None, :, :, None], size=(size, 1), mode=mode, align_corners=True)
+        return lines[0, :, :, 0].T.contiguous()
 
 
 def _left_ajar(source: Tensor, target: Tensor) -> Tensor:
