@@ -214,9 +214,10 @@ def warp_photo(photos: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, 
     with torch.autocast(photos.device.type, enabled=False):  # the spline's sums cancel: 16 bit would tear the picture
         coarse, shift = warp_shift(source, target, size)
         warped = displaced(photos, shift, "reflection").clamp(-1, 1)  # bicubic curves overshoot
-    trust = _trust(coarse)
-    enlarge = _enlarging(trust.shape[-1], size, "bilinear").to(trust)
-    return warped, (enlarge @ trust @ enlarge.mT).clamp(0, 1), (1 - opened_mouth(source, target, size)).clamp(0, 1)
+        trust = _trust(coarse)
+        enlarge = _enlarging(trust.shape[-1], size, "bilinear").to(trust)
+        trust = enlarge @ trust @ enlarge.mT
+    return warped, trust.clamp(0, 1), (1 - opened_mouth(source, target, size)).clamp(0, 1)
 
 
 def warp_shift(source: Tensor, target: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -190,6 +190,14 @@ def test_the_hidden_side_of_a_turned_face_is_the_other_one_mirrored() -> None:
     torch.testing.assert_close(source_planes(PHOTO, before, nearly)[:, :3], expected)
 
 
+@pytest.mark.parametrize("yaw", [0.1, 0.9])
+def test_16_bit_are_for_networks_and_not_for_places(yaw: float) -> None:
+    aside, front = points(turned(yaw)), points(FACE)
+    expected = source_planes(PHOTO, aside, front)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(source_planes(PHOTO, aside, front), expected)
+
+
 # -------------------------------------------------------------------------------------------------- steady landmarks
 
 
