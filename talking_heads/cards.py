@@ -96,8 +96,6 @@ def avatar_card(repo_id: str, config: Mapping[str, Any]) -> ModelCard:
         load = f'from_pretrained("{name}", revision="{commit}")'
     elif tuned or name == "default":
         load = "from_pretrained()"
-    elif name == "fast":  # bundled as well
-        load = 'from_pretrained("fast")'
     else:
         load = 'from_pretrained("FOLDER")  # of the base model'
     parts = [

@@ -70,7 +70,7 @@ Photos = Annotated[
     list[Path] | None, typer.Option(help="1 to 32 photos of one person: --photos a.jpg b.jpg", show_default=False)
 ]
 Model = Annotated[
-    str | None, typer.Option(help="fast, folder of a model, or org/name of the Hub.", show_default="the bundled one")
+    str | None, typer.Option(help="Folder of a model, or org/name of the Hub.", show_default="the bundled one")
 ]
 Detector = Annotated[Literal["mediapipe", "face-alignment"], typer.Option(help="Finds the landmarks of faces.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="cuda if there is one")]

@@ -41,7 +41,7 @@ Format = Literal["onnx", "openvino"]
 Generate = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(landmark images, style, source or None) -> frames, as ``Generator.forward``; with OpenVINO, in float32."""
 
-WORTH_CONVERTING = 500
+WORTH_CONVERTING = 125
 """Frames below which "auto" stays with torch: converting a network takes as long as it saves on about so many."""
 MOST_APART = 2 / 127.5
 """How far frames of an exported network may lie from torch's: two levels of 255."""

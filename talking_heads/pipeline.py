@@ -28,7 +28,7 @@ from .errors import IncompatibleAvatarError, InvalidModelError
 from .expressions import FaceControls, posed
 from .faces import Crop, Portrait, Track, crop_around, follow_face, held_gaps, only_face, track_face
 from .hub import (
-    BUNDLED_MODELS,
+    BUNDLED,
     FORMAT_VERSION,
     TRAINING,
     check_format,
@@ -176,20 +176,16 @@ class TalkingHeadPipeline(DiffusionPipeline):
         token: str | None = None,
         engine: str = "auto",
     ) -> Self:
-        """The bundled default model (None) or "fast", a folder of ``save_pretrained``, or "org/name" of the Hub.
+        """The bundled model (None or "default"), a folder of ``save_pretrained``, or "org/name" of the Hub.
 
         ``variant``: of the weights' files, e.g. "fp16"; their precision in memory is ``torch_dtype``, float32 if None.
         ``revision``: branch, tag or commit. ``engine``: see there. Raises InvalidModelError with a sentence where it is
         missing, incomplete, or another thing.
         """
         check_engine(engine)
-        source: str
-        place: str | Path
-        if pretrained_model_name_or_path is None:
-            source, place = "default", BUNDLED_MODELS["default"]
-        else:  # a folder goes before what is bundled under its name
-            source = os.fspath(pretrained_model_name_or_path)
-            place = source if Path(source).exists() else BUNDLED_MODELS.get(source, source)
+        source = "default" if pretrained_model_name_or_path is None else os.fspath(pretrained_model_name_or_path)
+        named = pretrained_model_name_or_path is not None and Path(source).exists()  # a folder of that name goes before
+        place = BUNDLED if source == "default" and not named else source
         locate = partial(
             resolve,
             place,
@@ -209,9 +205,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if embedder.embedding_dim != generator.config.embedding_dim:
             raise InvalidModelError(f"Embedder and generator in {folder} do not belong together.")
         pipe = cls(embedder, generator)
-        bundled = {path: name for name, path in BUNDLED_MODELS.items()}
-        pipe.name = bundled.get(folder, source)
-        if folder not in (*bundled, Path(source)):  # a snapshot of the Hub, which is named by its commit
+        pipe.name = "default" if folder == BUNDLED else source
+        if folder not in (BUNDLED, Path(source)):  # a snapshot of the Hub, which is named by its commit
             pipe.commit = folder.name
         # Of the Hub only when it is asked for, and then of the same commit.
         files = network_files("discriminator", variant)

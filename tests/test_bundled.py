@@ -13,22 +13,22 @@ from safetensors.torch import load_file
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.cli import EXAMPLE
 from talking_heads.errors import InvalidModelError
-from talking_heads.hub import BUNDLED_MODELS, WEIGHTS_NAME
+from talking_heads.hub import BUNDLED, WEIGHTS_NAME
 from talking_heads.landmarks import LandmarkDetector, eye_distance
 from talking_heads.motion import mouth_openness
 
 NETWORKS = ("embedder", "generator", "discriminator")
 
 
-@pytest.fixture(scope="module", params=["default", "fast"])
-def pipe(detector: LandmarkDetector, request: pytest.FixtureRequest) -> TalkingHeadPipeline:
-    pipe = TalkingHeadPipeline.from_pretrained(request.param)
+@pytest.fixture(scope="module")
+def pipe(detector: LandmarkDetector) -> TalkingHeadPipeline:
+    pipe = TalkingHeadPipeline.from_pretrained()
     pipe.detector = detector
     return pipe
 
 
 def test_it_is_small_and_spectral_norm_is_folded(pipe: TalkingHeadPipeline) -> None:
-    files = [BUNDLED_MODELS[pipe.name] / name / WEIGHTS_NAME for name in NETWORKS]
+    files = [BUNDLED / name / WEIGHTS_NAME for name in NETWORKS]
     assert sum(path.stat().st_size for path in files) < 40e6
     for path in files:
         state = load_file(path)
@@ -36,12 +36,11 @@ def test_it_is_small_and_spectral_norm_is_folded(pipe: TalkingHeadPipeline) -> N
         assert not any("parametrizations" in name for name in state)
     for network in (pipe.embedder, pipe.generator, pipe.load_discriminator()):
         assert network.config.spectral_norm is False
-    assert pipe.name in BUNDLED_MODELS and pipe.image_size == 256 and pipe.generator.config.source_conditioned
+    assert pipe.name == "default" and pipe.image_size == 256 and pipe.generator.config.source_conditioned
 
 
-@pytest.mark.parametrize("name", BUNDLED_MODELS)
-def test_its_card_says_what_it_is(name: str) -> None:
-    card = (BUNDLED_MODELS[name] / "README.md").read_text(encoding="utf-8").lower()
+def test_its_card_says_what_it_is() -> None:
+    card = (BUNDLED / "README.md").read_text(encoding="utf-8").lower()
     assert all(word in card for word in ("license", "steps", "limits", "grid", "cc"))
 
 
@@ -63,15 +62,15 @@ def test_an_unseen_persons_photo_follows_the_driver(
     assert colours.max() < 15  # no colour cast
 
 
-def test_the_first_is_the_default_and_a_folder_goes_before(
+def test_a_folder_goes_before_what_is_bundled_under_its_name(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert TalkingHeadPipeline.from_pretrained().name == "default"
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(tiny_model, "fast")
-    assert TalkingHeadPipeline.from_pretrained("fast").image_size != 256
+    shutil.copytree(tiny_model, "default")
+    assert TalkingHeadPipeline.from_pretrained().image_size == 256
+    assert TalkingHeadPipeline.from_pretrained("default").image_size != 256
 
 
 def test_an_avatar_is_not_looked_for_among_the_models() -> None:
-    with pytest.raises(InvalidModelError, match="There is no folder fast"):
-        Avatar.from_pretrained("fast")
+    with pytest.raises(InvalidModelError, match="There is no folder default"):
+        Avatar.from_pretrained("default")

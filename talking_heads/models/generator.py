@@ -125,8 +125,9 @@ class Generator(ModelMixin, ConfigMixin):
         if source is not None:
             warped, photo, trust, shown = source.split([3, 3, 1, 1], dim=1)
             x = torch.cat([x, warped * shown, photo, 2 * trust - 1, 2 * shown - 1], dim=1)
-        if torch.is_autocast_enabled(x.device.type):  # now and not in the first convolution: half as much to move
-            x = x.to(torch.get_autocast_dtype(x.device.type))
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            x = x.to(torch.get_autocast_dtype(device))  # now and not in the first convolution: half as much to move
         # In this order: the other way round takes a third longer.
         x = F.pixel_unshuffle(x.contiguous(memory_format=torch.channels_last), self.config.patch_size)
         features = []
