@@ -419,8 +419,9 @@ class Page:
             runs.append(filled.success(**run))
         for each in runs:
             each.failure(**tidy)
-        # In two steps, or a last report of what is cancelled may come after the page was tidied.
-        cancel.click(None, None, None, cancels=runs, **PRIVATE).then(**tidy)
+        # What is cancelled fails, and tidies the page then. Not when the button is pressed: until the server has
+        # answered, the next press of Animate would be overlooked.
+        cancel.click(None, None, None, cancels=runs, **PRIVATE)
         make_gif.click(spoken(self._gif), [video], gif, **LOOKS, **PRIVATE)
 
     def _example(self, photo: Path) -> tuple[Any, ...]:
@@ -622,7 +623,7 @@ class Page:
             **PRIVATE,
         )
         tune.failure(lambda: "", None, progress, **PRIVATE)
-        cancel.click(None, None, None, cancels=[tune], **PRIVATE).then(lambda: "", None, progress, **PRIVATE)
+        cancel.click(None, None, None, cancels=[tune], **PRIVATE)
         make_file.click(spoken(self._save_avatar), [self.person, self.consent], file, **LOOKS, **PRIVATE)
         pushing = self._push_signed_in if ON_SPACE else self._push
         push.click(spoken(pushing), [self.person, self.consent, name, private, token], pushed, **LOOKS, **PRIVATE).then(

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -157,13 +158,15 @@ def compile_openvino(generator: Generator, *, keep: bool) -> Generate:
     model.reshape({name: tuple(value.shape) for name, value in example.items()})
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _precision(core)}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
+    turn = threading.Lock()  # a request computes for one thread at a time; two would share the same cores
 
     def generate(landmark_images: Tensor, style: Tensor, source: Tensor | None) -> Tensor:
         frames = []
         for k in range(len(landmark_images)):
             given = [landmark_images[k : k + 1], style.detach(), *(() if source is None else (source[k : k + 1],))]
-            request.infer([tensor.float().contiguous().numpy() for tensor in given])
-            frames.append(request.get_output_tensor().data.copy())
+            with turn:
+                request.infer([tensor.float().contiguous().numpy() for tensor in given])
+                frames.append(request.get_output_tensor().data.copy())
         return torch.from_numpy(np.concatenate(frames))
 
     return generate

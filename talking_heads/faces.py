@@ -279,8 +279,8 @@ def crop_around(track: np.ndarray, frame_size: tuple[int, int]) -> Crop:
     mean = np.angle(np.exp(1j * angles).mean())
     angle = float(mean + np.median(np.angle(np.exp(1j * (angles - mean)))))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    upright = faces @ turn
-    centre = np.median(0.5 * (upright.min(axis=1) + upright.max(axis=1)), axis=0) @ turn.T
+    upright = np.stack([0.5 * (np.min(face @ turn, axis=0) + np.max(face @ turn, axis=0)) for face in faces])
+    centre = np.median(upright, axis=0) @ turn.T
     size = float(np.median([face_size(face) for face in faces]))
     height, width = frame_size
     spread = abs(np.cos(angle)) + abs(np.sin(angle))  # a turned square reaches further
@@ -455,10 +455,13 @@ def track_face(
     name: str = "the clip",
 ) -> Track:
     """All of ``follow_face`` in one piece. Arguments and errors are the same."""
-    stretches = list(follow_face(frames, detector, fps, on_frame, name))
-    seen = np.concatenate([stretch.seen for stretch in stretches])
-    landmarks = np.concatenate([stretch.landmarks for stretch in stretches])
-    return Track(landmarks, fps, stretches[0].frame_size, seen, held_gaps(seen, fps))
+    landmarks, seens, frame_size = [], [], (0, 0)
+    for stretch in follow_face(frames, detector, fps, on_frame, name):
+        landmarks.append(stretch.landmarks)
+        seens.append(stretch.seen)
+        frame_size = stretch.frame_size
+    seen = np.concatenate(seens)
+    return Track(np.concatenate(landmarks), fps, frame_size, seen, held_gaps(seen, fps))
 
 
 def held_gaps(seen: np.ndarray, fps: float) -> tuple[Gap, ...]:
@@ -532,7 +535,7 @@ def _finish(
             filled[first : last + 1] = before + share * (after - before)
     known = filled[wanted.start :][seen[wanted.start :]]
     near = slice(max(0, wanted.start - SMOOTHED_FRAMES), wanted.stop + SMOOTHED_FRAMES)
-    landmarks = smooth(filled[near])[wanted.start - near.start :][: wanted.stop - wanted.start]
+    landmarks = smooth(filled[near])[wanted.start - near.start :][: wanted.stop - wanted.start].copy()
     return Stretch(
         landmarks, seen[wanted], known if len(known) else filled[wanted.start : wanted.start + 1], frame_size
     )

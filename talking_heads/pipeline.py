@@ -26,7 +26,7 @@ from .drawing import draw_landmarks
 from .engines import WORTH_CONVERTING, EngineName, Generate, check_engine, choose_engine, compile_openvino
 from .errors import IncompatibleAvatarError, InvalidModelError
 from .expressions import FaceControls, posed
-from .faces import Crop, Portrait, Track, crop_around, follow_face, held_gaps, only_face, track_face
+from .faces import STRETCH, Crop, Portrait, Track, crop_around, follow_face, held_gaps, only_face, track_face
 from .hub import (
     BUNDLED,
     FORMAT_VERSION,
@@ -438,8 +438,9 @@ class TalkingHeadPipeline(DiffusionPipeline):
             )  # fmt: skip
             number, fps = len(track), track.fps
             held += track.warnings
-            moved = self.target_landmarks(avatar, track, *how)
-            targets = lambda: (face for face in moved)  # noqa: E731
+            carry = _carrier(avatar, track.landmarks, track.frame_size, *how)
+            parts = range(0, number, STRETCH)
+            targets = lambda: (face for k in parts for face in carry(track.landmarks[k : k + STRETCH]))  # noqa: E731
         else:
             info = probe(driving)
             number, fps = _num_frames(info, start, end) or WORTH_CONVERTING, info.fps

@@ -112,6 +112,9 @@ def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID, margin: fl
     regular grid over the target (corners at ``margin`` and 1 - ``margin``), positions (x, y) in the source, in [0, 1]
     where inside.
     """
+    device = source.device
+    if device.type == "mps":  # which has no float64
+        source, target = source.cpu(), target.cpu()
     border = _border_points().to(source).expand(len(source), -1, -1)
     controls = torch.cat([target, border], dim=1)  # (B, n, 2)
     values = torch.cat([source, border], dim=1).double()
@@ -128,7 +131,7 @@ def thin_plate_grid(source: Tensor, target: Tensor, grid: int = GRID, margin: fl
     points = regular_grid(grid, margin, source).reshape(1, -1, 2)
     basis = _radial(points.expand(b, -1, -1), controls)  # (B, grid^2, n)
     plane = weights[:, -3:-2] + points @ weights[:, -2:]
-    return torch.baddbmm(plane, basis, weights[:, :-3]).reshape(b, grid, grid, 2)
+    return torch.baddbmm(plane, basis, weights[:, :-3]).reshape(b, grid, grid, 2).to(device)
 
 
 def regular_grid(grid: int, margin: float, like: Tensor) -> Tensor:

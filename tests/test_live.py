@@ -110,6 +110,25 @@ def test_late_frames_are_dropped_and_the_newest_is_painted() -> None:
     assert last is not None and abs(int(last[0, 0, 0]) - float(seen[:, 0].mean())) < 1
 
 
+def test_a_frame_can_be_taken_as_soon_as_it_is_painted() -> None:
+    allowed = threading.Event()
+
+    def paint(face: np.ndarray, reference: np.ndarray, crop: Crop) -> np.ndarray:
+        assert allowed.wait(10)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    with Live(paint, MarkDetector()) as live:
+        assert live.take(0.01) is None  # nobody pushed
+        live.push(camera_frame())
+        assert live.take(0.01) is None  # not painted yet
+        threading.Timer(0.05, allowed.set).start()
+        begin = time.perf_counter()
+        assert live.take(10) is not None and time.perf_counter() - begin < 5
+        assert live.take(0.01) is None  # taken
+        threading.Timer(0.05, live.close).start()
+        assert live.take(10) is None and time.perf_counter() - begin < 5
+
+
 def test_the_most_neutral_face_of_the_first_second_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     references: list[np.ndarray] = []
 
