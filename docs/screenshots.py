@@ -6,11 +6,16 @@ Needs Chromium and the packages of requirements-dev.txt. Shows the public-domain
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import typer
+from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from talking_heads.examples import EXAMPLE
 
 HERE = Path(__file__).parent
 LONG = 300_000  # ms
@@ -42,8 +47,27 @@ def animate(page: Page) -> None:
 
 def main(url: str = "http://127.0.0.1:7860") -> None:
     """Photographs the page as it is, with a result, editing, with a mistake, and on a phone."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    with TemporaryDirectory() as folder, sync_playwright() as playwright:
+        # The camera sees the bundled clip, whom nobody filmed.
+        seen = Path(folder) / "seen.mjpeg"
+        ffmpeg = [
+            get_ffmpeg_exe(),
+            "-loglevel",
+            "error",
+            "-i",
+            str(EXAMPLE),
+            "-pix_fmt",
+            "yuvj420p",
+            "-q:v",
+            "2",
+            str(seen),
+        ]
+        subprocess.run(ffmpeg, check=True)
+        camera = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", *camera, f"--use-file-for-fake-video-capture={seen}"],
+        )
         page = visit(browser, url, 1280, 1200)
         animate(page)
         shoot(page, "page-result")
@@ -54,6 +78,12 @@ def main(url: str = "http://127.0.0.1:7860") -> None:
             field.press("Enter")
             page.wait_for_timeout(1500)
         shoot(page, "page-edit")
+        page.get_by_role("tab", name="Live").click()
+        page.locator("#camera").get_by_text("Click to Access Webcam").click()
+        page.locator("#camera button", has_text="Record").click()
+        page.locator("#live-picture img").wait_for(timeout=LONG)
+        page.wait_for_timeout(8000)
+        shoot(page, "page-live")
         page = visit(browser, f"{url}?__theme=dark", 1280, 700)
         page.click("#animate")
         page.locator(".toast-body").wait_for(timeout=LONG)

@@ -505,7 +505,7 @@ class Page:
             self._live,
             [camera, sitting, self.person, self.consent, self.label],
             [sitting, picture, words],
-            stream_every=0.1 if self.studio.pipe.device.type == "cpu" else 0.04,  # s; what is painted, not much more
+            stream_every=0.05 if self.studio.pipe.device.type == "cpu" else 0.04,  # s; what is painted, not much more
             time_limit=self.studio.limits.live,
             show_progress="hidden",
             **LIVES,

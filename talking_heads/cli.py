@@ -219,36 +219,42 @@ def live(
                 for frame in camera:
                     if stop.is_set():
                         return
-                    heads.push(frame)
+                    heads.offer(frame)
 
         writer = None
         if output is not None:
             finish = partial(sign, title=output.name)
             writer = stack.enter_context(VideoWriter(output, fps, metadata=AI_GENERATED, finish=finish))
         window = stack.enter_context(contextlib.closing(Window("AI-generated")))
-        begin, seen = time.perf_counter(), None
+        begin = time.perf_counter()
+        seen: np.ndarray | None = None
+
+        def record() -> None:
+            """What is to be seen, as often as time has passed, whatever the camera's rate."""
+            if writer is not None and seen is not None:
+                for _ in range(math.floor((time.perf_counter() - begin) * fps) + 1 - writer.num_frames):
+                    writer.write(marked_picture(seen, label=False))
+
         # In a thread of its own, so that a picture is shown when it is painted and not when the next frame has come.
-        watching = stack.enter_context(ThreadPoolExecutor(1)).submit(watch)
+        pool = stack.enter_context(ThreadPoolExecutor(1))
         stack.callback(stop.set)
+        watching = pool.submit(watch)
         # Ctrl-C is how this ends: what was seen until then is kept.
         with contextlib.suppress(KeyboardInterrupt):
             while not watching.done():
-                picture = heads.take(timeout=0.1)
-                if picture is None:
-                    continue
-                seen = picture
-                if writer is not None:  # as often as time has passed, whatever the camera's rate
-                    due = math.floor((time.perf_counter() - begin) * fps) + 1
-                    for _ in range(due - writer.num_frames):
-                        writer.write(marked_picture(seen, label=False))
-                if not window.show(seen):
+                picture = heads.take(timeout=1 / fps)
+                record()
+                seen = _later(picture, seen)
+                if seen is not None and not window.show(seen):
                     break
         stop.set()
         watching.result()
-        seen = _later(heads.wait(), seen)
+        last = heads.wait()
+        record()
+        seen = _later(last, seen)
         if seen is None:
             raise NoFaceError(f"No face was seen in {source}. Sit in the light, facing the camera.")
-        if writer is not None and writer.num_frames == 0:
+        if writer is not None and (last is not None or writer.num_frames == 0):
             writer.write(marked_picture(seen, label=False))
         typer.echo(
             f"{heads.painted} of {heads.pushed} frames painted; frame to picture {_milliseconds(heads.delay(0.5))} "

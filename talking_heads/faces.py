@@ -413,7 +413,7 @@ def follow_face(
     def next_stretch(end: int) -> Stretch | None:
         """Frames ``done`` to ``end``, or None where no face was seen before ``end``."""
         nonlocal first, done, held
-        seen = _believed(found, bridged, done - first)
+        seen = _believed(found, max(1.0, bridged), done - first)
         if end == count and held is None and not any(face is not None for face in seen):
             seen = found  # the one face of the clip is one
         if held is None and not any(face is not None for face in seen[: end - first]):
@@ -435,9 +435,11 @@ def follow_face(
         count += 1
         if on_frame is not None:
             on_frame(count)
+        if follower.last is None or count < KNOWN_SECONDS * fps:
+            continue
         # A face that is seen all the time leaves nothing open but smoothing.
         end = count - (margin if any(face is None for face in found[done - first :]) else SMOOTHED_FRAMES)
-        if count >= KNOWN_SECONDS * fps and end - done >= STRETCH and (stretch := next_stretch(end)):
+        if end - done >= STRETCH and (stretch := next_stretch(end)):
             yield stretch
     if follower.last is None:
         raise NoFaceError(f"No face found in {name}. Use a clip in which one face is seen from the front.")
@@ -455,13 +457,20 @@ def track_face(
     name: str = "the clip",
 ) -> Track:
     """All of ``follow_face`` in one piece. Arguments and errors are the same."""
-    landmarks, seens, frame_size = [], [], (0, 0)
+    # Grown in place: of as many small arrays, once they are joined, the allocator would keep the holes.
+    landmarks = np.empty((0, NUM_LANDMARKS, 2), np.float32)
+    seens: list[bool] = []
+    frame_size = (0, 0)
     for stretch in follow_face(frames, detector, fps, on_frame, name):
-        landmarks.append(stretch.landmarks)
-        seens.append(stretch.seen)
+        begin, end = len(seens), len(seens) + len(stretch.seen)
+        if end > len(landmarks):
+            landmarks.resize((2 * end, NUM_LANDMARKS, 2), refcheck=False)
+        landmarks[begin:end] = stretch.landmarks
+        seens += stretch.seen.tolist()
         frame_size = stretch.frame_size
-    seen = np.concatenate(seens)
-    return Track(np.concatenate(landmarks), fps, frame_size, seen, held_gaps(seen, fps))
+    landmarks.resize((len(seens), NUM_LANDMARKS, 2), refcheck=False)
+    seen = np.array(seens)
+    return Track(landmarks, fps, frame_size, seen, held_gaps(seen, fps))
 
 
 def held_gaps(seen: np.ndarray, fps: float) -> tuple[Gap, ...]:

@@ -26,8 +26,8 @@ from .models.layers import settings_of
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
-"""What comes with the package, by name."""
 BUNDLED = Path(__file__).parent / "checkpoints" / "default"
+"""The model that comes with the package."""
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 FORMAT_VERSION = 3
 """Of models and avatars. 2: a source-conditioned generator has a flow and sees the unmoved photo."""

@@ -70,10 +70,19 @@ class Live:
         self.close()
 
     def push(self, frame: np.ndarray) -> np.ndarray | None:
-        """Hands over a frame, uint8 RGB (H, W, 3), all of one size; gives the newest painted frame, or None.
+        """Hands over a frame, as ``offer``, and gives the newest painted frame at once, or None.
 
-        At once: None where none was finished since the last call. ValueError after ``close``; what goes wrong in
-        painting is raised by the next call.
+        None where none was finished since the last call. ValueError after ``close``; what goes wrong in painting is
+        raised by the next call.
+        """
+        self.offer(frame)
+        with self._change:
+            return self._take()
+
+    def offer(self, frame: np.ndarray) -> None:
+        """Hands over a frame, uint8 RGB (H, W, 3), all of one size, for who waits for the result with ``take``.
+
+        ValueError after ``close``.
         """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise ValueError(f"expected uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
@@ -83,12 +92,12 @@ class Live:
             self.pushed += 1
             self._waiting = (time.perf_counter(), frame.copy())
             self._change.notify_all()
-            return self._take()
 
     def take(self, timeout: float) -> np.ndarray | None:
         """The newest painted frame, as soon as there is one that was not taken yet; None after ``timeout`` seconds.
 
-        For who shows the frames, beside a thread that pushes them: sooner than the next call of ``push``.
+        For who shows the frames, beside a thread that offers them: sooner than with the next call of ``push``. What
+        goes wrong in painting is raised here.
         """
         with self._change:
             self._change.wait_for(lambda: self._error or self._result or self._closed, timeout)

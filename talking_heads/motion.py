@@ -187,7 +187,8 @@ def choose_shots(
     """Which of a person's photos to warp in each frame: (face, weights (K,)), which sum to one, at most a cross-fade.
 
     track: faces (L, 2), and shots: (K, L, 2), both of the person's own geometry. The nearest in pose and expression is
-    taken; another must be clearly nearer to take over, and then fades in over ``fade`` frames, so that nothing pops.
+    taken; another must be clearly nearer to take over, and then fades in over ``fade`` (odd) frames, so that nothing
+    pops.
     Comes ``fade // 2`` frames behind the faces, or with them where there is one photo only.
     """
     keys = np.stack([describe(face) for face in shots])

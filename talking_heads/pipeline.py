@@ -78,7 +78,8 @@ class TalkingHeadVideo:
     frames: Callable[[], FrameGenerator] = field(repr=False)
     """Starts painting from the first frame: uint8 RGB (H, W, 3) each."""
     num_frames: int
-    """Of a clip that is followed while it is painted, what its file says: often one more or less."""
+    """Of a clip that is followed while it is painted, what its file says, which may be one more or less; where it says
+    nothing, a guess."""
     fps: float
     driving: Path | None = None
     """The clip whose sound belongs to the video."""
@@ -128,13 +129,19 @@ class TalkingHeadVideo:
         path = Path(path)
         check_writable(path)
         check_credentials()
-        compose_side_by_side(
-            self.driving, marked(self, label=label, invisible=False), path, self.fps,
-            start=self.start,
-            on_frame=lambda done: on_progress("painting", done, max(done, self.num_frames)) if on_progress else None,
-            mark=partial(marked, label=False),
-            finish=partial(sign, title=path.name),
-        )  # fmt: skip
+
+        def count(done: int) -> None:
+            if on_progress is not None:
+                on_progress("painting", done, max(done, self.num_frames))
+
+        with contextlib.closing(self.frames()) as frames:
+            compose_side_by_side(
+                self.driving, marked(frames, label=label, invisible=False), path, self.fps,
+                start=self.start,
+                on_frame=count,
+                mark=partial(marked, label=False),
+                finish=partial(sign, title=path.name),
+            )  # fmt: skip
         return path
 
 
@@ -421,7 +428,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         ``stream``: a clip is followed while its first frames are painted already; they come at once and all of them
         sooner, in constant memory, but crop and neutral pose are those of its first second instead of its best ones.
         Frames are painted ``batch_size`` at a time when the result is iterated or saved.
-        Raises IncompatibleAvatarError, and what ``track`` raises; with ``stream``, NoFaceError comes with the frames.
+        Raises IncompatibleAvatarError, and what ``track`` raises; with ``stream``, what concerns faces, start and end
+        comes with the frames.
         """
         _check_motion(motion)
         if batch_size < 1:

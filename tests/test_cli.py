@@ -253,6 +253,14 @@ def test_live_plays_a_clip(run: Callable, tmp_path: Path, monkeypatch: pytest.Mo
     assert verify(tmp_path / "out/v.mp4").generated
 
 
+def test_who_leaves_the_camera_is_held_and_the_film_goes_on(run: Callable, tmp_path: Path) -> None:
+    """Twelve frames show somebody, eighteen nobody: as long as the camera ran, 1.2 s, so long is the film."""
+    assert run("live --photos ada.png --source leaves.mp4 --output out/v.mp4 --model tiny")[0] == 0
+    frames = list(read_frames(tmp_path / "out/v.mp4"))
+    assert 29 <= len(frames) < 100  # more where the machine is too busy for real time
+    assert np.abs(frames[-1].astype(int) - frames[-10]).mean() < 3
+
+
 def test_an_edit_is_a_png(run: Callable, tmp_path: Path) -> None:
     line = "edit --photos ada.png --model tiny"
     assert run(f"{line} --output out/still.png") == (0, f"{tmp_path / 'out/still.png'}\n", "")

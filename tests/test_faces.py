@@ -430,6 +430,13 @@ def test_in_stretches_a_track_is_what_it_is_in_one(
     assert all(len(part.known) for part in parts)
 
 
+@pytest.mark.parametrize("fps", [1, 2, 10])
+def test_slow_clips_come_in_stretches_too(marks: MarkDetector, fps: float) -> None:
+    stretches = list(follow_face(clip([(60, 80)] * 40), marks, fps))
+    assert len(stretches) == 5
+    assert np.concatenate([stretch.seen for stretch in stretches]).all()
+
+
 def test_a_stretch_comes_before_the_clip_is_over(marks: MarkDetector) -> None:
     read = 0
 

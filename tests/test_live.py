@@ -119,12 +119,17 @@ def test_a_frame_can_be_taken_as_soon_as_it_is_painted() -> None:
 
     with Live(paint, MarkDetector()) as live:
         assert live.take(0.01) is None  # nobody pushed
-        live.push(camera_frame())
+        live.offer(camera_frame())
         assert live.take(0.01) is None  # not painted yet
         threading.Timer(0.05, allowed.set).start()
         begin = time.perf_counter()
         assert live.take(10) is not None and time.perf_counter() - begin < 5
         assert live.take(0.01) is None  # taken
+        live.offer(camera_frame())
+        while live.painted < 2:
+            time.sleep(0.01)
+        live.offer(NOBODY)
+        assert live.take(10) is not None  # whoever offers leaves what is painted
         threading.Timer(0.05, live.close).start()
         assert live.take(10) is None and time.perf_counter() - begin < 5
 
