@@ -35,7 +35,7 @@ def test_training_commands_exist_with_these_options(line: str, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)  # options that name files want them to be there
     for name in ("VIDEOS", "PHOTOS", "CLIPS", "PORTRAITS"):
         Path(name).mkdir()
-    for name in ("runs/further/model", "ada", "results"):
+    for name in ("runs/default/model", "ada", "results"):
         Path(name).mkdir(parents=True)
     for name in ("ict_facekit.npz", "results/results.json"):
         Path(name).touch()
