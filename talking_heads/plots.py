@@ -68,7 +68,7 @@ def _draw_lengths(axes: Any, rates: dict[str, dict[str, float]]) -> None:
         for length, rate in zip(seconds, by_length.values(), strict=True):
             axes.annotate(
                 f"{rate:.1f}", (length, rate), (0, 8 if above else -16), textcoords="offset points", ha="center",
-                fontsize=9, color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+                fontsize=9, color=BLUE if above else GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks(seconds, list(by_length))
