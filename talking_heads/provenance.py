@@ -242,7 +242,8 @@ def _sign(path: Path, signed: Path, title: str, chain: bytes, key: bytes) -> Non
         "title": title,
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}],
     }
-    settings = {"builder": {"thumbnail": {"enabled": False}}}
+    # Copies of the file wait on the disk: in memory they would grow with the film.
+    settings = {"builder": {"thumbnail": {"enabled": False}}, "core": {"backing_store_memory_threshold_in_mb": 1}}
     try:
         with (
             c2pa.Context.from_dict(settings) as context,
