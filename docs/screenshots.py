@@ -15,9 +15,8 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from talking_heads.examples import EXAMPLE
-
 HERE = Path(__file__).parent
+EXAMPLE = HERE.parent / "talking_heads" / "examples" / "driving.mp4"
 LONG = 300_000  # ms
 
 
@@ -46,22 +45,11 @@ def animate(page: Page) -> None:
 
 
 def main(url: str = "http://127.0.0.1:7860") -> None:
-    """Photographs the page as it is, with a result, editing, with a mistake, and on a phone."""
+    """Photographs the page as it is, with a result, editing, live, with a mistake, and on a phone."""
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         # The camera sees the bundled clip, whom nobody filmed.
         seen = Path(folder) / "seen.mjpeg"
-        ffmpeg = [
-            get_ffmpeg_exe(),
-            "-loglevel",
-            "error",
-            "-i",
-            str(EXAMPLE),
-            "-pix_fmt",
-            "yuvj420p",
-            "-q:v",
-            "2",
-            str(seen),
-        ]
+        ffmpeg = [get_ffmpeg_exe(), "-loglevel", "error", "-i", EXAMPLE, "-pix_fmt", "yuvj420p", "-q:v", "2", seen]
         subprocess.run(ffmpeg, check=True)
         camera = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
         browser = playwright.chromium.launch(

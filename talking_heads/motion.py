@@ -191,8 +191,11 @@ def choose_shots(
     pops.
     Comes ``fade // 2`` frames behind the faces, or with them where there is one photo only.
     """
+    if len(shots) == 1:
+        yield from ((face, np.ones(1, np.float32)) for face in track)
+        return
     keys = np.stack([describe(face) for face in shots])
-    behind = fade // 2 if len(shots) > 1 else 0
+    behind = fade // 2
     waiting: deque[np.ndarray] = deque()
     choices: deque[int] = deque(maxlen=2 * behind + 1)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import chain, islice, repeat, tee
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -459,7 +458,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 if into is None:
                     yield from self.paint(avatar, faces, batch_size, number)
                 else:
-                    faces_to_paint, faces_to_paste = itertools.tee(faces)
+                    faces_to_paint, faces_to_paste = tee(faces)
                     yield from paste_back(self.paint(avatar, faces_to_paint, batch_size, number), faces_to_paste, into)
 
         return TalkingHeadVideo(

@@ -18,7 +18,7 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import av
 import numpy as np
@@ -34,6 +34,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from .errors import OutputError, UnreadableMediaError
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 AI_GENERATED: Mapping[str, str] = {"comment": "AI-generated: this video was made with talking_heads."}
 """Metadata for VideoWriter that says, where software looks for it, that nobody filmed this."""
@@ -662,10 +664,7 @@ def compose_side_by_side(
     """
     from moviepy import CompositeVideoClip, TextClip, VideoClip, clips_array
 
-    first, frames = _peek(result)
-    pairs = _pairs((_at_height(frame, first.shape[0]) for frame in read_frames(driving, start=start, fps=fps)), frames)
-    shown = next(pairs)
-    pairs = chain([shown], pairs)
+    shown, pairs = _peek(_pairs(read_frames(driving, start=start, fps=fps), result))
 
     def clip(side: int) -> VideoClip:
         # moviepy lays out one moment, time and again; which frames it shows is decided here.
@@ -694,7 +693,7 @@ def compose_side_by_side(
                 on_frame(k + 1)
 
 
-def _peek(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+def _peek(frames: Iterable[T]) -> tuple[T, Iterator[T]]:
     """The first frame, and all of them."""
     frames = iter(frames)
     first = next(frames, None)
@@ -703,11 +702,12 @@ def _peek(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray
     return first, chain([first], frames)
 
 
-def _pairs(of: Iterator[np.ndarray], result: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As many pairs as ``result`` has frames; the last of the others stays."""
+def _pairs(of: Iterator[np.ndarray], result: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As many pairs as ``result`` has frames, the others at its height; the last of those stays."""
     frame = np.empty(0)
     for painted in result:
-        frame = next(of, frame)
+        if (coming := next(of, None)) is not None:
+            frame = _at_height(coming, painted.shape[0])
         yield frame, painted
 
 
