@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from . import __version__
 from .drawing import draw_landmarks
 from .errors import MissingDependencyError, OutputError
-from .head import MEAN_FACE
+from .face_pose import MEAN_FACE
 from .hub import fingerprint, written_whole
 from .images import to_float
 from .models import Generator

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .head import MEAN_FACE, rotation_matrix
+from .face_pose import MEAN_FACE, rotation_matrix
 from .landmarks import LOWER_LIDS, UPPER_LIDS, irises_within_lids
 from .motion import mouth_openness, retarget
 

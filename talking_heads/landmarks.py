@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from .errors import MissingDependencyError
-from .head import MEAN_FACE, carried, fit_pose
+from .face_pose import MEAN_FACE, carried, fit_pose
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from .head import MEAN_FACE, RIGID, Pose, face_scale, fit_pose, lift, rotation_matrix
+from .face_pose import MEAN_FACE, RIGID, Pose, face_scale, fit_pose, lift, rotation_matrix
 from .landmarks import (
     INNER_LIP,
     IRISES,

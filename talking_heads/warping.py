@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .head import fit_pose, lift
+from .face_pose import fit_pose, lift
 from .landmarks import (
     CHIN,
     FACE_OUTLINE,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from talking_heads.head import MEAN_FACE
+from talking_heads.face_pose import MEAN_FACE
 from talking_heads.landmarks import MediapipeDetector
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from test_motion import person, seen
 from typer.testing import CliRunner
 
 from talking_heads.expressions import DISPLACEMENTS, RANGES, FaceControls, mean_face, posed
-from talking_heads.head import MEAN_FACE, RIGID, face_scale, fit_pose
+from talking_heads.face_pose import MEAN_FACE, RIGID, face_scale, fit_pose
 from talking_heads.landmarks import (
     INNER_LIP,
     LEFT_BROW,

@@ -10,7 +10,7 @@ from conftest import MEAN_FACE
 from PIL import Image
 from typer.testing import CliRunner
 
-from talking_heads.head import Pose, fit_pose, rotation_matrix
+from talking_heads.face_pose import Pose, fit_pose, rotation_matrix
 from talking_heads.landmarks import IRISES, MESH_INDICES, MIRROR, NAMED, NUM_LANDMARKS, SKIN, MediapipeDetector
 from train.mean_face import IRIS_VERTICES, app, choose_skin, mean_mesh, mirrored
 

@@ -16,7 +16,7 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from talking_heads.errors import InvalidModelError
-from talking_heads.head import MEAN_FACE, Pose, rotation_matrix
+from talking_heads.face_pose import MEAN_FACE, Pose, rotation_matrix
 from talking_heads.images import read_photo, to_float
 from talking_heads.landmarks import NAMED, NUM_LANDMARKS, LandmarkDetector
 from train.features import SqueezeNetFeatures

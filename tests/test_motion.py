@@ -10,7 +10,7 @@ from conftest import close_eyes, mean_face, open_mouth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talking_heads.head import MEAN_FACE, Pose, carried, face_scale, fit_pose, lift, rotation_matrix
+from talking_heads.face_pose import MEAN_FACE, Pose, carried, face_scale, fit_pose, lift, rotation_matrix
 from talking_heads.landmarks import INNER_LIP, IRISES, NUM_LANDMARKS
 from talking_heads.motion import choose_shots, eye_openness, most_neutral, mouth_openness, retarget
 

@@ -8,7 +8,7 @@ from test_motion import person, seen
 
 from talking_heads.expressions import RANGES, FaceControls, mean_face
 from talking_heads.faces import crop_around
-from talking_heads.head import MEAN_FACE, fit_pose
+from talking_heads.face_pose import MEAN_FACE, fit_pose
 from talking_heads.landmarks import NUM_LANDMARKS
 from talking_heads.motion import eye_openness, most_neutral, mouth_openness, retarget
 from talking_heads.presets import _KEYS, PRESETS, _eased, load_preset

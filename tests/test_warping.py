@@ -12,7 +12,7 @@ from media import picture
 from skimage.draw import polygon2mask
 from torch import Tensor
 
-from talking_heads.head import MEAN_FACE, Pose, fit_pose, lift, rotation_matrix
+from talking_heads.face_pose import MEAN_FACE, Pose, fit_pose, lift, rotation_matrix
 from talking_heads.images import to_float
 from talking_heads.landmarks import (
     FACE_OUTLINE,

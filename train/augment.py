@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from talking_heads.head import carried, face_scale, lift, rotation_matrix
+from talking_heads.face_pose import carried, face_scale, lift, rotation_matrix
 from talking_heads.images import to_float, to_uint8
 from talking_heads.landmarks import (
     CHIN,

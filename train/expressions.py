@@ -14,7 +14,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from talking_heads.head import MEAN_FACE, RIGID
+from talking_heads.face_pose import MEAN_FACE, RIGID
 from talking_heads.landmarks import IRISES, LOWER_LIDS, MIRROR, NUM_LANDMARKS, SKIN, UPPER_LIDS
 
 from .face_model import FaceModel, rotation

@@ -19,7 +19,7 @@ import typer
 from scipy.optimize import linear_sum_assignment
 
 from talking_heads.errors import NoFaceError
-from talking_heads.head import carried
+from talking_heads.face_pose import carried
 from talking_heads.images import read_photo
 from talking_heads.landmarks import MESH_INDICES, MIRROR, NAMED, MediapipeDetector
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from talking_heads.errors import InvalidModelError
 from talking_heads.faces import Crop
-from talking_heads.head import MEAN_FACE, fit_pose
+from talking_heads.face_pose import MEAN_FACE, fit_pose
 from talking_heads.images import to_float
 from talking_heads.landmarks import (
     INNER_LIP,
