@@ -35,8 +35,11 @@ from .video import AI_GENERATED, probe, read_frames, read_tags, replacing, save_
 LABEL = "AI-generated"
 """What the visible label says."""
 
-SIGNED_SUFFIXES = (".mp4", ".jpg", ".jpeg", ".png")
-"""Files that ``sign`` takes."""
+SIGNED_SUFFIXES = (".mp4", ".mov", ".jpg", ".jpeg", ".png")
+"""Files that ``sign`` signs."""
+
+UNSIGNED_SUFFIXES = (".webm",)
+"""Files that this software makes and C2PA has no place in: ``sign`` leaves them as they are."""
 
 MAX_FRAMES = 60
 """How many frames of a clip ``verify`` looks at."""
@@ -53,23 +56,24 @@ _GENERATED = "trainedalgorithmicmedia"
 
 
 def marked(frames: Iterable[np.ndarray], *, label: bool, invisible: bool = True) -> Iterator[np.ndarray]:
-    """The frames, uint8 RGB (H, W, 3) of one size, with marks on copies of them, one by one.
+    """The frames, uint8 RGB (H, W, 3) or RGBA (H, W, 4) of one size, with marks on copies of them, one by one.
 
-    ``label`` writes "AI-generated" into the upper right corner. ``invisible`` hides 32 bits in the colours of the
+    ``label`` writes "AI-generated" into the upper right corner, which is opaque there; elsewhere alpha stays as it is.
+    ``invisible`` hides 32 bits in the colours of the
     middle of the frame, at most 512 x 512 pixels. From 256 x 256 pixels on they outlast H.264 at crf 28; smaller frames
     carry them with less to spare, and frames with fewer than 32 blocks of 16 x 16 pixels not at all.
     """
     held: np.ndarray | None = None
     for frame in frames:
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise ValueError(f"expected uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] not in (3, 4):
+            raise ValueError(f"expected uint8 (H, W, 3) or (H, W, 4), got {frame.dtype} {frame.shape}")
         height, width = frame.shape[:2]
         # Even, as the video will be: the middle must be the same for who looks for the mark.
         image = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if label:
             _draw_label(image)
         if invisible:
-            held = _embed(image, held)
+            held = _embed(image[..., :3], held)
         yield image[:height, :width]
 
 
@@ -79,18 +83,37 @@ def marked_picture(picture: np.ndarray, *, label: bool) -> np.ndarray:
 
 
 def save_picture(picture: np.ndarray, path: str | Path, *, label: bool) -> None:
-    """A generated picture, uint8 RGB (H, W, 3), as a PNG: marked, and signed. Raises OutputError."""
+    """A generated picture, uint8 RGB (H, W, 3) or RGBA (H, W, 4), as a PNG: marked, and signed. Raises OutputError."""
     save_image(marked_picture(picture, label=label), path)
     sign(path)
 
 
 def _draw_label(image: np.ndarray) -> None:
-    """Blends the label into ``image`` (H, W, 3)."""
+    """Blends the label into ``image`` (H, W, 3) or (H, W, 4)."""
     alpha, colour = _label(image.shape[0], image.shape[1])
     height, width = alpha.shape[:2]
     margin = min(image.shape[0] - height, image.shape[1] - width, height // 3)
     corner = image[margin : margin + height, image.shape[1] - width - margin : image.shape[1] - margin]
-    corner[:] = (corner * (255 - alpha) + colour + 127) // 255
+    if image.shape[2] == 4:
+        corner[:] = _opaque(corner, alpha, colour)
+    else:
+        corner[:] = (corner * (255 - alpha) + colour + 127) // 255
+
+
+def _opaque(corner: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """RGBA (h, w, 4) with the label (see ``_label``) over it, and black behind the label where one would look through.
+
+    What a transparent pixel hides does not show under the label.
+    """
+    own = corner[..., 3:] / 255
+    pill = np.minimum(alpha / _PILL, 1)
+    total = own + pill - own * pill
+    seen = corner[..., :3] * own * (1 - alpha / 255) + colour / 255
+    labelled = np.concatenate([seen / np.maximum(total, 1e-6), 255 * total], axis=-1)
+    return np.where(alpha > 0, np.rint(labelled).clip(0, 255), corner).astype(np.uint8)
+
+
+_PILL = 150  # alpha of what lies behind the label's letters
 
 
 @cache
@@ -101,7 +124,7 @@ def _label(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     space = round(0.35 * (bottom - top))
     pill = Image.new("RGBA", (math.ceil(right - left) + 4 * space, math.ceil(bottom - top) + 2 * space), (0, 0, 0, 0))
     draw = ImageDraw.Draw(pill)
-    draw.rounded_rectangle((0, 0, pill.width - 1, pill.height - 1), radius=pill.height / 2, fill=(0, 0, 0, 150))
+    draw.rounded_rectangle((0, 0, pill.width - 1, pill.height - 1), radius=pill.height / 2, fill=(0, 0, 0, _PILL))
     draw.text((2 * space - left, space - top), LABEL, fill=(255, 255, 255, 255), font=font)
     pill.thumbnail((width, height))  # for frames smaller than the label
     pixels = np.asarray(pill).astype(np.uint16)
@@ -204,7 +227,10 @@ def _agreement(frames: Iterable[np.ndarray]) -> tuple[float, int]:
 
 
 def sign(path: str | Path, title: str | None = None) -> None:
-    """Puts a C2PA manifest into an mp4, jpg or png that says that it was generated; whole or not at all.
+    """Puts a C2PA manifest into an mp4, mov, jpg or png that says that it was generated; whole or not at all.
+
+    C2PA defines no place for a manifest in a webm: such a file stays as it is, and what says that it was generated are
+    its metadata and the invisible watermark.
 
     ``title`` is the file's name unless given. The certificate chain and the key (ES256: NIST P-256) are the PEM files
     that the environment variables TALKING_HEADS_C2PA_CERTIFICATE and TALKING_HEADS_C2PA_KEY name. Without them it is a
@@ -214,10 +240,12 @@ def sign(path: str | Path, title: str | None = None) -> None:
     Raises OutputError if the file or the certificate is not as it should be, or the disk is full.
     """
     path = Path(path)
-    if path.suffix.lower() not in SIGNED_SUFFIXES:
+    if path.suffix.lower() not in SIGNED_SUFFIXES + UNSIGNED_SUFFIXES:
         raise OutputError(f"{path.name} cannot be signed: it must end in {', '.join(SIGNED_SUFFIXES)}.")
     if not path.is_file():
         raise OutputError(f"{path} cannot be signed: there is no such file.")
+    if path.suffix.lower() in UNSIGNED_SUFFIXES:
+        return
     chain, key = _credentials()
     # In a thread, since the library reads and writes by calling Python back: Ctrl-C would be lost in there.
     with replacing(path) as part, ThreadPoolExecutor(1) as thread:

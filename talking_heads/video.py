@@ -1,7 +1,8 @@
-"""Clips: reading frames as a stream, writing mp4 with the driver's sound, and a few pictures made of pictures.
+"""Clips: reading frames as a stream, writing films with the driver's sound, and a few pictures made of pictures.
 
-Frames are uint8 RGB (H, W, 3) arrays and travel one by one: nothing here holds a clip in memory. Time is counted from
-the first picture of a clip, in exact fractions of a second, for the sound as well: that is what keeps them together.
+Frames are uint8 RGB (H, W, 3) arrays and travel one by one: nothing here holds a clip in memory. Films with transparent
+parts are written from RGBA (H, W, 4). Time is counted from the first picture of a clip, in exact fractions of a second,
+for the sound as well: that is what keeps them together.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, cast
 
 import av
 import numpy as np
@@ -39,6 +40,12 @@ T = TypeVar("T")
 
 AI_GENERATED: Mapping[str, str] = {"comment": "AI-generated: this video was made with talking_heads."}
 """Metadata for VideoWriter that says, where software looks for it, that nobody filmed this."""
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mov")
+"""Films that VideoWriter writes."""
+
+TRANSPARENT_SUFFIXES = (".webm", ".mov")
+"""Those of them that can hold transparency."""
 
 MAX_FPS = 60
 
@@ -359,8 +366,47 @@ def _seconds(time: float) -> Fraction:
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
+@dataclass(frozen=True)
+class _Encoding:
+    """How a film with a certain suffix is made."""
+
+    container: str
+    container_options: Mapping[str, str]
+    pictures: Literal["libx264", "libvpx-vp9", "prores_ks"]
+    """The encoder, as FFmpeg calls it; so below."""
+    pixels: str
+    pixels_with_alpha: str | None
+    sound: Literal["aac", "libopus", "pcm_s16le"]
+    sound_rate: int | None
+    """Samples per second, where the encoder does not take all that clips have."""
+
+    def options(self, crf: int) -> dict[str, str]:
+        """For the encoder of the pictures."""
+        if self.pictures == "libvpx-vp9":
+            # Six more look as good as H.264. Alternate reference frames do not go with an alpha channel.
+            return {
+                "crf": str(min(crf + 6, 63)), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1",
+                "auto-alt-ref": "0",
+            }  # fmt: skip
+        if self.pictures == "prores_ks":
+            return {"profile": "4444", "vendor": "apl0"}  # some editors take no other vendor
+        return {"crf": str(crf)}
+
+
+_FRONT = {"movflags": "+faststart"}  # the index first: plays before it is loaded
+_ENCODINGS = {
+    ".mp4": _Encoding("mp4", _FRONT, "libx264", "yuv420p", None, "aac", None),
+    ".webm": _Encoding("webm", {"cues_to_front": "1"}, "libvpx-vp9", "yuv420p", "yuva420p", "libopus", 48_000),
+    ".mov": _Encoding("mov", _FRONT, "prores_ks", "yuv444p10le", "yuva444p10le", "pcm_s16le", None),
+}
+
+
 class VideoWriter:
-    """Writes frames to an mp4 that every browser plays: H.264, yuv420p, BT.709, index in front; sound in AAC.
+    """Writes frames to a film with sound, index in front, in BT.709 colours. The suffix of ``path`` decides:
+
+    - ``.mp4``: H.264 (yuv420p) and AAC, which every browser plays. It cannot hold transparency.
+    - ``.webm``: VP9 and Opus, for browsers. Frames with alpha make a transparent film.
+    - ``.mov``: ProRes 4444 and PCM, for video editors: many times as large, hardly any loss. Transparent as ``.webm``.
 
         with VideoWriter("ada.mp4", fps=25, audio_from="driving.mp4", audio_start=1.5) as writer:
             for frame in frames:
@@ -369,9 +415,9 @@ class VideoWriter:
     The sound of ``audio_from``, from ``audio_start`` seconds after its first picture on, is cut to the length of the
     frames; a clip without sound gives a silent film. The file is written under a hidden name in the same folder and
     takes its own name on leaving the block; when the block is left by an error, KeyboardInterrupt included, nothing
-    stays behind. ``crf`` is H.264's quality: 0 is lossless, 18 looks it, 28 is small. ``metadata`` are mp4 tags, such
-    as AI_GENERATED. ``finish`` is called with the path of the whole file before it takes its own name, to sign it, for
-    instance; what it raises leaves no file.
+    stays behind. ``crf`` is H.264's quality: 0 is lossless, 18 looks it, 28 is small; a webm comes near it, a mov has
+    one quality. ``metadata`` are tags of the file, such as AI_GENERATED. ``finish`` is called with the path of the
+    whole file before it takes its own name, to sign it, for instance; what it raises leaves no file.
 
     Raises OutputError if the file cannot be written, at once where that can be known; UnreadableMediaError if
     ``audio_from`` is no clip.
@@ -391,10 +437,13 @@ class VideoWriter:
         if not _fraction(fps) > 0 or audio_start < 0:
             raise ValueError(f"fps must be positive and audio_start not negative, got {fps} and {audio_start}")
         self.path = Path(path)
-        check_writable(self.path)
+        check_writable(self.path, VIDEO_SUFFIXES)
+        self._encoding = _ENCODINGS[self.path.suffix.lower()]
         self.fps = fps
         self.num_frames = 0
-        self._sound = None if audio_from is None else _Sound(_inspect(audio_from), _seconds(audio_start))
+        self._sound: _Sound | None = None
+        if audio_from is not None:
+            self._sound = _Sound(_inspect(audio_from), _seconds(audio_start), self._encoding.sound_rate)
         self._crf = crf
         self._metadata = dict(metadata or {})
         self._finisher = finish
@@ -408,12 +457,21 @@ class VideoWriter:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Append a frame, uint8 RGB (H, W, 3), all of one size. An odd size is made even by repeating the last line."""
-        _check_frame(frame, self._shape or frame.shape)
+        """Append a frame, all of one size. An odd size is made even by repeating the last line.
+
+        uint8 RGB (H, W, 3), or, if the file is a webm or mov, RGBA (H, W, 4) for all frames: colours are as they are,
+        not multiplied by alpha, which is 0 where one looks through. Raises ValueError for anything else.
+        """
+        _check_frame(frame, self._shape or frame.shape, (3, 4))
+        layout, pixels = "rgb24", self._encoding.pixels
+        if frame.shape[2] == 4:
+            if self._encoding.pixels_with_alpha is None:
+                raise ValueError(f"{self.path.name} cannot hold an alpha channel, got {frame.shape}")
+            layout, pixels = "rgba", self._encoding.pixels_with_alpha
         height, width = frame.shape[:2]
         even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # 4:2:0 shares colours by 2 x 2
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(
-            format="yuv420p",
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format=layout).reformat(
+            format=pixels,
             interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND,
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
@@ -421,7 +479,7 @@ class VideoWriter:
         picture.pts, picture.time_base = self.num_frames, 1 / _fraction(self.fps)
         with _output_errors(self.path):
             if self._container is None:
-                self._container = self._start(picture.width, picture.height)
+                self._container = self._start(picture)
                 self._shape = frame.shape
             self._container.mux(self._video.encode(picture))
             self.num_frames += 1
@@ -440,18 +498,23 @@ class VideoWriter:
                     self._container.close()
             _remove(self._part)
 
-    def _start(self, width: int, height: int) -> OutputContainer:
-        container = av.open(str(self._part.resolve()), "w", format="mp4", options={"movflags": "+faststart"})
+    def _start(self, picture: VideoFrame) -> OutputContainer:
+        encoding = self._encoding
+        container = av.open(
+            str(self._part.resolve()), "w", format=encoding.container, options=dict(encoding.container_options)
+        )
         container.metadata.update(self._metadata)
-        self._video = container.add_stream("libx264", _fraction(self.fps), options={"crf": str(self._crf)})
-        self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
+        options = encoding.options(self._crf)
+        self._video = cast(VideoStream, container.add_stream(encoding.pictures, _fraction(self.fps), options=options))
+        self._video.width, self._video.height, self._video.pix_fmt = picture.width, picture.height, picture.format.name
         # Untagged, a browser guesses the colours from the size of the picture, and each browser in its own way.
         self._video.color_range = ColorRange.MPEG
         self._video.colorspace = _BT709
         self._video.color_primaries = ColorPrimaries.BT709
         self._video.color_trc = ColorTrc.BT709
         if self._sound is not None and self._sound.has_more():
-            self._audio = container.add_stream("aac", self._sound.rate, layout=self._sound.layout, bit_rate=160_000)
+            audio = container.add_stream(encoding.sound, self._sound.rate, layout=self._sound.layout, bit_rate=160_000)
+            self._audio = cast(AudioStream, audio)
         return container
 
     def _write_sound(self, container: OutputContainer) -> None:
@@ -475,10 +538,14 @@ class VideoWriter:
 
 
 class _Sound:
-    """The sound of a clip from ``start`` seconds after its first picture on, as blocks for an encoder."""
+    """The sound of a clip from ``start`` seconds after its first picture on, as blocks for an encoder.
 
-    def __init__(self, clip: _Clip, start: Fraction) -> None:
-        self.rate, self.layout = clip.sound or (48_000, "stereo")
+    ``rate``: samples per second, unless the clip shall choose.
+    """
+
+    def __init__(self, clip: _Clip, start: Fraction, rate: int | None = None) -> None:
+        own, self.layout = clip.sound or (48_000, "stereo")
+        self.rate = rate or own
         self._blocks = self._read(clip, round(start * self.rate)) if clip.sound else iter(())
         self._next: np.ndarray | None = None
         self._given = 0  # samples
@@ -575,9 +642,10 @@ def save_gif(frames: Iterable[np.ndarray], path: str | Path, fps: float) -> None
             container.mux(stream.encode(None))
 
 
-def _check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError(f"expected uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+def _check_frame(frame: np.ndarray, shape: tuple[int, ...], channels: tuple[int, ...] = (3,)) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] not in channels:
+        shapes = " or ".join(f"(H, W, {count})" for count in channels)
+        raise ValueError(f"expected uint8 {shapes}, got {frame.dtype} {frame.shape}")
     if frame.shape != shape:
         raise ValueError(f"all frames must have one size, got {frame.shape} after {shape}")
 

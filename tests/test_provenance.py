@@ -156,6 +156,39 @@ def test_the_library_reads_the_watermark(astronaut: np.ndarray) -> None:
     assert read == bytes.fromhex("fce993e8")
 
 
+@pytest.mark.parametrize("suffix", [".webm", ".mov"])
+def test_the_marks_of_transparent_films(tmp_path: Path, astronaut: np.ndarray, suffix: str) -> None:
+    """A mov is signed; a webm cannot be, and keeps the two other marks."""
+    alpha = np.zeros((256, 256, 1), np.uint8)
+    alpha[64:, 40:200] = 255
+    path = tmp_path / f"a{suffix}"
+    frames = [np.concatenate([frame, alpha], axis=2) for frame in filmed(astronaut, 20, 256, 256)]
+    with VideoWriter(path, 25, metadata=AI_GENERATED, finish=partial(sign, title=path.name)) as writer:
+        for frame in marked(frames, label=False):
+            assert np.array_equal(frame[..., 3:], alpha)
+            writer.write(frame)
+    found = verify(path)
+    assert found.comment and found.mark and found.generated and found.frames == 20
+    if suffix == ".mov":
+        assert (found.manifest.state, found.manifest.generated) == ("unknown signer", True)
+    else:
+        assert found.manifest.state == "none"
+        assert "no Content Credentials" in found.sentences[2]
+        content = path.read_bytes()
+        sign(path)
+        assert path.read_bytes() == content
+    assert verify(encoded_anew(path, 28)).mark  # what was transparent is not any more
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([path.name, "a-28.mp4"])
+
+
+def test_the_colours_of_transparent_frames_are_marked_as_others(astronaut: np.ndarray) -> None:
+    plain = list(filmed(astronaut, 3, 300, 256))
+    alpha = np.random.default_rng(0).integers(0, 256, (256, 300, 1), dtype=np.uint8)
+    got = marked([np.concatenate([frame, alpha], axis=2) for frame in plain], label=False)
+    for one, two in zip(got, marked(plain, label=False), strict=True):
+        assert np.array_equal(one, np.concatenate([two, alpha], axis=2))
+
+
 def test_small_frames_stay_as_they_are() -> None:
     small = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert np.array_equal(next(marked([small], label=False)), small)
@@ -176,6 +209,21 @@ def test_the_label_is_in_one_corner(width: int, height: int) -> None:
         assert changed.max() > 240 and np.median(changed) < 70  # white on dark
         assert rows.max() - rows.min() >= 15
     assert np.array_equal(frame, next(marked([plain], label=True, invisible=False)))
+
+
+def test_the_label_is_opaque() -> None:
+    hidden = np.dstack([grey(250, 256, 256), np.zeros((256, 256), np.uint8)])
+    frame = next(marked([hidden], label=True, invisible=False))
+    rows, columns = np.nonzero(frame[..., 3])
+    label = frame[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    assert np.median(label[..., 3]) == 255 and (label[..., 3] == 255).mean() > 0.85  # its corners are round
+    assert np.median(label[..., :3]) == 0 and label.max() == 255  # what the pixels hid does not show
+    outside = frame[..., 3] == 0
+    assert np.array_equal(frame[outside], hidden[outside])
+    solid = np.dstack([grey(120, 256, 256), np.full((256, 256), 255, np.uint8)])
+    plain = next(marked([solid[..., :3]], label=True, invisible=False)).astype(int)
+    over = next(marked([solid], label=True, invisible=False))
+    assert np.abs(over[..., :3] - plain).max() <= 1 and (over[..., 3] == 255).all()
 
 
 def test_the_label_is_in_the_video_if_wanted(tmp_path: Path) -> None:
@@ -243,11 +291,11 @@ def test_what_is_no_picture_is_refused_in_a_sentence(tmp_path: Path, name: str) 
 # ------------------------------------------------------------------------------------------------------------- signing
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".mp4"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".mp4", ".mov"])
 def test_a_change_after_signing_shows(tmp_path: Path, astronaut: np.ndarray, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    if suffix == ".mp4":
-        write_clip(path, filmed(astronaut, 5, 64, 64))
+    if suffix in (".mp4", ".mov"):
+        write_clip(path, filmed(astronaut, 5, 64, 64), faststart=True)
     else:
         Image.fromarray(astronaut).save(path)
     sign(path)
@@ -266,12 +314,14 @@ def test_a_change_after_signing_shows(tmp_path: Path, astronaut: np.ndarray, suf
     assert any("broken" in sentence for sentence in found.sentences)
 
 
-def test_only_three_kinds_of_files_are_signed(tmp_path: Path) -> None:
+def test_other_kinds_of_files_are_not_signed(tmp_path: Path) -> None:
     (tmp_path / "a.gif").touch()
     with pytest.raises(OutputError, match=r"must end in \.mp4"):
         sign(tmp_path / "a.gif")
     with pytest.raises(OutputError, match="no such file"):
         sign(tmp_path / "gone.mp4")
+    with pytest.raises(OutputError, match="no such file"):
+        sign(tmp_path / "gone.webm")
 
 
 def test_what_cannot_be_signed_stays_as_it_was(tmp_path: Path) -> None:

@@ -19,12 +19,15 @@ from PIL import Image
 from talking_heads.errors import OutputError, UnreadableMediaError
 from talking_heads.video import (
     AI_GENERATED,
+    TRANSPARENT_SUFFIXES,
+    VIDEO_SUFFIXES,
     VideoWriter,
     check_writable,
     compose_side_by_side,
     contact_sheet,
     probe,
     read_frames,
+    read_tags,
     save_gif,
     save_image,
 )
@@ -443,6 +446,117 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="may not be written to"):
         check_writable(tmp_path / "out.mp4")
+
+
+# ------------------------------------------------------------------------------------------------- transparent films
+
+
+def see_through(k: int, width: int = 96, height: int = 64) -> np.ndarray:
+    """RGBA: an opaque square that moves to the right, and below it a ramp from transparent to opaque."""
+    frame = np.dstack([picture(width, height), np.zeros((height, width), np.uint8)])
+    frame[8:40, 8 + 4 * k : 40 + 4 * k, 3] = 255
+    frame[48:, :, 3] = np.linspace(0, 255, width)
+    return frame
+
+
+def with_alpha(path: Path) -> list[np.ndarray]:
+    """The frames of a clip, uint8 RGBA (H, W, 4). FFmpeg's own VP9 decoder passes over alpha, libvpx does not."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = av.CodecContext.create("libvpx-vp9", "r") if stream.codec.name == "vp9" else stream.codec_context
+        frames = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
+        return [frame.to_ndarray(format="rgba") for frame in frames]
+
+
+@pytest.mark.parametrize("suffix", TRANSPARENT_SUFFIXES)
+def test_alpha_is_kept(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    with VideoWriter(path, 25, metadata=AI_GENERATED) as writer:
+        for k in range(12):
+            writer.write(see_through(k))
+    frames = with_alpha(path)
+    assert len(frames) == 12
+    for k, frame in enumerate(frames):
+        wanted = see_through(k)
+        assert np.abs(frame[..., 3].astype(int) - wanted[..., 3]).max() <= 6
+        assert psnr(frame[..., :3], wanted[..., :3]) > 35  # behind transparent pixels as well
+    assert all(psnr(frame, see_through(0)[..., :3]) > 35 for frame in read_frames(path))
+    assert read_tags(path)["comment"] == AI_GENERATED["comment"]
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        assert (video.codec.name, video.average_rate) == ({".webm": "vp9", ".mov": "prores"}[suffix], 25)
+        assert (video.colorspace, video.color_range) == (1, 1)
+    first, second = (b"\x1c\x53\xbb\x6b", b"\x1f\x43\xb6\x75") if suffix == ".webm" else (b"moov", b"mdat")
+    data = path.read_bytes()
+    assert data.rindex(first) < data.index(second)  # the index in front
+
+
+@pytest.mark.parametrize("suffix", TRANSPARENT_SUFFIXES)
+def test_opaque_frames_go_into_every_film(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix.upper()}"
+    with VideoWriter(path, 30000 / 1001) as writer:
+        for _ in range(3):
+            writer.write(picture(63, 47))
+    frames = with_alpha(path)
+    assert len(frames) == 3
+    assert frames[0].shape == (48, 64, 4)
+    assert (frames[0][..., 3] == 255).all()
+    assert psnr(frames[0][:47, :63, :3], picture(63, 47)) > 30
+    with av.open(str(path)) as container:
+        assert float(container.streams.video[0].average_rate) == pytest.approx(30000 / 1001, rel=1e-3)
+
+
+@pytest.mark.parametrize("suffix", TRANSPARENT_SUFFIXES)
+def test_colours_are_the_same_in_every_film(tmp_path: Path, suffix: str) -> None:
+    shown = np.full((48, 64, 3), (230, 40, 60), np.uint8)
+    with VideoWriter(tmp_path / f"out{suffix}", 25) as writer:
+        writer.write(shown)
+    assert np.abs(next(read_frames(tmp_path / f"out{suffix}")).astype(int) - shown).max() <= 4
+
+
+@pytest.mark.parametrize("rate", [48_000, 44_100])
+@pytest.mark.parametrize("suffix", TRANSPARENT_SUFFIXES)
+def test_sound_of_transparent_films_stays_in_sync(tmp_path: Path, suffix: str, rate: int) -> None:
+    flash = [grey(252 if k == 30 else 0) for k in range(50)]
+    driver = write_clip(tmp_path / "driver.mp4", flash, sound=beep(2.0, at=30 / 25))
+    if rate != 48_000:  # which Opus does not know
+        with (
+            av.open(str(driver)) as source,
+            av.open(str(tmp_path / "other.mp4"), "w") as target,
+        ):
+            video, audio = source.streams.video[0], source.streams.audio[0]
+            copy, sound = target.add_stream_from_template(video), target.add_stream("aac", rate, layout="mono")
+            for packet in source.demux(video, audio):
+                if packet.stream is audio:
+                    for block in packet.decode():
+                        target.mux(sound.encode(block))
+                elif packet.dts is not None:
+                    packet.stream = copy
+                    target.mux(packet)
+            target.mux(sound.encode(None))
+        driver = tmp_path / "other.mp4"
+    out = tmp_path / f"out{suffix}"
+    with VideoWriter(out, 25, audio_from=driver, audio_start=0.5) as writer:
+        for frame in read_frames(driver, start=0.5, end=1.8):
+            writer.write(np.dstack([frame, frame[..., 0]]))
+    flash_time = next(k for k, frame in enumerate(with_alpha(out)) if frame[..., 3].mean() > 128) / 25
+    assert flash_time == pytest.approx(30 / 25 - 0.5, abs=1 / 25)
+    assert beep_time(out) == pytest.approx(flash_time, abs=0.04)
+    with av.open(str(out)) as container:
+        assert float(container.duration) / 1e6 == pytest.approx(1.3, abs=0.03)
+        assert container.streams.audio[0].codec.name == {".webm": "opus", ".mov": "pcm_s16le"}[suffix]
+
+
+def test_an_mp4_takes_no_alpha(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="alpha"), VideoWriter(tmp_path / "out.mp4", 25) as writer:
+        writer.write(see_through(0))
+    for suffix in TRANSPARENT_SUFFIXES:
+        with pytest.raises(ValueError, match="one size"), VideoWriter(tmp_path / f"out{suffix}", 25) as writer:
+            writer.write(see_through(0))
+            writer.write(see_through(1)[..., :3])
+    assert not list(tmp_path.iterdir())
+    for suffix in VIDEO_SUFFIXES:
+        check_writable(tmp_path / f"out{suffix}", VIDEO_SUFFIXES)
 
 
 # ---------------------------------------------------------------------------------------------------------- composing
