@@ -22,9 +22,10 @@ from talking_heads import TalkingHeadPipeline
 from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
 from talking_heads.video import read_frames
 from train import evaluate
-from train.evaluate import METRICS, Options, Outcome, fid, split_frames, write_results
+from train.evaluate import METRICS, Options, Outcome, fid, means_of_turned, read_crops, split_frames, write_results
 from train.evaluate import Result as ClipResult
-from train.metrics import frechet_distance, stillest_run
+from train.metrics import Judge, Look, frechet_distance, stillest_run
+from train.prepare import Job
 from train.reenact import painters
 from train.report import summarise, wins
 
@@ -129,7 +130,7 @@ def test_a_whole_run(model: Path, tmp_path: Path) -> None:
         assert clip["values"]["still"]["jitter"] == 0.0
         # The face moves: a warp to the right landmarks beats a photo in these.
         assert clip["values"]["warp"]["landmarks"] < clip["values"]["still"]["landmarks"]
-        assert "features" not in clip
+        assert "features" not in clip and "turned" not in clip
     assert report["wins"]["1"]["feed-forward against warp"]["ssim"][1] == 1
     for methods in report["summary"].values():
         fid = {method: values["fid"] for method, values in methods.items()}
@@ -137,7 +138,10 @@ def test_a_whole_run(model: Path, tmp_path: Path) -> None:
         assert fid["truth"]["value"] == pytest.approx(0, abs=1e-6)
         assert min(fid[method]["value"] for method in ("still", "warp", "feed-forward", "fine-tuned")) > 1e-3
 
+    assert list(report["turned"]) == ["1", "2"]
+
     text = (output / "results.md").read_text()
+    assert text.count("| L1 of 0..1 (lower) | ") >= 2
     assert text.count("| FID (lower) | ") == 2 and "No FID" not in text
     assert "FID of 4 frames, to be compared at this number only." in text
     assert "## T = 1: 1 clips of 1 people" in text and "## T = 2" in text
@@ -147,6 +151,86 @@ def test_a_whole_run(model: Path, tmp_path: Path) -> None:
         with Image.open(output / "sheets" / f"ada.mp4-T{shots}.png") as sheet:
             # source, truth, warp, feed-forward, fine-tuned, four rows
             assert sheet.width > 5 * SIZE and sheet.height > 4 * SIZE
+
+
+def test_turned_frames_are_chosen_by_the_angle_to_the_nearest_source(
+    model: Path, tmp_path: Path, detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hold-out frames' angles are made up; the values must be those of the frames at 12 degrees and more."""
+    clip = write_clip(tmp_path / "ada.mp4", list(read_frames(DRIVING, start=1.0, end=1.8)))
+    asked: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def angles(landmarks: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        asked.append((landmarks, sources))
+        return np.array([11.9, 12.0, 3.0, 40.0])
+
+    compared: list[dict[str, np.ndarray]] = []
+
+    class Watched(Judge):
+        def compare(self, painted: Look, truth: Look) -> dict[str, np.ndarray]:
+            compared.append(super().compare(painted, truth))
+            return compared[-1]
+
+    monkeypatch.setattr(evaluate, "turns", angles)
+    (tmp_path / "sheets").mkdir()
+    pipe = TalkingHeadPipeline.from_pretrained(model)
+    job = Job("ada", (clip,), "ada", "test", "CC0", "ada.mp4")
+    options = Options(None, tmp_path, shots=(2,), frames=4)
+    (result,) = evaluate.evaluate_clip(pipe, Watched(detector), job, options)
+    crops = read_crops(pipe, clip, (2,), 4)
+    assert np.array_equal(asked[0][0], crops.landmarks[crops.held_out])
+    assert np.array_equal(asked[0][1], crops.landmarks[crops.sources[2]])
+    assert list(result.turned) == ["still", "warp", "feed-forward", "truth"] == list(result.values)
+    for method, values in zip(["truth", "still", "warp", "feed-forward"], compared, strict=True):
+        assert set(result.turned[method]) == {"ssim", "l1", "lids"}  # no networks were given
+        for metric, kept in result.turned[method].items():
+            assert np.array_equal(kept, values[metric][[1, 3]], equal_nan=True)
+
+
+def test_means_of_turned_frames_are_over_the_frames_of_all_clips(tmp_path: Path) -> None:
+    def clip(name: str, values: dict[str, list[float]]) -> ClipResult:
+        arrays = {metric: np.array(numbers) for metric, numbers in values.items()}
+        turned = {"warp": arrays, "render": {"ssim": arrays["ssim"] / 2}, "feed-forward": arrays, "truth": arrays}
+        return ClipResult(name, name, 1, 1, 8, _values(), {}, turned)
+
+    results = [
+        clip("a", {"ssim": [0.2, 0.4, 0.6], "lids": [0.1, math.nan, 0.2]}),
+        clip("b", {"ssim": [], "lids": []}),
+        clip("c", {"ssim": [0.8], "lids": [math.nan]}),
+    ]
+    means = means_of_turned(results)
+    assert means["warp"] == {
+        "ssim": {"mean": pytest.approx(0.5), "frames": 4},
+        "lids": {"mean": pytest.approx(0.15), "frames": 2},
+    }
+    assert means["render"] == {"ssim": {"mean": pytest.approx(0.25), "frames": 4}}
+    assert means_of_turned(results[1:2]) == means_of_turned([]) == {}
+
+    write_results([Outcome(one.clip, (one,)) for one in results], Options(None, tmp_path))
+    report = json.loads((tmp_path / "results.json").read_text())
+    assert report["turned"] == {"1": means}
+    assert all("turned" not in one for one in report["clips"])
+    text = (tmp_path / "results.md").read_text()
+    assert "### Frames turned by 12 degrees and more (4 frames of 2 clips)\n" in text
+    assert "| SSIM (higher) | 0.500 | 0.250 | 0.500 | 0.500 |" in text
+    assert "| error of the eyes' opening (height over width) (lower) | 0.1500 |  | 0.1500 | 0.1500 |" in text
+    write_results([Outcome("b", (results[1],))], Options(None, tmp_path))
+    assert "No hold-out frame is turned by 12 degrees and more." in (tmp_path / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "methods", [("still", "warp", "render", "feed-forward", "truth"), ("render", "truth"), ("feed-forward",), ("new",)]
+)
+def test_tables_of_whichever_methods_there_are(methods: tuple[str, ...], tmp_path: Path) -> None:
+    values = {method: dict.fromkeys((metric.name for metric in METRICS), 0.5) for method in methods}
+    write_results([Outcome("a.mp4", (ClipResult("a.mp4", "a", 1, 1, 4, values),))], Options(None, tmp_path))
+    report = json.loads((tmp_path / "results.json").read_text())
+    assert list(report["summary"]["1"]) == list(methods)
+    text = (tmp_path / "results.md").read_text()
+    header = next(line for line in text.splitlines() if line.startswith("| "))
+    assert header.startswith(f"|  | {' | '.join(methods)} |")
+    assert ("feed-forward beats render on | " in header) == ("render beats warp on | " in header) == (len(methods) == 5)
+    assert ("Clip by clip" in text) == ("feed-forward" in methods)
 
 
 def test_fid_is_that_of_the_frames_of_all_clips_together() -> None:

@@ -26,17 +26,24 @@ from train.metrics import (
     Judge,
     MobileFaceNet,
     align_face,
+    correlation_and_gain,
+    eye_openness,
     face_errors,
+    following,
     frechet_distance,
     inception_features,
     jitter,
+    l1,
     landmark_errors,
     load_identity_net,
     load_inception,
     mean,
+    mouth_openness,
+    opening_errors,
     pose_error,
     psnr,
     ssim,
+    turns,
 )
 from train.report import (
     FACES,
@@ -55,6 +62,22 @@ needs_identity_net = pytest.mark.skipif(
     not (IDENTITY_NET.is_file() and LONDON.is_dir()),
     reason="MobileFaceNet and the London photos are not in ../shared/data",
 )
+
+
+def opened(eyes: float, mouth: float, left_eye: float | None = None) -> np.ndarray:
+    """A face 100 pixels high, float32 (L, 2), whose eyes are 20 pixels wide and whose mouth is 40, that far open."""
+    face = mean_face(100.0)
+    for first, share in ((36, eyes), (42, eyes if left_eye is None else left_eye)):
+        x, y = face[first]
+        half = 10 * share
+        face[first : first + 6] = [
+            (x, y), (x + 6, y - half), (x + 14, y - half), (x + 20, y), (x + 14, y + half), (x + 6, y + half)
+        ]  # fmt: skip
+    face[[48, 54]] = [(100, 150), (140, 150)]
+    across = np.array([110, 120, 130])
+    face[61:64] = np.column_stack([across, np.full(3, 150 - 20 * mouth)])
+    face[[67, 66, 65]] = np.column_stack([across, np.full(3, 150 + 20 * mouth)])
+    return face
 
 
 def noise(seed: int = 0, size: int = 64) -> np.ndarray:
@@ -79,6 +102,28 @@ def test_ssim_by_hand() -> None:
     assert abs(ssim(noise(0), noise(1))) < 0.05
 
 
+def test_l1_by_hand() -> None:
+    truth = np.full((8, 8, 3), 100, np.uint8)
+    painted = truth.copy()
+    painted[:4], painted[4:6] = 151, 49  # half of it 0.2 brighter, a quarter 0.2 darker
+    assert l1(painted, truth) == pytest.approx(0.15)
+    assert l1(truth, painted) == pytest.approx(0.15)
+    assert l1(truth, truth) == 0
+    assert l1(np.full_like(truth, 255), np.zeros_like(truth)) == 1
+
+
+def test_openness_by_hand() -> None:
+    face = opened(0.3, 0.25, left_eye=0.1)
+    assert_allclose(eye_openness(face), [0.3, 0.1], atol=1e-5)
+    assert_allclose(mouth_openness(face), 0.25, atol=1e-5)
+    track = np.stack([face, 3 * face, np.full_like(face, np.nan)])  # whatever the size
+    assert_allclose(eye_openness(track), [[0.3, 0.1], [0.3, 0.1], [np.nan, np.nan]], atol=1e-5)
+    assert_allclose(mouth_openness(track), [0.25, 0.25, np.nan], atol=1e-5)
+    # One eye too far open and the other too little are two errors, not none.
+    errors = opening_errors(opened(0.4, 0.1, left_eye=0.2), opened(0.3, 0.25))
+    assert errors == {"lids": pytest.approx(0.1, abs=1e-5), "mouth_open": pytest.approx(0.15, abs=1e-5)}
+
+
 def test_landmark_errors_are_in_eye_distances() -> None:
     truth = mean_face(100.0)
     distance = float(np.linalg.norm(truth[36] - truth[45]))
@@ -98,6 +143,17 @@ def test_pose_error_is_the_angle_between_heads(angles: tuple[float, float, float
     )
     assert_allclose(pose_error(turned, front), np.abs(angles).sum(), atol=1e-3)
     assert_allclose(pose_error(front, front), 0.0, atol=1e-3)
+
+
+def test_turns_are_from_the_nearest_source() -> None:
+    faces = {
+        degrees: Pose(rotation_matrix(np.radians(degrees), 0, 0), 80.0, np.array([50.0, 60.0])).project(MEAN_FACE)
+        for degrees in (-30, 0, 5, 11, 20)
+    }
+    sources = np.stack([faces[0], faces[20]])
+    chosen = np.stack([faces[degrees] for degrees in (-30, 0, 5, 11)])
+    assert_allclose(turns(chosen, sources), [30, 0, 5, 9], atol=1e-3)
+    assert_allclose(turns(chosen, sources[:1]), [30, 0, 5, 11], atol=1e-3)
 
 
 # ----------------------------------------------------------------------------------------------------------- sequences
@@ -143,12 +199,55 @@ def test_face_errors_know_where_a_face_is_missing() -> None:
     painted[1] = np.nan
     asked[2] = np.nan
     errors = face_errors(painted, asked)
-    assert set(errors) == {"faces", "landmarks", "mouth", "eyes", "irises", "pose"}
+    assert set(errors) == {"faces", "landmarks", "mouth", "eyes", "irises", "pose", "lids", "mouth_open"}
     distance = np.linalg.norm(asked[0, 36] - asked[0, 45])
     for name in ("landmarks", "mouth", "eyes", "irises"):
         assert_allclose(errors[name], [5 / distance, np.nan, np.nan], rtol=1e-4)
-    assert_allclose(errors["pose"], [0, np.nan, np.nan], atol=1e-3)
+    for name in ("pose", "lids", "mouth_open"):
+        assert_allclose(errors[name], [0, np.nan, np.nan], atol=1e-3)
     assert_allclose(errors["faces"], [1, 0, np.nan])
+    wide = np.stack([opened(0.2, 0.4)])
+    found = face_errors(wide, np.stack([opened(0.35, 0.1)]))
+    assert (found["lids"].item(), found["mouth_open"].item()) == pytest.approx((0.15, 0.3), abs=1e-5)
+
+
+def test_correlation_and_gain_by_hand() -> None:
+    driver = np.array([0.1, 0.2, 0.3, 0.4])
+    assert correlation_and_gain(0.5 * driver + 0.05, driver) == pytest.approx((1, 0.5))
+    assert correlation_and_gain(0.3 - driver, driver) == pytest.approx((-1, -1))
+    # Deviations (-.15, -.05, .05, .15) and (-.1, .1, -.1, .1): 0.02 / 4 in common.
+    painted = np.array([0.1, 0.3, 0.1, 0.3])
+    assert correlation_and_gain(painted, driver) == pytest.approx((0.02 / np.sqrt(0.05 * 0.04), 0.02 / 0.05))
+    assert correlation_and_gain(np.full(4, 0.3), driver) == pytest.approx((0, 0))  # it follows nothing
+
+
+def test_correlation_and_gain_leave_out_frames_without_a_face() -> None:
+    driver = np.array([0.1, 0.2, np.nan, 0.3, 0.4])
+    painted = np.array([0.2, 0.4, 0.9, 0.6, np.nan])
+    assert correlation_and_gain(painted, driver) == pytest.approx((1, 2))
+    nothing = np.full(5, np.nan)
+    for one, other in ((nothing, driver), (driver, nothing)):
+        assert np.isnan(correlation_and_gain(one, other)).all()
+
+
+def test_an_opening_that_hardly_varies_cannot_be_followed() -> None:
+    swing = np.array([-1.0, 1.0] * 8)  # a standard deviation of 1
+    assert np.isnan(correlation_and_gain(0.1 * swing, 0.3 + 0.014 * swing)).all()
+    assert correlation_and_gain(0.1 * swing, 0.3 + 0.016 * swing) == pytest.approx((1, 0.1 / 0.016))
+
+
+def test_following_of_a_pair() -> None:
+    """A driver who blinks and speaks; painted with half the blink and a mouth that does the opposite."""
+    eyes, mouths = np.array([0.3, 0.3, 0.05, 0.2, 0.3]), np.array([0.0, 0.2, 0.3, 0.1, 0.05])
+    driver = np.stack([opened(*values) for values in zip(eyes, mouths, strict=True)])
+    painted = np.stack([opened(*values) for values in zip(0.1 + 0.5 * eyes, 0.35 - mouths, strict=True)])
+    expected = {"eyes_correlation": 1, "eyes_gain": 0.5, "mouth_correlation": -1, "mouth_gain": -1}
+    assert following(painted, driver) == pytest.approx(expected, abs=1e-4)
+    painted[1], driver[4] = np.nan, np.nan
+    assert following(painted, driver) == pytest.approx(expected, abs=1e-4)
+    # Eyes that stay open, a mouth that does not move: nothing is known of either.
+    resting = np.stack([opened(0.3, 0.0)] * 5)
+    assert np.isnan(list(following(painted, resting).values())).all()
 
 
 # ----------------------------------------------------------------------------------------------------------------- FID
@@ -283,6 +382,8 @@ def test_tables_and_reports(tmp_path: Path) -> None:
     ]
     rows = [(link("b o", "a b/c.png"), people[1].values)]
     assert list(comparison_table(rows, metrics[:1]))[-1] == "| [b o](a%20b/c.png) | 23.0 (nan) |"
+    lone = [("a", {"feed-forward": {"psnr": 23.0}}), ("b", {"warp": {"psnr": 20.0}}), ("c", {})]
+    assert list(comparison_table(lone, metrics[:1]))[2:] == ["| a | 23.0 |", "| b |  |", "| c |  |"]
     write_report(tmp_path, "it", {"people": [dict(person.values["warp"]) for person in people]}, ["# It", "is"])
     assert json.loads((tmp_path / "it.json").read_text()) == {"people": [{"psnr": 20.0}, {"psnr": None}]}
     assert (tmp_path / "it.md").read_text() == "# It\nis"
@@ -308,7 +409,7 @@ def test_the_truth_is_perfect(judge: Judge, frames: np.ndarray) -> None:
     look = judge.look(frames)
     values = judge.compare(look, look)
     perfect = {"ssim": 1.0, "psnr": BEST_PSNR, "perceptual": 0.0, "sharpness": 1.0, "faces": 1.0} | dict.fromkeys(
-        ("landmarks", "mouth", "eyes", "irises", "pose"), 0.0
+        ("l1", "landmarks", "mouth", "eyes", "irises", "pose", "lids", "mouth_open"), 0.0
     )
     assert values.keys() == perfect.keys() | {"csim"}
     for name, value in perfect.items():
@@ -331,9 +432,9 @@ def test_frames_without_a_face_are_counted_not_averaged(judge: Judge, frames: np
     painted[1] = 128
     values = judge.compare(judge.look(painted), judge.look(frames))
     assert values["faces"].tolist() == [1, 0, 1]
-    for name in ("landmarks", "pose", "csim"):
+    for name in ("landmarks", "pose", "lids", "mouth_open", "csim"):
         assert np.isnan(values[name]).tolist() == [False, True, False], name
-    assert np.isfinite(values["ssim"]).all()
+    assert np.isfinite(values["ssim"]).all() and np.isfinite(values["l1"]).all()
     # A true frame in which nobody is seen says nothing about the painted one.
     assert np.isnan(judge.compare(judge.look(frames), judge.look(painted))["faces"]).tolist() == [False, True, False]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,22 @@ from talking_heads.faces import Crop, Gap, Track, crop_around
 from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
 from talking_heads.video import AI_GENERATED, probe, read_frames
 from train import evaluate, reenact
-from train.metrics import Judge, MobileFaceNet, align_face, face_errors, jitter, stillest_run
-from train.reenact import Driver, cut_frames, drive, file_names, find_portraits, first_frames, painters
+from train.metrics import Judge, MobileFaceNet, align_face, face_errors, following, jitter, stillest_run
+from train.reenact import (
+    METRICS,
+    Driven,
+    Driver,
+    Painter,
+    Pair,
+    Portrait,
+    cut_frames,
+    drive,
+    file_names,
+    find_portraits,
+    first_frames,
+    painters,
+    write_cross,
+)
 
 DRIVING = Path(talking_heads.__file__).parent / "examples" / "driving.mp4"
 app = typer.Typer()
@@ -156,11 +171,72 @@ def test_a_pair_is_measured_against_what_was_asked_for(
     run = stillest_run(crop.to_crop(short.landmarks, SIZE), np.arange(20))
     assert len(run) == 16
     assert pair.values["warp"]["jitter"] == pytest.approx(jitter(found[run]) / jitter(own[run]), abs=1e-4)
+    followed = following(found, own)
+    assert set(followed) == {"eyes_correlation", "eyes_gain", "mouth_correlation", "mouth_gain"}
+    for name, value in followed.items():
+        assert pair.values["warp"][name] == pytest.approx(value, abs=1e-4, nan_ok=True), name
     shown = np.stack(list(read_frames(tmp_path / pair.video)))
     assert shown.shape == (20, SIZE, 2 * SIZE, 3)
     both = np.concatenate([crops, painted], axis=2)
     grey = np.array([0.2126, 0.7152, 0.0722])  # the colours of so small a video are blurred
     assert np.abs(shown @ grey - both @ grey).mean() < 5
+
+
+def test_openings_are_compared_where_the_driver_is_seen(pipe: TalkingHeadPipeline, tmp_path: Path) -> None:
+    """Painted with the driver's own crops, eyes and mouth follow perfectly, whatever is held while nobody is seen."""
+    frames = list(read_frames(DRIVING, start=1.0, end=2.5))
+    frames[6:8] = [np.full_like(frames[0], 90)] * 2
+    clip = write_clip(tmp_path / "ada.mp4", frames)
+    first, track = first_frames(pipe.track(clip), 24)
+    crop = crop_around(track.landmarks, track.frame_size)
+    own = np.stack(list(cut_frames(clip, track.fps, crop, range(first, first + 24), SIZE).values()))
+    judge = Judge(pipe.detector)
+    found, seen = judge.detect(own), np.flatnonzero(track.seen)
+    assert len(seen) == 22
+    painted = own.copy()
+    painted[~track.seen] = own[0]
+    found[~track.seen] = found[0]
+    found[~track.seen, 65:68, 1] += 20  # a mouth wide open that nobody painted
+    values = reenact._pair_values(judge, painted, track.landmarks, np.zeros(0), seen, seen[:0], found)
+    followed = {name: value for name, value in following(found[seen], found[seen]).items() if math.isfinite(value)}
+    assert {"mouth_correlation", "mouth_gain"} <= set(followed)  # this person speaks
+    for name, value in followed.items():
+        assert values[name] == pytest.approx(value) == 1, name
+
+
+def test_further_methods_drive_as_well(
+    pipe: TalkingHeadPipeline, photos: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = painters
+
+    def more(*arguments: object) -> dict[str, Painter]:
+        known = original(*arguments)
+        return known | {"render": known["warp"], "something else": known["still"]}
+
+    monkeypatch.setattr(reenact, "painters", more)
+    portraits = find_portraits(pipe, photos, tmp_path)[0][:1]
+    driven = drive(pipe, Judge(pipe.detector), Driver("ada.mp4", "ada", clip), portraits, 8, tmp_path)
+    assert list(driven.pairs[0].values) == ["warp", "feed-forward", "render"]
+    write_cross([driven], portraits, {}, {"model": None, "identity_net": None}, tmp_path)
+    text = (tmp_path / "cross.md").read_text()
+    assert "| feed-forward beats render on | feed-forward beats warp on | render beats warp on |" in text
+
+
+@pytest.mark.parametrize("methods", [("warp", "render", "feed-forward"), ("feed-forward",), ("render",), ()])
+def test_tables_of_whichever_methods_there_are(methods: tuple[str, ...], tmp_path: Path) -> None:
+    numbers = {metric.name: 0.5 for metric in METRICS} | {"eyes_gain": math.nan}
+    pair = Pair("a.png", "b.mp4", 8, "v.mp4", dict.fromkeys(methods, numbers), np.empty(0))
+    portrait = Portrait("a.png", "a", np.empty(0), np.empty(0))
+    write_cross([Driven("b.mp4", (pair,))], [portrait], {}, {"model": None, "identity_net": "net.npz"}, tmp_path)
+    report = json.loads((tmp_path / "cross.json").read_text())
+    assert list(report["summary"]) == list(methods)
+    text = (tmp_path / "cross.md").read_text()
+    assert "## 1 portraits, 1 clips: 1 pairs" in text
+    correlations = " | ".join(["0.500 [0.500, 0.500]"] * len(methods))
+    assert f"| mouth's opening, correlation with the driver's (higher) | {correlations} |" in text or not methods
+    assert "eyes' opening, gain over the driver's (nearer to 1)" not in text  # nobody's is known
+    assert ("## The worst pairs" in text) == ("feed-forward" in methods)
+    assert ("feed-forward beats render on" in text) == ("render beats warp on" in text) == (len(methods) == 3)
 
 
 def test_frames_are_cut_by_their_numbers(pipe: TalkingHeadPipeline, clip: Path) -> None:
@@ -215,7 +291,7 @@ def test_a_whole_run(model: Path, clips: Path, photos: Path, tmp_path: Path, mon
         ("eileen.png", "ada.mp4", 18),
         ("others/nobody in particular.png", "ada.mp4", 18),
     ]
-    names = {"landmarks", "mouth", "eyes", "irises", "pose", "jitter", "faces"}
+    names = {metric.name for metric in METRICS} - {"csim"}  # no network was given
     for pair in report["pairs"]:
         assert set(pair) == {"portrait", "clip", "frames", "video", "values"}
         assert all(set(pair["values"][method]) == names for method in ("warp", "feed-forward"))

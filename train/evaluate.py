@@ -13,6 +13,9 @@ the face moves least, over that of the same frames as they were filmed. FID is t
 at one T together: it comes with the last clip and without an interval. With few frames it is biased upwards, so it is
 comparable only at the same number of frames.
 
+A table of its own has the hold-out frames in which the head is turned by 12 degrees and more: by the angle between its
+pose and that of the source nearest to it. Its numbers are means over these frames of all clips together.
+
 Writes ``results.json``, ``results.md`` and ``sheets/``: one picture for each clip and T. With ``--portraits`` people
 are also driven by others: see train/reenact.py.
 """
@@ -50,7 +53,9 @@ from .metrics import (
     jitter,
     load_identity_net,
     load_inception,
+    mean,
     stillest_run,
+    turns,
 )
 from .prepare import Job, find_jobs
 from .reenact import (
@@ -82,11 +87,18 @@ from .report import (
 from .terminal import mistakes_in_one_line
 
 SHEET_ROWS = 6
-CONTESTS = (("feed-forward", "warp"), ("feed-forward", "still"), ("fine-tuned", "feed-forward"))
+CONTESTS = (
+    ("feed-forward", "render"),
+    ("feed-forward", "warp"),
+    ("render", "warp"),
+    ("feed-forward", "still"),
+    ("fine-tuned", "feed-forward"),
+)
 """Pairs of methods for which the clips are counted on which the first is better."""
 METRICS = (
     Metric("ssim", "SSIM", 3, "higher"),
     Metric("psnr", "PSNR, dB", 2, "higher"),
+    Metric("l1", "L1 of 0..1", 4, "lower"),
     Metric("perceptual", "perceptual distance", 4, "lower"),
     Metric("csim", "CSIM to other real frames", 3, "higher"),
     Metric("csim_share", "CSIM over that of real frames", 3, "higher"),
@@ -97,6 +109,9 @@ METRICS = (
 )
 FID = Metric("fid", "FID", 2, "lower")
 """Of all clips together, so no clip has one."""
+FAR = 12.0
+"""Degrees between the heads of a hold-out frame and of the nearest source, from which on the frame counts as turned."""
+TURNED_METRICS = tuple(metric for metric in METRICS if metric.name in ("ssim", "l1", "perceptual", "csim", "lids"))
 
 
 Task = TypeVar("Task")
@@ -134,6 +149,8 @@ class Result:
     values: dict[str, dict[str, float]]
     features: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
     """For FID, by method: float32 (frames, 2048), as precise as Inception is; empty without it."""
+    turned: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
+    """``turned[method][metric]``: of each turned frame, float (K,), NaN where there is none."""
 
 
 @dataclass(frozen=True)
@@ -197,28 +214,39 @@ def evaluate_clip(pipe: TalkingHeadPipeline, judge: Judge, job: Job, options: Op
     true_frames, targets = crops.take(crops.held_out)
     truth = judge.look(true_frames)
     own = jitter(judge.detect(crops.take(crops.run)[0])) if len(crops.run) else math.nan
-    real = clip_values(judge.compare(truth, truth), own, own)
+    real_frames = judge.compare(truth, truth)
+    real = clip_values(real_frames, own, own)
     true_features = _features(judge, {"truth": true_frames})
     for shots, sources in crops.sources.items():
         avatar = pipe.avatar_from_shots(*crops.take(sources))
+        far = turns(targets, crops.landmarks[sources]) >= FAR
         tuned = None
         if options.fine_tune:
             tuned = fine_tune_avatar(
                 pipe, avatar, options.fine_tune, feature_net=options.feature_net, seed=options.seed
             )  # fmt: skip
-        columns, values = {"source": np.repeat(avatar.photo_images[:1], len(targets), 0), "truth": true_frames}, {}
+        columns = {"source": np.repeat(avatar.photo_images[:1], len(targets), 0), "truth": true_frames}
+        values, turned = {}, {}
         for name, paint in painters(pipe, avatar, tuned).items():
             # One by one: hold-out frames are far apart, and a cross-fade from one to the next would be wrong.
             frames = np.concatenate([paint(targets[k : k + 1]) for k in range(len(targets))])
             trembling = jitter(judge.detect(paint(crops.landmarks[crops.run]))) if len(crops.run) else math.nan
-            values[name] = clip_values(judge.compare(judge.look(frames), truth), trembling, own)
+            by_frame = judge.compare(judge.look(frames), truth)
+            values[name] = clip_values(by_frame, trembling, own)
+            turned[name] = _of_turned(by_frame, far)
             columns[name] = frames
         if "csim" in real:
             for measured in values.values():
                 measured["csim_share"] = measured["csim"] / real["csim"]
         _save_sheet(columns, options.output / "sheets" / f"{flat(job.source)}-T{shots}.png")
         features = _features(judge, {name: columns[name] for name in values}) | true_features
-        yield Result(job.source, job.identity, shots, len(sources), len(targets), values | {"truth": real}, features)
+        values["truth"], turned["truth"] = real, _of_turned(real_frames, far)
+        yield Result(job.source, job.identity, shots, len(sources), len(targets), values, features, turned)
+
+
+def _of_turned(by_frame: Mapping[str, np.ndarray], far: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics frame by frame, each (T,) -> those of TURNED_METRICS of the frames that are ``far``, bool (T,)."""
+    return {metric.name: by_frame[metric.name][far] for metric in TURNED_METRICS if metric.name in by_frame}
 
 
 def _features(judge: Judge, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -312,11 +340,28 @@ def fid(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     """For each method FID (``value``) of its ``frames`` of all clips to the true ones; empty without features."""
     if not results:
         return {}
-    features = {name: np.concatenate([result.features[name] for result in results]) for name in results[0].features}
+    names = [name for name in results[0].features if all(name in result.features for result in results)]
+    features = {name: np.concatenate([result.features[name] for result in results]) for name in names}
     return {
         name: {"value": frechet_distance(painted, features["truth"]), "frames": len(painted)}
         for name, painted in features.items()
     }
+
+
+def means_of_turned(results: Sequence[Result]) -> dict[str, dict[str, dict[str, float]]]:
+    """For each method and metric the ``mean`` over the turned frames of all clips, and of how many ``frames`` it is."""
+    together: dict[str, dict[str, list[np.ndarray]]] = {}
+    for result in results:
+        for method, metrics in result.turned.items():
+            for metric, values in metrics.items():
+                together.setdefault(method, {}).setdefault(metric, []).append(values)
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for method, metrics in together.items():
+        for metric, parts in metrics.items():
+            values = np.concatenate(parts)
+            if known := int(np.isfinite(values).sum()):
+                summary.setdefault(method, {})[metric] = {"mean": mean(values), "frames": known}
+    return summary
 
 
 def notes(options: Options, finished: bool) -> list[str]:
@@ -348,6 +393,7 @@ def write_results(outcomes: Sequence[Outcome], options: Options, finished: bool 
         "options": described(options),
         "notes": notes(options, finished),
         "summary": summary,
+        "turned": {shots: means_of_turned(some) for shots, some in at.items()},
         "wins": {
             shots: {
                 f"{method} against {rival}": {m.name: wins(some, method, rival, m) for m in METRICS}
@@ -367,8 +413,8 @@ def described(options: Options) -> dict[str, Any]:
 
 
 def _record(result: Result) -> dict[str, Any]:
-    record = asdict(replace(result, features={}))
-    del record["features"]
+    record = asdict(replace(result, features={}, turned={}))
+    del record["features"], record["turned"]
     return record
 
 
@@ -389,8 +435,9 @@ def _markdown(at: Mapping[int, Sequence[Result]], report: Mapping[str, Any]) -> 
                 yield f"The first half of {fewer} clips has fewer than {shots} frames; all of them are sources there.\n"
             summary = report["summary"][shots]
             yield from summary_table(results, summary, (*METRICS, FID), CONTESTS)
-            if FID.name in summary["truth"]:
+            if FID.name in summary.get("truth", {}):
                 yield f"\nFID of {summary['truth'][FID.name]['frames']} frames, to be compared at this number only.\n"
+            yield from _turned_table(results, report["turned"][shots])
             yield from _clip_table(results)
     if report["dropped"]:
         yield "\n## Left out\n"
@@ -399,8 +446,24 @@ def _markdown(at: Mapping[int, Sequence[Result]], report: Mapping[str, Any]) -> 
     yield ""
 
 
+def _turned_table(results: Sequence[Result], turned: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What ``means_of_turned`` found, by method."""
+    # SSIM and L1 need no face: every turned frame has them.
+    numbers = [max((len(v) for m in result.turned.values() for v in m.values()), default=0) for result in results]
+    frames, clips = sum(numbers), np.count_nonzero(numbers)
+    if not frames:
+        yield f"\nNo hold-out frame is turned by {FAR:.0f} degrees and more."
+        return
+    yield f"\n### Frames turned by {FAR:.0f} degrees and more ({frames} frames of {clips} clips)\n"
+    yield "By the angle between the head and that of the nearest source. Means over these frames, not over people.\n"
+    yield from summary_table(results, turned, TURNED_METRICS, ())
+
+
 def _clip_table(results: Sequence[Result]) -> Iterator[str]:
     """Feed-forward (warp) for each clip, the worst first."""
+    results = [result for result in results if "feed-forward" in result.values]
+    if not results:
+        return
     shown = [metric for metric in METRICS if metric.name in results[0].values["feed-forward"]]
     names = ("perceptual", "ssim")
     ranking = next(metric for name in names for metric in shown if metric.name == name)

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talking_heads.errors import InvalidModelError
-from talking_heads.faces import Crop
 from talking_heads.face_pose import MEAN_FACE, fit_pose
+from talking_heads.faces import Crop
 from talking_heads.images import to_float
 from talking_heads.landmarks import (
     INNER_LIP,
@@ -54,6 +54,8 @@ PARTS: Mapping[str, np.ndarray] = {
 """Points over which the landmark error is averaged, by the metric's name."""
 RUN = 16
 """Consecutive frames in which jitter is measured."""
+LEAST_VARIATION = 0.015
+"""Standard deviation of an opening of the driver's, below which nothing can be said of how it is followed."""
 
 
 # ----------------------------------------------------------------------------------------------------------- identity
@@ -253,6 +255,36 @@ def psnr(painted: np.ndarray, truth: np.ndarray) -> float:
         return float(min(peak_signal_noise_ratio(truth, painted, data_range=255), BEST_PSNR))
 
 
+def l1(painted: np.ndarray, truth: np.ndarray) -> float:
+    """Mean absolute difference of two uint8 images, in 0..1."""
+    return float(np.abs(painted.astype(np.float64) - truth).mean() / 255)
+
+
+def eye_openness(landmarks: np.ndarray) -> np.ndarray:
+    """Height over width of the two eyes, (..., L, 2) -> (..., 2): about 0.3 open, under 0.1 closed."""
+    ratios = []
+    for eye in (RIGHT_EYE, LEFT_EYE):
+        first, upper_a, upper_b, last, lower_b, lower_a = np.moveaxis(landmarks[..., eye, :], -2, 0)
+        heights = np.linalg.norm(upper_a - lower_a, axis=-1) + np.linalg.norm(upper_b - lower_b, axis=-1)
+        ratios.append(0.5 * heights / np.maximum(np.linalg.norm(first - last, axis=-1), 1e-6))
+    return np.stack(ratios, axis=-1)
+
+
+def mouth_openness(landmarks: np.ndarray) -> np.ndarray:
+    """Gap of the inner lips over the mouth's width, (..., L, 2) -> (...): 0 closed."""
+    gap = np.linalg.norm(landmarks[..., 61:64, :] - landmarks[..., [67, 66, 65], :], axis=-1).mean(axis=-1)
+    width = np.linalg.norm(landmarks[..., 48, :] - landmarks[..., 54, :], axis=-1)
+    return gap / np.maximum(width, 1e-6)
+
+
+def opening_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Of landmarks (L, 2): ``lids``, the mean of both eyes' difference in openness, and ``mouth_open``, the mouth's."""
+    return {
+        "lids": float(np.abs(eye_openness(painted) - eye_openness(truth)).mean()),
+        "mouth_open": float(np.abs(mouth_openness(painted) - mouth_openness(truth))),
+    }
+
+
 def landmark_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Mean distance of landmarks (L, 2) for each of PARTS, over the truth's eye distance."""
     distances = np.linalg.norm(painted - truth, axis=-1) / eye_distance(truth)
@@ -265,21 +297,59 @@ def pose_error(painted: np.ndarray, truth: np.ndarray) -> float:
     return float(np.degrees(np.arccos(np.clip((np.trace(one @ other.T) - 1) / 2, -1, 1))))
 
 
+def turns(landmarks: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """Degrees between the head pose of each of (T, L, 2) and that of the source (S, L, 2) nearest to it, float (T,)."""
+    return np.array([min(pose_error(points, source) for source in sources) for points in landmarks])
+
+
 # ----------------------------------------------------------------------------------------------- numbers for a sequence
 
 
 def face_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """``landmark_errors`` and ``pose`` of landmarks (T, L, 2), each float (T,), and ``faces``: 1 where one is painted.
+    """``landmark_errors``, ``opening_errors``, ``pose`` of landmarks (T, L, 2), and ``faces``: 1 where one is painted.
 
-    NaN where either has no face; ``faces`` only where the truth has none, which says nothing about what was painted.
+    Each is float (T,), NaN where either has no face; ``faces`` only where the truth has none, which says nothing about
+    what was painted.
     """
     seen, known = (np.isfinite(landmarks).all(axis=(1, 2)) for landmarks in (painted, truth))
-    result = {"faces": np.where(known, seen, np.nan)} | {name: np.full(len(seen), np.nan) for name in (*PARTS, "pose")}
+    names = (*PARTS, "lids", "mouth_open", "pose")
+    result = {"faces": np.where(known, seen, np.nan)} | {name: np.full(len(seen), np.nan) for name in names}
     for k in np.flatnonzero(seen & known):
-        for name, value in landmark_errors(painted[k], truth[k]).items():
+        one, other = painted[k], truth[k]
+        errors = landmark_errors(one, other) | opening_errors(one, other) | {"pose": pose_error(one, other)}
+        for name, value in errors.items():
             result[name][k] = value
-        result["pose"][k] = pose_error(painted[k], truth[k])
     return result
+
+
+def following(painted: np.ndarray, driver: np.ndarray) -> dict[str, float]:
+    """How the openings of the eyes (mean of both) and of the mouth follow the driver's, by landmarks (T, L, 2).
+
+    ``eyes_correlation`` and ``eyes_gain``, ``mouth_correlation`` and ``mouth_gain``: see ``correlation_and_gain``.
+    """
+    openings = {
+        "eyes": [eye_openness(landmarks).mean(axis=-1) for landmarks in (painted, driver)],
+        "mouth": [mouth_openness(landmarks) for landmarks in (painted, driver)],
+    }
+    result = {}
+    for part, (ours, own) in openings.items():
+        result[f"{part}_correlation"], result[f"{part}_gain"] = correlation_and_gain(ours, own)
+    return result
+
+
+def correlation_and_gain(painted: np.ndarray, driver: np.ndarray) -> tuple[float, float]:
+    """Pearson's correlation of two series (T,), and the slope of the line through painted over driver.
+
+    Frames in which either is NaN do not count. Both are NaN where the driver's standard deviation is under
+    LEAST_VARIATION. What is painted all the same follows nothing: 0 and 0.
+    """
+    known = np.isfinite(painted) & np.isfinite(driver)
+    ours, own = painted[known].astype(np.float64), driver[known].astype(np.float64)
+    if not known.any() or own.std() < LEAST_VARIATION:
+        return math.nan, math.nan
+    common = float(((ours - ours.mean()) * (own - own.mean())).mean())
+    spread = float(ours.std())
+    return common / (spread * float(own.std())) if spread > 1e-6 else 0.0, common / float(own.var())
 
 
 def jitter(track: np.ndarray) -> float:
@@ -384,6 +454,7 @@ class Judge:
         result = {
             "ssim": np.array([ssim(a, b) for a, b in pairs]),
             "psnr": np.array([psnr(a, b) for a, b in pairs]),
+            "l1": np.array([l1(a, b) for a, b in pairs]),
             "sharpness": np.array([sharpness(a) / max(sharpness(b), 1e-6) for a, b in pairs]),
         }
         if self.feature_net is not None:

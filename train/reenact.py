@@ -11,7 +11,10 @@ knows; measured is what should hold anyway:
   the eye distance of those asked for. Frames in which the driver's face is not seen (its pose is held there) are
   painted but not measured;
 * jitter: that of the landmarks detected in the 16 consecutive painted frames in which the driver's face moves least,
-  over that of the landmarks detected in the same frames of the driver's own crop.
+  over that of the landmarks detected in the same frames of the driver's own crop;
+* correlation and gain of the openings of the eyes and of the mouth: those detected in the painted frames against those
+  detected in the driver's own crops. A gain of 0.5 is half the driver's movement. Where the driver's opening hardly
+  varies there is neither.
 
 Means and intervals are over portraits: a portrait counts once, with its mean over the clips.
 
@@ -42,7 +45,7 @@ from talking_heads.pipeline import warp_shots
 from talking_heads.video import AI_GENERATED, VideoWriter, contact_sheet, read_frames, save_image
 from talking_heads.warping import landmarks_to_tensor, warp_photo
 
-from .metrics import Judge, clip_values, face_errors, jitter, stillest_run
+from .metrics import Judge, clip_values, face_errors, following, jitter, stillest_run
 from .prepare import find_jobs
 from .report import (
     FACE_ERRORS,
@@ -68,9 +71,19 @@ MOMENTS = 3
 CELL = 160
 """Side of their pictures in pixels."""
 WORST = 5
-METHODS = ("warp", "feed-forward")
-CONTESTS = (("feed-forward", "warp"),)
-METRICS = (Metric("csim", "CSIM to the portrait", 3, "higher"), *FACE_ERRORS, JITTER, FACES)
+METHODS = ("warp", "render", "feed-forward")
+"""Those of ``painters`` that drive portraits, as far as there are."""
+CONTESTS = (("feed-forward", "render"), ("feed-forward", "warp"), ("render", "warp"))
+METRICS = (
+    Metric("csim", "CSIM to the portrait", 3, "higher"),
+    *FACE_ERRORS,
+    Metric("eyes_correlation", "eyes' opening, correlation with the driver's", 3, "higher"),
+    Metric("eyes_gain", "eyes' opening, gain over the driver's", 3, "nearer to 1"),
+    Metric("mouth_correlation", "mouth's opening, correlation with the driver's", 3, "higher"),
+    Metric("mouth_gain", "mouth's opening, gain over the driver's", 3, "nearer to 1"),
+    JITTER,
+    FACES,
+)
 
 _WARP_BATCH = 8
 
@@ -241,7 +254,7 @@ def drive(
     numbers = range(first, first + len(track))
     own_frames = np.stack(list(cut_frames(driver.path, track.fps, crop, numbers, pipe.image_size).values()))
     run = stillest_run(crop.to_crop(track.landmarks, pipe.image_size), seen)
-    own = jitter(judge.detect(own_frames)[run])
+    own = judge.detect(own_frames)
     moments = seen[np.linspace(0, len(seen) - 1, MOMENTS).round().astype(int)]
     pairs = []
     for portrait in portraits:
@@ -268,13 +281,17 @@ def _pair_values(
     person: np.ndarray,
     seen: np.ndarray,
     run: np.ndarray,
-    own: float,
+    own: np.ndarray,
 ) -> dict[str, float]:
+    """The mean of each metric over the frames ``seen``; ``own``: landmarks detected in the driver's crops (T, L, 2)."""
     look = judge.look(painted)
     metrics = face_errors(look.landmarks, asked)
     if judge.identity_net is not None:
         metrics["csim"] = look.identities @ person
-    return clip_values({name: values[seen] for name, values in metrics.items()}, jitter(look.landmarks[run]), own)
+    means = clip_values(
+        {name: values[seen] for name, values in metrics.items()}, jitter(look.landmarks[run]), jitter(own[run])
+    )
+    return means | following(look.landmarks[seen], own[seen])
 
 
 def _save_video(left: np.ndarray, right: np.ndarray, fps: float, path: Path) -> None:
@@ -333,10 +350,12 @@ def _markdown(pairs: Sequence[Pair], portraits: Sequence[Portrait], report: Mapp
     for sentence in report["notes"]:
         yield f"\n{sentence}"
     if pairs:
-        clips = len({pair.clip for pair in pairs})
-        people = means_by_identity(pairs)
-        yield f"\n## {len(people)} portraits, {clips} clips: {len(pairs)} pairs\n"
+        people, clips = (len({getattr(pair, name) for pair in pairs}) for name in ("portrait", "clip"))
+        yield f"\n## {people} portraits, {clips} clips: {len(pairs)} pairs\n"
         yield from summary_table(pairs, report["summary"], METRICS, CONTESTS)
+    pairs = [pair for pair in pairs if "feed-forward" in pair.values]
+    if pairs:
+        people = means_by_identity(pairs)
         shown = [metric for metric in METRICS if metric.name in pairs[0].values["feed-forward"]]
         ranking = shown[0]
         yield f"\n## The worst pairs by {ranking.title}\n\nFeed-forward (warp).\n"

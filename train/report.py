@@ -53,6 +53,8 @@ FACE_ERRORS = (
     Metric("eyes", "- eyes", 4, "lower"),
     Metric("irises", "- irises", 4, "lower"),
     Metric("pose", "head pose error, degrees", 2, "lower"),
+    Metric("lids", "error of the eyes' opening (height over width)", 4, "lower"),
+    Metric("mouth_open", "error of the mouth's opening (gap over width)", 4, "lower"),
 )
 JITTER = Metric("jitter", "jitter over the driver's", 2, "lower")
 FACES = Metric("faces", "share of frames with a face found", 3, "higher")
@@ -162,17 +164,23 @@ def _summary_cell(metric: Metric, value: Mapping[str, float] | None) -> str:
     if value is None:
         return ""
     if "low" not in value:
-        return metric.text(value["value"])
+        return metric.text(value["value"] if "value" in value else value["mean"])
     return "{} [{}, {}]".format(*(metric.text(value[key]) for key in ("mean", "low", "high")))
 
 
 def comparison_table(rows: Iterable[tuple[str, Values]], metrics: Sequence[Metric]) -> Iterator[str]:
-    """Lines: for each label and its values, in their order, feed-forward (warp)."""
+    """Lines: for each label and its values, in their order, feed-forward (warp); what is missing is left out."""
     yield table_row(["", *(metric.title.removeprefix("- ") for metric in metrics)])
     yield table_row(["---"] * (1 + len(metrics)))
     for label, values in rows:
-        ours, warped = values["feed-forward"], values["warp"]
-        yield table_row([label, *(f"{m.text(ours[m.name])} ({m.text(warped[m.name])})" for m in metrics)])
+        yield table_row([label, *(_comparison_cell(metric, values) for metric in metrics)])
+
+
+def _comparison_cell(metric: Metric, values: Values) -> str:
+    ours, warped = (values.get(method, {}).get(metric.name) for method in ("feed-forward", "warp"))
+    if ours is None:
+        return ""
+    return metric.text(ours) if warped is None else f"{metric.text(ours)} ({metric.text(warped)})"
 
 
 def table_row(cells: Iterable[str]) -> str:
