@@ -78,10 +78,11 @@ TEETH, GUMS, CAVE = (0.97, 0.93, 0.86), (0.66, 0.36, 0.35), (0.40, 0.20, 0.19)
 SHOULDERS = -12.0  # cm: below, nothing is drawn
 UPPER_LIDS = ((1507, 1542, 1537, 1528), (3742, 3751, 3756, 3721))  # vertices along their edges
 LIP_WIDTH = 0.3  # cm to either side of the lips' outlines that stay whole
+BLINK = {"eyeBlink_L": 1.0, "eyeBlink_R": 1.0}
 POSES = (
     {},
     {"jawOpen": 1.0},
-    {"eyeBlink_L": 1.0, "eyeBlink_R": 1.0},
+    BLINK,
     {"mouthSmile_L": 1.0, "mouthSmile_R": 1.0},
     {"mouthPucker": 1.0},
     {"browInnerUp_L": 1.0, "browInnerUp_R": 1.0},
@@ -271,7 +272,7 @@ class Anatomy:
             shift = np.linalg.norm(source.expression[name], axis=1) * skin
             lids[:, side] = smoothstep(0.02, 0.55, shift / shift.max())
             around |= shift > 0.04 * shift.max()
-        closed = source.pose(POSES[2])
+        closed = source.pose(BLINK)
         margin = np.vstack([smooth_curve(closed[list(edge)]) for edge in UPPER_LIDS])
         return cls(
             triangles=source.triangles[~shoulder[source.triangles].any(axis=1)],
@@ -622,7 +623,7 @@ def main(
     source: Annotated[Path, typer.Option(help="ICT-FaceKit's folder FaceXModel, or ict_facekit.npz.")],
     output: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
 ) -> None:
-    """Reduce ICT-FaceKit's face model to the one that this package carries. Takes about a minute."""
+    """Reduce ICT-FaceKit's face model to the one that this package carries. Takes some ten seconds."""
     with mistakes_in_one_line():
         full = load_source(source)
         licence = read_licence(source)
