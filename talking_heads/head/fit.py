@@ -1,0 +1,424 @@
+"""Landmarks -> the head that explains them: a person over all photos, then pose, expression and gaze of each frame.
+
+Gauss-Newton on the distances between landmarks and projected vertices, with Gaussian priors on the coefficients: a
+maximum a posteriori fit. A person has one identity for all photos; each photo has its own pose, camera and expression.
+Gaze is decided after the pose, by the irises alone: trusted before, they would pull the head after them.
+
+Landmarks are float (L, 2) in sides of the crop (model.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN
+from .model import EYES, NECK_JOINT, Camera, FaceModel, rotation_by
+
+NUM_IDENTITY = 64
+LANDMARK_SIGMA = 0.015
+"""How exactly a landmark is believed, in sizes of the face."""
+EXPRESSION_SIGMA = 0.3
+BLINK_SIGMA = 1.0
+MAX_STEPS = 12
+MAX_GAZE = np.array([35.0, 25.0])
+"""Degrees that an eye turns to the side and up or down."""
+GAZE_AT_ONE = np.array([25.0, 20.0])
+"""Degrees of gaze at which ARKit's eyeLook coefficients are one."""
+MOUTH_AND_LIDS = np.r_[RIGHT_EYE, LEFT_EYE, OUTER_LIP, INNER_LIP]
+"""Landmarks whose remaining error is spread over the skin around them."""
+DETAIL_SPREAD = 0.7
+"""cm over which that fades from its landmark."""
+GAZE_NAMES = tuple(f"eyeLook{way}{side}" for side in ("Left", "Right") for way in ("Down", "In", "Out", "Up"))
+
+
+def _trust() -> np.ndarray:
+    """(L,): outlines slide over the skin as the head turns, hairlines are guesses."""
+    trust = np.ones(SKIN.stop)
+    trust[JAW], trust[HAIRLINE], trust[IRISES], trust[SKIN] = 0.4, 0.2, 0.0, 0.7
+    return trust
+
+
+TRUST = _trust()
+
+
+@dataclass(frozen=True)
+class FrameFit:
+    """One picture of a known person."""
+
+    expression: np.ndarray
+    """float32 (E,) in 0..1, in the order of ``FaceModel.expression_names``."""
+    rotation: np.ndarray
+    """(3, 3) from the model's axes to the picture's."""
+    translation: np.ndarray
+    """(3,) cm in the picture's axes, from where the camera's centre says."""
+    gaze: np.ndarray
+    """(2, 2) degrees in the head: left and right eye; towards the image's right, down."""
+    detail: np.ndarray = field(repr=False)
+    """float32 (D, 3) cm in the model's axes: what is left at MOUTH_AND_LIDS."""
+    error: float
+    """Mean distance of the named landmarks in sizes of the face, before the detail."""
+
+
+@dataclass(frozen=True)
+class PhotoFit:
+    """One photo of a person: the camera that took it, and what it shows."""
+
+    camera: Camera
+    frame: FrameFit
+    offset: np.ndarray = field(repr=False)
+    """float32 (V, 3) cm in the model's axes that no coefficient can express: with it lids and lips lie where the photo
+    shows them."""
+
+
+@dataclass(frozen=True)
+class PersonFit:
+    """A person over all photos."""
+
+    identity: np.ndarray
+    """float32 (I,) in standard deviations."""
+    photos: tuple[PhotoFit, ...]
+
+
+# ---------------------------------------------------------------------------------------------------------- jacobians
+
+
+def _project(points: np.ndarray, scale: float, centre: np.ndarray, distance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Turned points (N, 3) -> their places (N, 2), and d(place) / d(turned point), (N, 2, 3)."""
+    nearness = 1 / (1 - points[:, 2] / distance)
+    zoom = scale * nearness
+    flat = points[:, :2] * [1, -1]
+    by_point = np.zeros((len(points), 2, 3))
+    by_point[:, 0, 0], by_point[:, 1, 1] = zoom, -zoom
+    by_point[:, :, 2] = (zoom * nearness / distance)[:, None] * flat
+    return centre + zoom[:, None] * flat, by_point
+
+
+def _by_turn(arms: np.ndarray) -> np.ndarray:
+    """d(w x arm) / dw, (N, 3) -> (N, 3, 3)."""
+    x, y, z = arms.T
+    zero = np.zeros_like(x)
+    return np.stack([[zero, z, -y], [-z, zero, x], [y, -x, zero]]).transpose(2, 0, 1)
+
+
+def face_extent(landmarks: np.ndarray) -> float:
+    """Diagonal of the box around the 68 points (..., L, 2): the unit of errors here."""
+    return float(np.linalg.norm(landmarks[:68].max(axis=0) - landmarks[:68].min(axis=0)))
+
+
+def _prior(model: FaceModel) -> np.ndarray:
+    """(E,) standard deviations of expressions; next to 0 for those of gaze, which the irises decide."""
+    sigma = np.full(len(model.expression_names), EXPRESSION_SIGMA)
+    for name in ("eyeBlinkLeft", "eyeBlinkRight"):
+        sigma[model.index(name)] = BLINK_SIGMA
+    sigma[[model.index(name) for name in GAZE_NAMES]] = 1e-3
+    return sigma
+
+
+# ------------------------------------------------------------------------------------------------------------- person
+
+
+@dataclass
+class _PhotoState:
+    """What is sought for one photo."""
+
+    rotation: np.ndarray
+    scale: float
+    centre: np.ndarray
+    expression: np.ndarray
+
+
+def fit_person(model: FaceModel, landmarks: Sequence[np.ndarray]) -> PersonFit:
+    """Landmarks (L, 2) of each of 1 to 32 photos -> the person, and each photo's camera, pose and expression.
+
+    One identity for all; the photos' own unknowns are eliminated photo by photo (Schur complement).
+    """
+    spots = model.landmark_vertices
+    mean = model.mean[spots].astype(float)
+    shapes = model.identity[:NUM_IDENTITY, spots].astype(float)  # (I, L, 3)
+    muscles = model.expression[:, spots].astype(float)  # (E, L, 3)
+    sigma = _prior(model)
+    states = [_first_guess(mean, points, len(muscles)) for points in landmarks]
+    identity = np.zeros(len(shapes))
+    for step in range(MAX_STEPS):
+        # The first steps find the pose; then what the face is; then what it does.
+        total, pull = np.eye(len(identity)), -identity.copy()
+        solved = []
+        for state, points in zip(states, landmarks, strict=True):
+            base = mean + np.tensordot(identity, shapes, axes=1)
+            own, common, residual, weight = _linearise(state, base, muscles, shapes, points)
+            precision = np.concatenate([np.full(6, 1e-6), 1 / sigma**2])
+            held = np.concatenate([np.zeros(6), state.expression / sigma**2])
+            if step < 2:
+                precision[6:] = 1e6
+            square = weight[:, None] ** 2
+            a = (own * square).T @ own + np.diag(precision)
+            b = (own * square).T @ common
+            r = own.T @ (weight**2 * residual) - held
+            inverse = np.linalg.solve(a, np.column_stack([b, r]))
+            total += (common * square).T @ common - b.T @ inverse[:, :-1]
+            pull += common.T @ (weight**2 * residual) - b.T @ inverse[:, -1]
+            solved.append(inverse)
+        change = np.linalg.solve(total, pull)
+        identity = identity + change
+        for state, inverse in zip(states, solved, strict=True):
+            own_change = inverse[:, -1] - inverse[:, :-1] @ change
+            state.rotation = rotation_by(own_change[:3]) @ state.rotation
+            state.scale *= np.exp(np.clip(own_change[3], -0.5, 0.5))
+            state.centre = state.centre + own_change[4:6]
+            state.expression = np.clip(state.expression + own_change[6:], 0, 1)  # muscles pull, they do not push
+    identity = identity.astype(np.float32)
+    photos = []
+    for state, points in zip(states, landmarks, strict=True):
+        camera = Camera(float(state.scale), (float(state.centre[0]), float(state.centre[1])))
+        photos.append(_finish_photo(model, identity, camera, state, points))
+    return PersonFit(identity, tuple(photos))
+
+
+def _first_guess(mean: np.ndarray, points: np.ndarray, num_expressions: int) -> _PhotoState:
+    """Scale, place and roll from the eyes and the chin; then rigid Gauss-Newton does the rest."""
+    across = points[45] - points[36]
+    down = points[8] - points[27]
+    scale = max(
+        float(np.linalg.norm(across)) / np.linalg.norm(mean[45] - mean[36]),
+        0.8 * float(np.linalg.norm(down)) / np.linalg.norm(mean[8] - mean[27]),
+    )
+    rotation = rotation_by(np.array([0, 0, -np.arctan2(across[1], across[0])]))
+    turned = mean[:68] @ rotation.T
+    centre = points[:68].mean(axis=0) - scale * turned.mean(axis=0)[:2] * [1, -1]
+    return _PhotoState(rotation, scale, centre, np.zeros(num_expressions))
+
+
+def _linearise(
+    state: _PhotoState, base: np.ndarray, muscles: np.ndarray, shapes: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Jacobians by a photo's own unknowns (2L, 6 + E) and by identity (2L, I), residuals and weights (2L,)."""
+    turned = (base + np.tensordot(state.expression, muscles, axes=1)) @ state.rotation.T
+    camera = Camera(state.scale, (0.0, 0.0))
+    places, by_point = _project(turned, state.scale, state.centre, camera.distance)
+    rows = 2 * len(points)
+    own = np.concatenate(
+        [
+            by_point @ _by_turn(turned),
+            (places - state.centre)[:, :, None],  # by the logarithm of the scale
+            np.broadcast_to(np.eye(2), (len(points), 2, 2)),
+            _along(by_point, muscles @ state.rotation.T),
+        ],
+        axis=2,
+    ).reshape(rows, -1)
+    common = _along(by_point, shapes @ state.rotation.T).reshape(rows, -1)
+    weight = np.repeat(TRUST / (LANDMARK_SIGMA * face_extent(points)), 2)
+    return own, common, (points - places).reshape(-1), weight
+
+
+def _along(by_point: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """(N, 2, 3) and (C, N, 3) -> (N, 2, C)."""
+    return by_point @ directions.transpose(1, 2, 0)
+
+
+def posed(vertices: np.ndarray, frame: FrameFit) -> np.ndarray:
+    """Vertices (V, 3) in the model's axes -> (V, 3) turned about the neck and shifted, in the picture's axes."""
+    return (vertices - NECK_JOINT) @ frame.rotation.T + NECK_JOINT + frame.translation
+
+
+def _finish_photo(
+    model: FaceModel, identity: np.ndarray, camera: Camera, state: _PhotoState, points: np.ndarray
+) -> PhotoFit:
+    fitter = FrameFitter(model, identity, camera)
+    shift = (state.rotation - np.eye(3)) @ NECK_JOINT  # frames turn about the neck, the first fit about the origin
+    gaze = fitter.gaze(state.rotation, shift, state.expression, points)
+    expression = with_gaze(model, state.expression, gaze)
+    # The lids go with the eyes: what the lids do else is found once more.
+    frame = fitter.fit(points, FrameFit(expression, state.rotation, shift, gaze, np.empty(0), 0.0), steps=3)
+    rest = model.vertices(identity, frame.expression)
+    turned = posed(rest[model.landmark_vertices], frame)
+    places, _ = _project(turned, camera.scale, np.array(camera.centre), camera.distance)
+    offsets = _lifted(points - places, turned, camera, frame.rotation)
+    offset = _offset(model, rest, offsets)
+    frame = FrameFit(
+        frame.expression, frame.rotation, frame.translation, frame.gaze,
+        np.zeros((len(MOUTH_AND_LIDS), 3), np.float32), frame.error,
+    )  # fmt: skip
+    return PhotoFit(camera, frame, offset)
+
+
+def _lifted(missing: np.ndarray, turned: np.ndarray, camera: Camera, rotation: np.ndarray) -> np.ndarray:
+    """Displacements in the picture (N, 2) at turned points (N, 3) -> (N, 3) cm in the model's axes, none in depth."""
+    zoom = camera.scale / (1 - turned[:, 2:] / camera.distance)
+    flat = missing / zoom * [1, -1]
+    return np.column_stack([flat, np.zeros(len(flat))]) @ rotation
+
+
+def _offset(model: FaceModel, vertices: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """What a photo's fit leaves at the landmarks (L, 3) -> float32 (V, 3) over the skin of lids and lips alone, eyes and
+    jaws moved as a whole. Spread over the whole face it is mostly the detector's error, and costs likeness."""
+    offset = detail_spread(model, vertices) @ offsets[MOUTH_AND_LIDS].astype(np.float32)
+    offset[np.isin(model.part, ["teeth", "gums_tongue"])] = offsets[48:68].mean(axis=0)
+    for name, eye in zip(EYES, (LEFT_EYE, RIGHT_EYE), strict=True):
+        offset[model.part == name] = offsets[eye].mean(axis=0)
+    return offset
+
+
+def detail_spread(model: FaceModel, face: np.ndarray) -> np.ndarray:
+    """(V, D) float32: what each vertex takes of the detail at MOUTH_AND_LIDS; ``face`` (V, 3) is the person's.
+
+    Distances are those of a face whose lips are apart, so that one lip does not take the other along.
+    """
+    apart = face + 0.6 * model.expression[model.index("jawOpen")]
+    anchors = apart[model.landmark_vertices[MOUTH_AND_LIDS]]
+    inverse = np.linalg.inv(_kernel(anchors, anchors) + 0.05 * np.eye(len(anchors))).astype(np.float32)
+    result = np.zeros((len(face), len(anchors)), np.float32)
+    result[model.skin] = _kernel(apart[model.skin], anchors) @ inverse
+    return result
+
+
+def _kernel(points: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    squared = ((points[:, None] - anchors[None]) ** 2).sum(axis=-1)
+    return np.exp(-squared / (2 * DETAIL_SPREAD**2))
+
+
+# -------------------------------------------------------------------------------------------------------------- frames
+
+
+def with_gaze(model: FaceModel, expression: np.ndarray, gaze: np.ndarray) -> np.ndarray:
+    """Expression (E,) whose eyeLook coefficients follow gaze (2, 2) in degrees: lids go with the eyes."""
+    result = expression.copy()
+    for eye, side, out in ((0, "Left", 1), (1, "Right", -1)):
+        to_side, down = gaze[eye] / GAZE_AT_ONE
+        amounts = {"Out": out * to_side, "In": -out * to_side, "Down": down, "Up": -down}
+        for way, amount in amounts.items():
+            result[model.index(f"eyeLook{way}{side}")] = np.clip(amount, 0, 1)
+    return result
+
+
+class FrameFitter:
+    """Fits pose, expression and gaze of one person, frame by frame; every frame starts from another one's result."""
+
+    def __init__(
+        self, model: FaceModel, identity: np.ndarray, camera: Camera, offset: np.ndarray | None = None
+    ) -> None:
+        """``identity`` (I,) and ``offset`` (V, 3) cm of the person; ``camera`` of the crop that frames come in."""
+        self.model, self.camera = model, camera
+        spots = model.landmark_vertices
+        offset = np.zeros_like(model.mean) if offset is None else offset
+        neutral = model.vertices(identity) + offset
+        self._neutral = neutral[spots].astype(float)
+        self._muscles = model.expression[:, spots].astype(float)
+        self._free = np.array([i for i, name in enumerate(model.expression_names) if name not in GAZE_NAMES])
+        self._sigma = _prior(model)
+        balls = [(neutral - model.mean)[model.part == name].mean(axis=0) for name in EYES]
+        self._centres = (model.eyeball_centres + np.array(balls)).astype(float)
+
+    def start(self) -> FrameFit:
+        """Nobody's expression, seen from the front."""
+        zeros = np.zeros(len(self._sigma), np.float32)
+        detail = np.zeros((len(MOUTH_AND_LIDS), 3), np.float32)
+        return FrameFit(zeros, np.eye(3), np.zeros(3), np.zeros((2, 2)), detail, 0.0)
+
+    def fit(self, landmarks: np.ndarray, before: FrameFit, steps: int = 3) -> FrameFit:
+        """Landmarks (L, 2) in sides of the crop -> the frame, in ``steps`` from ``before``."""
+        points = landmarks.astype(float)
+        weight = np.repeat(TRUST / (LANDMARK_SIGMA * face_extent(points)), 2)
+        rotation, translation = before.rotation, before.translation.astype(float)
+        expression = before.expression.astype(float)
+        free, pivot = self._free, NECK_JOINT.astype(float)
+        precision = np.concatenate([np.full(6, 1e-6), 1 / self._sigma[free] ** 2])
+        muscles = self._muscles[free]
+        missing, turned = np.empty(0), np.empty(0)
+        for step in range(steps + 1):
+            arms = (self._neutral + np.tensordot(expression, self._muscles, axes=1) - pivot) @ rotation.T
+            turned = arms + pivot + translation
+            places, by_point = _project(turned, self.camera.scale, np.array(self.camera.centre), self.camera.distance)
+            missing = points - places
+            if step == steps:
+                break
+            own = np.concatenate(
+                [by_point @ _by_turn(arms), by_point, _along(by_point, muscles @ rotation.T)], axis=2
+            ).reshape(2 * len(points), -1)
+            weighted = own * weight[:, None]
+            held = np.concatenate([np.zeros(6), expression[free] / self._sigma[free] ** 2])
+            change = _bounded_step(weighted, weight * missing.reshape(-1), precision, held, expression[free])
+            rotation = rotation_by(change[:3]) @ rotation
+            translation = translation + change[3:6]
+            expression[free] = np.clip(expression[free] + change[6:], 0, 1)
+        gaze = self.gaze(rotation, translation, expression, points)
+        expression = with_gaze(self.model, expression, gaze)
+        error = float(np.linalg.norm(missing[NAMED], axis=1)[TRUST[NAMED] > 0].mean() / face_extent(points))
+        kept = MOUTH_AND_LIDS
+        detail = _lifted(missing[kept], turned[kept], self.camera, rotation)
+        return FrameFit(expression.astype(np.float32), rotation, translation, gaze, detail.astype(np.float32), error)
+
+    def gaze(
+        self, rotation: np.ndarray, translation: np.ndarray, expression: np.ndarray, landmarks: np.ndarray
+    ) -> np.ndarray:
+        """(2, 2) degrees by which the eyes turn so that their pupils lie where the irises are."""
+        pivot = NECK_JOINT.astype(float)
+        result = np.zeros((2, 2))
+        for eye, landmark in ((0, 69), (1, 68)):  # the left eye's iris is the second one
+            centre = self._centres[eye]
+            arm = self._neutral[landmark] - centre
+            middle = (centre - pivot) @ rotation.T + pivot + translation
+            angles = np.zeros(2)
+            for _ in range(3):
+                turn = eye_rotation(angles)
+                point = (turn @ arm) @ rotation.T + middle
+                place, by_point = _project(
+                    point[None], self.camera.scale, np.array(self.camera.centre), self.camera.distance
+                )
+                missing = landmarks[landmark] - place[0]
+                delta = 0.5
+                columns = [
+                    by_point[0] @ (rotation @ ((eye_rotation(angles + step) - turn) @ arm)) / delta
+                    for step in (np.array([delta, 0]), np.array([0, delta]))
+                ]
+                jacobian = np.column_stack(columns)
+                normal = jacobian.T @ jacobian
+                normal += 1e-4 * np.trace(normal) * np.eye(2)
+                angles = np.clip(angles + np.linalg.solve(normal, jacobian.T @ missing), -MAX_GAZE, MAX_GAZE)
+            result[eye] = angles
+        return result
+
+
+def _bounded_step(
+    jacobian: np.ndarray, residual: np.ndarray, precision: np.ndarray, held: np.ndarray, expression: np.ndarray
+) -> np.ndarray:
+    """The Gauss-Newton step whose expression stays in 0..1: what would leave it is put on the bound and left out.
+
+    ``jacobian`` (R, 6 + F), ``expression`` (F,) now. Returns (6 + F,).
+    """
+    normal = jacobian.T @ jacobian + np.diag(precision)
+    pull = jacobian.T @ residual - held
+    step = np.linalg.solve(normal, pull)
+    fixed = np.zeros(len(pull), bool)
+    for _ in range(2):
+        wanted = expression + step[6:]
+        outside = (wanted < 0) | (wanted > 1)
+        if not (outside & ~fixed[6:]).any():
+            break
+        fixed[6:] |= outside
+        bound = np.zeros(len(pull))
+        bound[6:] = np.clip(wanted, 0, 1) - expression
+        free = ~fixed
+        step = np.where(fixed, bound, 0.0)
+        step[free] = np.linalg.solve(normal[np.ix_(free, free)], pull[free] - normal[np.ix_(free, fixed)] @ step[fixed])
+    return step
+
+
+def turn_eyes(model: FaceModel, vertices: np.ndarray, gaze: np.ndarray) -> np.ndarray:
+    """Vertices (V, 3) in the model's axes with the eyeballs turned by gaze (2, 2), in degrees, about their centres."""
+    result = vertices.copy()
+    for eye, name in enumerate(EYES):
+        ball = model.part == name
+        centre = model.eyeball_centres[eye] + (vertices[ball] - model.mean[ball]).mean(axis=0)
+        result[ball] = (vertices[ball] - centre) @ eye_rotation(gaze[eye]).T.astype(np.float32) + centre
+    return result
+
+
+def eye_rotation(angles: np.ndarray) -> np.ndarray:
+    """Gaze (to the image's right, down) in degrees -> (3, 3) in the model's axes."""
+    side, down = np.radians(angles)
+    about_y = np.array([[np.cos(side), 0, np.sin(side)], [0, 1, 0], [-np.sin(side), 0, np.cos(side)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(down), -np.sin(down)], [0, np.sin(down), np.cos(down)]])
+    return about_y @ about_x

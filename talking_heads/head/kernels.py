@@ -1,0 +1,271 @@
+"""Loops over triangles and pixels, compiled by numba. Points are in pixels (x, y, depth); larger depth is nearer.
+
+The first call of each is compiled, which takes seconds; the result is kept in numba's cache where a folder can be
+written to, and in memory alone where none can.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("NUMBA_DISABLE_PERFORMANCE_WARNINGS", "1")
+from numba import njit
+
+LASH_WIDTH = np.float32(0.34)
+"""cm, of which the lower lid hides a third."""
+BEHIND = np.float32(1.5)
+"""cm: the sheet lies on the head where the photo shows both."""
+FAR = np.float32(-1e30)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """``function`` in machine code, without the interpreter's lock; from the cache where there is one."""
+    options = {"nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder for a cache can be written to
+        return njit(**options)(function)
+
+
+@compiled
+def rasterise(points, triangles, top, bottom, nearest, depth):
+    """Draws rows ``top`` to ``bottom`` of int32 ``nearest`` (H, W), the row of the nearest triangle or -1, and of
+    float32 ``depth`` (H, W). Both sides of a triangle are drawn: sockets and mouth are seen from inside."""
+    width = nearest.shape[1]
+    for i in range(top, bottom):
+        for j in range(width):
+            nearest[i, j] = -1
+            depth[i, j] = FAR
+    for f in range(triangles.shape[0]):
+        a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+        ax, ay, az = points[a, 0], points[a, 1], points[a, 2]
+        bx, by, bz = points[b, 0], points[b, 1], points[b, 2]
+        cx, cy, cz = points[c, 0], points[c, 1], points[c, 2]
+        first = max(top, int(np.ceil(min(ay, by, cy) - np.float32(0.5))))
+        last = min(bottom - 1, int(np.floor(max(ay, by, cy) - np.float32(0.5))))
+        if first > last:
+            continue
+        left = max(0, int(np.ceil(min(ax, bx, cx) - np.float32(0.5))))
+        right = min(width - 1, int(np.floor(max(ax, bx, cx) - np.float32(0.5))))
+        if left > right:
+            continue
+        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        if not abs(area) > np.float32(1e-9):  # degenerate, or not a number
+            continue
+        inverse = np.float32(1) / area
+        du, dv = (by - cy) * inverse, (cy - ay) * inverse
+        dz = du * (az - cz) + dv * (bz - cz)
+        for i in range(first, last + 1):
+            px, py = left + np.float32(0.5), i + np.float32(0.5)
+            u = ((bx - px) * (cy - py) - (cx - px) * (by - py)) * inverse
+            v = ((cx - px) * (ay - py) - (ax - px) * (cy - py)) * inverse
+            z = cz + u * (az - cz) + v * (bz - cz)
+            for j in range(left, right + 1):
+                # The small slack closes hairline cracks between neighbours.
+                if u > np.float32(-1e-4) and v > np.float32(-1e-4) and u + v < np.float32(1.0001) and z > depth[i, j]:
+                    depth[i, j] = z
+                    nearest[i, j] = f
+                u += du
+                v += dv
+                z += dz
+
+
+@compiled
+def _barycentric(points, a, b, c, px, py):
+    ax, ay = points[a, 0], points[a, 1]
+    bx, by = points[b, 0], points[b, 1]
+    cx, cy = points[c, 0], points[c, 1]
+    inverse = np.float32(1) / ((bx - ax) * (cy - ay) - (cx - ax) * (by - ay))
+    u = ((bx - px) * (cy - py) - (cx - px) * (by - py)) * inverse
+    v = ((cx - px) * (ay - py) - (ax - px) * (cy - py)) * inverse
+    return u, v, np.float32(1) - u - v
+
+
+@compiled
+def interpolate(points, triangles, nearest, values):
+    """Values (V, C) of vertices -> float32 (H, W, C) at the pixels of ``nearest``; 0 where nothing is drawn."""
+    height, width = nearest.shape
+    out = np.zeros((height, width, values.shape[1]), np.float32)
+    for i in range(height):
+        for j in range(width):
+            f = nearest[i, j]
+            if f >= 0:
+                a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+                u, v, w = _barycentric(points, a, b, c, j + np.float32(0.5), i + np.float32(0.5))
+                for k in range(values.shape[1]):
+                    out[i, j, k] = u * values[a, k] + v * values[b, k] + w * values[c, k]
+    return out
+
+
+@compiled
+def vertex_normals(vertices, triangles):
+    """(V, 3), (F, 3) -> unit normals (V, 3), weighted by triangle area; zero for vertices of no triangle."""
+    normals = np.zeros_like(vertices)
+    for f in range(triangles.shape[0]):
+        a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+        ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
+        vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for k in range(3):
+            vertex = triangles[f, k]
+            normals[vertex, 0] += x
+            normals[vertex, 1] += y
+            normals[vertex, 2] += z
+    for vertex in range(vertices.shape[0]):
+        length = np.sqrt(normals[vertex, 0] ** 2 + normals[vertex, 1] ** 2 + normals[vertex, 2] ** 2)
+        if length > 0:
+            for k in range(3):
+                normals[vertex, k] /= length
+    return normals
+
+
+@compiled
+def stretch(points, texture_at, triangles):
+    """Points (P, >= 2) now and their places in the photo (P, 2), both in pixels -> (P,): pixels that one pixel of the
+    photo has to fill. Where they are many there are streaks, or a bridge from a chin to a neck."""
+    now = np.zeros(points.shape[0], np.float32)
+    before = np.full(points.shape[0], 1e-3, np.float32)
+    for f in range(triangles.shape[0]):
+        a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+        area = abs(
+            (points[b, 0] - points[a, 0]) * (points[c, 1] - points[a, 1])
+            - (points[c, 0] - points[a, 0]) * (points[b, 1] - points[a, 1])
+        )
+        earlier = abs(
+            (texture_at[b, 0] - texture_at[a, 0]) * (texture_at[c, 1] - texture_at[a, 1])
+            - (texture_at[c, 0] - texture_at[a, 0]) * (texture_at[b, 1] - texture_at[a, 1])
+        )
+        for k in range(3):
+            now[triangles[f, k]] += area
+            before[triangles[f, k]] += earlier
+    return now / before
+
+
+@compiled
+def sample(image, at):
+    """Image (H, W, C) float32 at points (N, 2) in pixels (centres at +0.5) -> (N, C), bilinear; edges go on."""
+    height, width, channels = image.shape
+    out = np.empty((at.shape[0], channels), np.float32)
+    for n in range(at.shape[0]):
+        x = min(max(at[n, 0] - np.float32(0.5), np.float32(0)), np.float32(width - 1))
+        y = min(max(at[n, 1] - np.float32(0.5), np.float32(0)), np.float32(height - 1))
+        j, i = min(int(x), width - 2), min(int(y), height - 2)
+        u, v = x - j, y - i
+        for c in range(channels):
+            above = image[i, j, c] * (1 - u) + image[i, j + 1, c] * u
+            below = image[i + 1, j, c] * (1 - u) + image[i + 1, j + 1, c] * u
+            out[n, c] = above * (1 - v) + below * v
+    return out
+
+
+@compiled
+def _texel(images, k, x, y):
+    """uint8 RGBA images (K, H, W, 4) at a place in pixels -> red, green, blue and alpha in 0..255, bilinear."""
+    height, width = images.shape[1], images.shape[2]
+    x = min(max(x - np.float32(0.5), np.float32(0)), np.float32(width - 1.001))
+    y = min(max(y - np.float32(0.5), np.float32(0)), np.float32(height - 1.001))
+    j, i = int(x), int(y)
+    u, v = x - np.float32(j), y - np.float32(i)
+    p, q = (np.float32(1) - u) * (np.float32(1) - v), u * (np.float32(1) - v)
+    r, s = (np.float32(1) - u) * v, u * v
+    one, two, three, four = images[k, i, j], images[k, i, j + 1], images[k, i + 1, j], images[k, i + 1, j + 1]
+    return (
+        p * one[0] + q * two[0] + r * three[0] + s * four[0],
+        p * one[1] + q * two[1] + r * three[1] + s * four[1],
+        p * one[2] + q * two[2] + r * three[2] + s * four[2],
+        p * one[3] + q * two[3] + r * three[3] + s * four[3],
+    )
+
+
+@compiled
+def compose(
+    top, bottom, origin, wall, photo, textures,
+    head_points, head_triangles, head_nearest, head_depth, head_values, slots,
+    sheet_points, sheet_triangles, sheet_nearest, sheet_depth, sheet_values,
+    frame, planes,
+):  # fmt: skip
+    """Rows ``top`` to ``bottom`` of ``frame`` (H, W, 3) in 0..255 and of ``planes`` (H, W, 4): trust, layer, stillness
+    and the person's opacity.
+
+    Wall, then what of the head the photo does not show, then the sheet, then the face; and where nothing has moved, the
+    photo itself. ``head_values`` (V, 5 + 3S): fill colour (3), lashes, shown; then for each of the ``slots`` (S,) of
+    ``textures`` a place in it (2) and its share. Slot 0 is the photo that the sheet is of; its places and those of
+    ``sheet_values`` (P, 3), with trust, are in pixels of the texture, whose ``origin`` pixels lie left of and above the
+    frame.
+    """
+    width = frame.shape[1]
+    half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
+    for i in range(top, bottom):
+        for j in range(width):
+            px, py = j + half, i + half
+            red, green, blue = wall[i, j, 0], wall[i, j, 1], wall[i, j, 2]
+            layer, opacity, still, trust = -one, zero, one, zero
+            face_red, face_green, face_blue, head_still = zero, zero, zero, zero
+            front, behind = head_depth[i, j], sheet_depth[i, j]
+            f, g = head_nearest[i, j], sheet_nearest[i, j]
+            if f >= 0:
+                a, b, c = head_triangles[f, 0], head_triangles[f, 1], head_triangles[f, 2]
+                u, v, w = _barycentric(head_points, a, b, c, px, py)
+                face_red = u * head_values[a, 0] + v * head_values[b, 0] + w * head_values[c, 0]
+                face_green = u * head_values[a, 1] + v * head_values[b, 1] + w * head_values[c, 1]
+                face_blue = u * head_values[a, 2] + v * head_values[b, 2] + w * head_values[c, 2]
+                lashes = u * head_values[a, 3] + v * head_values[b, 3] + w * head_values[c, 3]
+                shown = u * head_values[a, 4] + v * head_values[b, 4] + w * head_values[c, 4]
+                for k in range(slots.shape[0] - 1, -1, -1):
+                    m = 5 + 3 * k
+                    share = u * head_values[a, m + 2] + v * head_values[b, m + 2] + w * head_values[c, m + 2]
+                    if share > np.float32(0.004) or k == 0:
+                        x = u * head_values[a, m] + v * head_values[b, m] + w * head_values[c, m]
+                        y = u * head_values[a, m + 1] + v * head_values[b, m + 1] + w * head_values[c, m + 1]
+                        r, s, t, _ = _texel(textures, slots[k], x, y)
+                        share = min(max(share, zero), one)
+                        face_red += share * (r - face_red)
+                        face_green += share * (s - face_green)
+                        face_blue += share * (t - face_blue)
+                        trust = share + (one - share) * trust
+                        if k == 0:
+                            moved = (x - origin - px) ** 2 + (y - origin - py) ** 2
+                            head_still = min(shown, one) * max(zero, one - moved)
+                dark = one - np.float32(0.85) * (one - trust) * max(zero, one - lashes / LASH_WIDTH)
+                face_red *= dark
+                face_green *= dark
+                face_blue *= dark
+                red, green, blue = face_red, face_green, face_blue
+                layer, opacity, still = one, one, head_still
+            if g >= 0 and not (f >= 0 and front > behind + BEHIND):
+                a, b, c = sheet_triangles[g, 0], sheet_triangles[g, 1], sheet_triangles[g, 2]
+                u, v, w = _barycentric(sheet_points, a, b, c, px, py)
+                x = u * sheet_values[a, 0] + v * sheet_values[b, 0] + w * sheet_values[c, 0]
+                y = u * sheet_values[a, 1] + v * sheet_values[b, 1] + w * sheet_values[c, 1]
+                r, s, t, alpha = _texel(textures, slots[0], x, y)
+                alpha *= (u * sheet_values[a, 2] + v * sheet_values[b, 2] + w * sheet_values[c, 2]) * np.float32(1 / 255)
+                red += alpha * (r - red)
+                green += alpha * (s - green)
+                blue += alpha * (t - blue)
+                sheet_still = max(zero, one - (x - origin - px) ** 2 - (y - origin - py) ** 2)
+                if f < 0:
+                    layer, opacity, still = alpha - one, alpha, sheet_still
+                else:
+                    layer = one - alpha
+                    still += alpha * (sheet_still - still)
+            if f >= 0 and (g < 0 or front > behind - BEHIND):
+                red += trust * (face_red - red)
+                green += trust * (face_green - green)
+                blue += trust * (face_blue - blue)
+                layer += trust * (one - layer)
+                still += trust * (head_still - still)
+            if f >= 0 or g >= 0:  # elsewhere is the wall, and in the photo perhaps the person
+                red += still * (photo[i, j, 0] - red)
+                green += still * (photo[i, j, 1] - green)
+                blue += still * (photo[i, j, 2] - blue)
+            frame[i, j, 0], frame[i, j, 1], frame[i, j, 2] = red, green, blue
+            planes[i, j, 0] = trust
+            planes[i, j, 1] = layer
+            planes[i, j, 2] = still
+            planes[i, j, 3] = opacity

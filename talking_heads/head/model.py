@@ -1,0 +1,174 @@
+"""The face model: identity and expression coefficients -> vertices, and the camera that puts them into a picture.
+
+Model space: centimetres, x to the viewer's right (the person's left), y up, z towards the viewer; the origin lies
+inside the head. Image space: sides of the crop, x to the right, y down; the crop covers [0, 1] x [0, 1], so that a
+head is drawn at any size. Depth: centimetres towards the viewer.
+
+The numbers are a reduced ICT-FaceKit (MIT, FACE_MODEL_LICENSE), made by ``python -m train.reduce_face_model``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ..errors import InvalidModelError
+
+ASSET = Path(__file__).parent / "face_model.safetensors"
+CAMERA_DISTANCE = 75.0
+"""Centimetres from the origin to the camera. One photo does not tell how far it stood."""
+NECK_JOINT = np.array([0.0, -7.0, -1.5], np.float32)
+"""What the head turns about, in model space."""
+NECK_TOP, NECK_BOTTOM = -5.0, -15.0
+"""Heights in cm between which a turn of the head fades out along the neck."""
+EYES = ("eyeball_left", "eyeball_right")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Scaled perspective: at depth 0 a centimetre is ``scale`` sides of the crop."""
+
+    scale: float
+    centre: tuple[float, float]
+    """Where the origin of model space is drawn, in sides of the crop."""
+    distance: float = CAMERA_DISTANCE
+
+    def project(self, vertices: np.ndarray) -> np.ndarray:
+        """Turned vertices (..., 3) -> (..., 3): x and y in sides of the crop, depth in cm."""
+        zoom = self.scale / (1.0 - vertices[..., 2:] / self.distance)
+        flat = zoom * vertices[..., :2] * np.array([1, -1], np.float32) + np.array(self.centre, np.float32)
+        return np.concatenate([flat, vertices[..., 2:]], axis=-1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class FaceModel:
+    """Linear model: V = mean + sum_i w_i identity_i + sum_j e_j expression_j."""
+
+    mean: np.ndarray
+    """(V, 3) cm."""
+    identity: np.ndarray = field(repr=False)
+    """(I, V, 3) cm per standard deviation."""
+    expression: np.ndarray = field(repr=False)
+    """(E, V, 3) cm at full strength."""
+    expression_names: tuple[str, ...]
+    """ARKit's names in the order of Live Link Face, without tongueOut."""
+    triangles: np.ndarray = field(repr=False)
+    """(F, 3) vertices of what is drawn."""
+    part: np.ndarray = field(repr=False)
+    """(V,) names: face, head_neck, teeth, eyeball_left and so on."""
+    landmark_vertices: np.ndarray = field(repr=False)
+    """(L,) the vertex that detectors mean by each landmark."""
+    mirror: np.ndarray = field(repr=False)
+    """(V,) the vertex on the other side."""
+    lids: np.ndarray = field(repr=False)
+    """(V, 2) 0..1: how far a blink of the left and of the right eye moves a vertex."""
+    around_eyes: np.ndarray = field(repr=False)
+    """(V,) bool: lids with their folds and lashes."""
+    lashes: np.ndarray = field(repr=False)
+    """(V,) cm to the edge of the upper lids when they are closed; 1 and more off the lids."""
+    gaze_angle: np.ndarray = field(repr=False)
+    """(V,) degrees from the middle of the pupil; 180 off the eyeballs."""
+    mouth_colour: np.ndarray = field(repr=False)
+    """(V, 3) of teeth, gums and mouth cavity in white light, else 0."""
+    without_ears: np.ndarray = field(repr=False)
+    """(V, 3) cm that draw the ears into the head: the photo brings the person's own."""
+
+    @classmethod
+    def load(cls, path: str | Path = ASSET) -> FaceModel:
+        """Read an asset of ``train.reduce_face_model``. Raises InvalidModelError for another file."""
+        try:
+            with safe_open(path, framework="np") as file:
+                words = file.metadata() or {}
+                values: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            parts = np.array(json.loads(words["parts"]))
+            names = tuple(json.loads(words["expression_names"]))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise InvalidModelError(f"{path} is no reduced face model ({error}). Install the package anew.") from error
+        for name, value in values.items():
+            if value.dtype == np.float16:
+                values[name] = value.astype(np.float32)
+        del values["original_vertex"]
+        values["part"] = parts[values["part"]]
+        values["around_eyes"] = values["around_eyes"].astype(bool)
+        return cls(expression_names=names, **values)
+
+    def vertices(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
+        """Coefficients (<= I,) and (E,) -> vertices float32 (V, 3) in centimetres."""
+        vertices = self.mean.copy()
+        for weights, shapes in ((identity, self.identity), (expression, self.expression)):
+            if weights is not None:
+                used = np.flatnonzero(weights)
+                if len(used):  # most expressions are at rest: their rows are never read
+                    vertices += np.tensordot(weights[used].astype(np.float32), shapes[used], axes=1)
+        return vertices
+
+    def index(self, name: str) -> int:
+        """Place of an expression by its name."""
+        return self.expression_names.index(name)
+
+    @cached_property
+    def skin(self) -> np.ndarray:
+        """(V,) bool: face, scalp and neck."""
+        return np.isin(self.part, ["face", "head_neck"])
+
+    @cached_property
+    def eyes(self) -> np.ndarray:
+        """(V,) bool: both eyeballs."""
+        return np.isin(self.part, EYES)
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """(V,) bool: the inside of the mouth, and the eye sockets."""
+        return ~self.skin & ~self.eyes
+
+    @cached_property
+    def neighbours(self) -> Any:
+        """(V, V) sparse: the mean over a vertex's neighbours."""
+        from scipy import sparse
+
+        a, b, c = self.triangles.T
+        rows, columns = np.concatenate([a, b, c, b, c, a]), np.concatenate([b, c, a, a, b, c])
+        count = len(self.mean)
+        links = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(count, count))
+        degree = np.maximum(np.asarray(links.sum(axis=1)).ravel(), 1)
+        return (sparse.diags((1 / degree).astype(np.float32)) @ links).tocsr()
+
+    @cached_property
+    def eyeball_centres(self) -> np.ndarray:
+        """(2, 3) cm, left and right: centres of the spheres through the backs of the mean face's eyeballs."""
+        centres = []
+        for name in EYES:
+            points = self.mean[self.part == name].astype(float)
+            back = points[points[:, 2] < points[:, 2].max() - 0.5]
+            # |p|^2 = 2 c.p + (r^2 - c.c) is linear in what is sought.
+            system = np.column_stack([2 * back, np.ones(len(back))])
+            centres.append(np.linalg.lstsq(system, (back**2).sum(axis=1), rcond=None)[0][:3])
+        return np.array(centres, np.float32)
+
+
+@cache
+def face_model() -> FaceModel:
+    """The bundled model, loaded once."""
+    return FaceModel.load()
+
+
+def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
+    """0 at or before ``low``, 1 at or beyond ``high`` (which may be the smaller), smooth in between."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def rotation_by(vector: np.ndarray) -> np.ndarray:
+    """Rotation vector (3,) in radians -> (3, 3), by Rodrigues' formula."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-9:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross

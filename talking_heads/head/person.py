@@ -1,0 +1,414 @@
+"""One person's head: what each photo shows of it, ready to be moved.
+
+Three layers in one depth order are made of each photo:
+
+    wall    the photo without the person, holes filled; it never moves
+    sheet   the person as the photo shows him or her: a grid over the photo, lifted to the depth of the fitted head and,
+            beyond its outline (hair, ears, shoulders), to a smooth continuation of it. It turns with the head and stays
+            with the shoulders
+    head    the fitted mesh: the face with the photo as its texture, and what the photo does not show, in colours that
+            continue those it shows: the far side, the lids when they close, the inside of the mouth
+
+Masks and colours are worked out at ANALYSIS pixels a crop, whatever size is drawn later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from ..landmarks import INNER_LIP
+from .fit import PersonFit, PhotoFit, detail_spread, posed, turn_eyes
+from .kernels import interpolate, rasterise, sample, vertex_normals
+from .model import NECK_JOINT, Camera, FaceModel, smoothstep
+
+ANALYSIS = 512
+"""Pixels of a crop's side at which a photo is taken apart."""
+MARGIN = 0.25
+"""The photo is kept this far beyond the crop on every side, in sides of the crop: heads move."""
+REACH = 1 + 2 * MARGIN
+"""Side of the canvas, that is the crop with its margins, in sides of the crop."""
+CANVAS = round(REACH * ANALYSIS)
+EDGE = round(MARGIN * ANALYSIS)
+GRID_STEP = 8
+"""Pixels of the analysis between the points of the sheet."""
+
+
+@dataclass(frozen=True)
+class PhotoView:
+    """What one photo shows of a person. Places are in sides of the crop."""
+
+    fit: PhotoFit
+    offset: np.ndarray = field(repr=False)
+    """float32 (V, 3) cm in the model's axes, added to identity and expression: the shape that the photo shows."""
+    texture_at: np.ndarray = field(repr=False)
+    """float32 (V, 2): where in the photo each vertex is seen."""
+    trust: np.ndarray = field(repr=False)
+    """float32 (V,): 1 where the photo shows a vertex well, 0 where it shows something else."""
+    shown: np.ndarray = field(repr=False)
+    """float32 (V,): 1 where a vertex is what the photo shows at its place, however badly."""
+    fill: np.ndarray = field(repr=False)
+    """float32 (V, 3) in 0..255: colours for where the photo cannot be trusted."""
+    texture: np.ndarray = field(repr=False)
+    """uint8 (C, C, 4) of the canvas: the person's colours, continued beyond the outline, and opacity."""
+    wall: np.ndarray = field(repr=False)
+    """uint8 (S, S, 3) of the crop: what is behind the person."""
+    photo: np.ndarray = field(repr=False)
+    """uint8 (S, S, 3) of the crop: the photo as it is."""
+    sheet: np.ndarray = field(repr=False)
+    """float32 (P, 3) cm in the picture's axes."""
+    sheet_at: np.ndarray = field(repr=False)
+    """float32 (P, 2)."""
+    sheet_fade: np.ndarray = field(repr=False)
+    """float32 (P, 1): how much of the head's turn each point takes."""
+    anchors: np.ndarray = field(repr=False)
+    """int32 (P, 3) vertices that take a point of the sheet along, by ``anchor_weights`` (P, 3)."""
+    anchor_weights: np.ndarray = field(repr=False)
+    sheet_triangles: np.ndarray = field(repr=False)
+    """int32 (G, 3)."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A person who can be moved. Made by ``Head.of``; drawn by ``render.Renderer``."""
+
+    model: FaceModel
+    identity: np.ndarray
+    """float32 (I,)."""
+    views: tuple[PhotoView, ...]
+    neutral: np.ndarray = field(repr=False)
+    """float32 (V, 3) cm: the person at rest, without what the single photos add."""
+    detail_spread: np.ndarray = field(repr=False)
+    """float32 (V, D): see ``fit.detail_spread``."""
+    fade: np.ndarray = field(repr=False)
+    """float32 (V, 1): how much of the head's turn each vertex takes; shoulders stay."""
+
+    @classmethod
+    def of(
+        cls,
+        model: FaceModel,
+        person: PersonFit,
+        canvases: Sequence[np.ndarray],
+        masks: Sequence[np.ndarray],
+        landmarks: Sequence[np.ndarray],
+    ) -> Head:
+        """From photos: ``canvases`` uint8 (C, C, 3) of the crop and its margins, at any size; ``masks`` uint8 (C, C) of
+        the person; ``landmarks`` (L, 2) in sides of the crop."""
+        neutral = model.vertices(person.identity)
+        fade = neck_fade(model.mean[:, 1:2])
+        views = tuple(
+            _PhotoAnalysis(model, person.identity, fit, canvas, mask, points).view()
+            for fit, canvas, mask, points in zip(person.photos, canvases, masks, landmarks, strict=True)
+        )
+        return cls(model, person.identity, views, neutral, detail_spread(model, neutral), fade)
+
+
+def neck_fade(height: np.ndarray) -> np.ndarray:
+    """Heights in cm in the model's axes -> share of the head's turn in 0..1."""
+    return smoothstep(-15.0, -5.0, height).astype(np.float32)
+
+
+class _PhotoAnalysis:
+    """Takes one photo apart; ``view`` gives the result."""
+
+    def __init__(
+        self,
+        model: FaceModel,
+        identity: np.ndarray,
+        fit: PhotoFit,
+        canvas: np.ndarray,
+        mask: np.ndarray,
+        landmarks: np.ndarray,
+    ) -> None:
+        self.model, self.fit, self.canvas = model, fit, canvas
+        colour = resized(canvas, CANVAS).astype(np.float32) / 255
+        person = resized(mask, CANVAS).astype(np.float32) / 255
+        person = follow_edges(person, colour.mean(axis=2))
+        self.person, self.colour = person, colour
+        self.base = model.vertices(identity, fit.frame.expression)
+        shape = turn_eyes(model, self.base + fit.offset + model.without_ears, fit.frame.gaze)
+        self.turned = posed(shape, fit.frame).astype(np.float32)
+        # Pixels of an outline are half wall: they take the colours of the person further in, and keep their softness.
+        core = (ndimage.minimum_filter(person, 9) > 0.6).astype(np.float32)
+        self.inner_share = ndimage.gaussian_filter(core, 1.5) * core
+        self.own = fill_holes(colour, self.inner_share)
+        self.alpha = smoothstep(0.4, 0.9, person)
+        before = self.turned.copy()
+        self._stay_inside()
+        drawn_in = (self.turned - before) @ fit.frame.rotation  # of the skin alone
+        self.offset = (fit.offset + model.without_ears + drawn_in).astype(np.float32)
+        self._trust_the_photo(landmarks)
+        self._colour_the_rest()
+        self._lift_the_sheet()
+
+    def view(self) -> PhotoView:
+        """What was found out."""
+        camera = self.fit.camera
+        known_wall = (ndimage.maximum_filter(self.person, 13) < 0.2).astype(np.float32)
+        wall = fill_holes(self.colour, known_wall)
+        side = len(self.canvas)
+        texture = np.dstack([self._at_full_size(self.own, self.inner_share), resized_mask(self.alpha, side)])
+        inner = slice(round(side * MARGIN / REACH), round(side * MARGIN / REACH) + round(side / REACH))
+        return PhotoView(
+            fit=self.fit,
+            offset=self.offset,
+            texture_at=camera.project(self.turned)[:, :2].copy(),
+            trust=self.trust,
+            shown=self.shown,
+            fill=(255 * self.fill).astype(np.float32),
+            texture=np.ascontiguousarray(texture),
+            wall=np.ascontiguousarray(self._at_full_size(wall, known_wall)[inner, inner]),
+            photo=np.ascontiguousarray(self.canvas[inner, inner]),
+            sheet=self.sheet,
+            sheet_at=self.sheet_at,
+            sheet_fade=self.sheet_fade,
+            anchors=self.anchors,
+            anchor_weights=self.anchor_weights,
+            sheet_triangles=self.sheet_triangles,
+        )
+
+    def _at_full_size(self, colours: np.ndarray, original: np.ndarray) -> np.ndarray:
+        """Colours (CANVAS, CANVAS, 3) in 0..1 enlarged to the canvas's size, uint8, with the photo's own pixels where
+        ``original`` (CANVAS, CANVAS) is 1."""
+        side = len(self.canvas)
+        small = (colours * 255 + 0.5).clip(0, 255).astype(np.uint8)
+        if side == CANVAS:
+            return small
+        share = resized_mask(original, side).astype(np.float32)[..., None] / 255
+        large = resized(small, side).astype(np.float32)
+        return (large + share * (self.canvas - large) + 0.5).clip(0, 255).astype(np.uint8)
+
+    def _pixels(self, points: np.ndarray) -> np.ndarray:
+        """Turned points (..., 3) -> pixels of the canvas and depth, float32 (..., 3)."""
+        return pixels(self.fit.camera, points, ANALYSIS, EDGE)
+
+    # --- what the photo shows ----------------------------------------------------------------------------------------
+
+    def _stay_inside(self) -> None:
+        """Draws the head in where it is larger than the person in the photo, or it would show the wall."""
+        model, camera = self.model, self.fit.camera
+        outside = ndimage.minimum_filter(self.person, 7) < 0.5
+        away, nearest = ndimage.distance_transform_edt(outside, return_indices=True)
+        for _ in range(4):
+            points = self._pixels(self.turned)
+            at = np.clip(points[:, :2].astype(int), 0, CANVAS - 1)
+            row, column = nearest[:, at[:, 1], at[:, 0]]
+            shift = np.stack([column - at[:, 0], at[:, 1] - row], axis=1).astype(np.float32)
+            shift *= ((away[at[:, 1], at[:, 0]] > 0) & model.skin)[:, None]
+            shift *= (1 - points[:, 2:] / camera.distance) / (camera.scale * ANALYSIS)
+            for _ in range(6):
+                mean = model.neighbours @ shift
+                shift = np.where(shift == 0, mean, 0.5 * (shift + mean))
+            self.turned[:, :2] += shift * model.skin[:, None]
+
+    def _trust_the_photo(self, landmarks: np.ndarray) -> None:
+        model = self.model
+        self.points = self._pixels(self.turned)
+        self.nearest = np.empty((CANVAS, CANVAS), np.int32)
+        self.depth = np.empty((CANVAS, CANVAS), np.float32)
+        rasterise(self.points, model.triangles, 0, CANVAS, self.nearest, self.depth)
+        column, row = np.clip(self.points[:, :2].astype(int), 0, CANVAS - 1).T
+        visible = self.points[:, 2] > self.depth[row, column] - 0.15
+        facing = smoothstep(0.1, 0.4, vertex_normals(self.turned, model.triangles)[:, 2])
+        facing[~model.skin] = 1
+        core = ndimage.minimum_filter(self.person, 15)[row, column]
+        rest = (self.turned - NECK_JOINT - self.fit.frame.translation) @ self.fit.frame.rotation + NECK_JOINT
+        neck = smoothstep(-10, -8, rest[:, 1])
+        trust = (visible * facing * neck * smoothstep(0.5, 0.9, core)).astype(np.float32)
+        # Pixels at an edge show both sides of it: draw back from every edge.
+        for _ in range(2):
+            trust = np.minimum(trust, model.neighbours @ trust)
+        # An open mouth is seen between the lips, wherever the model's teeth may stand.
+        lips = landmarks[np.r_[INNER_LIP, INNER_LIP.start]] * ANALYSIS + EDGE
+        between = smoothstep(0.5, 3.0, inside_outline(self.points[:, :2], lips))
+        self.trust = np.where(model.inside, visible * between, trust).astype(np.float32)
+        self.shown = np.where(model.inside, visible * between, visible).astype(np.float32)
+
+    def _colour_the_rest(self) -> None:
+        """Colours where the photo cannot be trusted, continued from where it can."""
+        model, rest = self.model, self.base
+        colours = sample(np.ascontiguousarray(self.own), np.ascontiguousarray(self.points[:, :2]))
+        ear = np.linalg.norm(model.without_ears, axis=1) > 0.05
+        known = np.sqrt(self.trust) * (model.skin & ~ear & ~model.around_eyes)
+        mirrored = known[model.mirror] * (1 - known)
+        weight = (known + 0.7 * mirrored)[:, None]
+        colour = known[:, None] * colours + 0.7 * mirrored[:, None] * colours[model.mirror]
+        skin = (known[:, None] * colours).sum(axis=0) / max(float(known.sum()), 1e-6)
+        sure = np.flatnonzero(weight[:, 0] > 0.4)
+        if len(sure) < 8:  # hardly anything is seen of this face
+            sure = np.argsort(-weight[:, 0])[:8]
+        nearest = sure[cKDTree(rest[sure]).query(rest)[1]]
+        fill = (colour[nearest] / np.maximum(weight[nearest], 1e-3)).astype(np.float32)
+        for _ in range(30):
+            fill = colour + (1 - weight) * (model.neighbours @ fill)
+        # Lids are no brows, which are what lies nearest above them: they take the colour of the skin below the eye.
+        lower = rest[model.landmark_vertices[[41, 46]], 1].mean() - 0.5
+        below = sure[rest[sure, 1] < lower]
+        if len(below) >= 8:
+            under = fill[below[cKDTree(rest[below]).query(rest[model.around_eyes], k=8)[1]]].mean(axis=1)
+            lid = model.lids[model.around_eyes].max(axis=1)[:, None]
+            fill[model.around_eyes] += lid * (0.93 * under - fill[model.around_eyes])
+        self._colour_eyes_and_mouth(fill, colours, skin)
+        self.fill = fill.clip(0, 1).astype(np.float32)
+
+    def _colour_eyes_and_mouth(self, fill: np.ndarray, colours: np.ndarray, skin: np.ndarray) -> None:
+        """White and iris are round, so what the lids hide is what is seen elsewhere at the same angle."""
+        model = self.model
+        bins = np.minimum(model.gaze_angle // 3, 12).astype(int)
+        white = np.array([0.62, 0.6, 0.58]) * np.clip(skin.mean() / 0.5, 0.6, 1.2)
+        rings = np.tile(white, (13, 1))
+        for ring in range(13):
+            share = self.trust * (model.eyes & (bins == ring))
+            if share.sum() > 1.5:
+                rings[ring] = (share[:, None] * colours).sum(axis=0) / share.sum()
+            elif ring < 8:  # the iris, wholly hidden
+                rings[ring] = 0.25 * white
+        fill[model.eyes] = ndimage.gaussian_filter1d(rings, 0.6, axis=0, mode="nearest")[bins[model.eyes]]
+        fill[model.inside] = model.mouth_colour[model.inside] * light_on(skin, rings[9:12])
+        socket = np.char.startswith(model.part, "eye_socket")
+        fill[socket] = skin * 0.6
+
+    # --- the sheet ---------------------------------------------------------------------------------------------------
+
+    def _lift_the_sheet(self) -> None:
+        """The grid over the photo, and how each of its points hangs on the head."""
+        camera, frame = self.fit.camera, self.fit.frame
+        scale = camera.scale * ANALYSIS
+        steps = np.arange(0, CANVAS + 1, GRID_STEP)
+        side = len(steps)
+        x, y = (axis.ravel() for axis in np.meshgrid(steps, steps))
+        column, row = np.minimum(x, CANVAS - 1), np.minimum(y, CANVAS - 1)
+        covered = self.nearest >= 0
+        away, nearest = ndimage.distance_transform_edt(~covered, return_indices=True)
+        from_head = away[row, column] / scale  # cm
+        anchor_row, anchor_column = nearest[:, row, column]
+
+        depth = fill_holes(np.where(covered, self.depth, 0)[..., None], covered.astype(np.float32))[row, column, 0]
+        depth = np.where(from_head > 0, -2 + (depth + 2) * np.exp(-from_head / 6.0), depth)
+        zoom = scale / (1 - depth / camera.distance)
+        centre = np.array(camera.centre) * ANALYSIS + EDGE
+        at = np.stack([x, y], axis=1)
+        self.sheet = np.column_stack([(at - centre) / zoom[:, None] * [1, -1], depth]).astype(np.float32)
+        self.sheet_at = ((at - EDGE) / ANALYSIS).astype(np.float32)
+        rest = (self.sheet - NECK_JOINT - frame.translation) @ frame.rotation + NECK_JOINT
+        self.sheet_fade = neck_fade(rest[:, 1:2])
+        triangles = self.model.triangles[self.nearest[anchor_row, anchor_column]]
+        self.anchors = triangles.astype(np.int32)
+        hold = np.exp(-from_head / 1.5)[:, None]
+        corners = self.points[triangles]
+        self.anchor_weights = (_weights_in(corners, anchor_column + 0.5, anchor_row + 0.5) * hold).astype(np.float32)
+
+        # Cells in the middle of the face are left to the head: no sheet may span lips that open.
+        share = np.where(self.model.skin, self.trust, 1)[:, None].astype(np.float32)
+        trusted = interpolate(self.points, self.model.triangles, self.nearest, share)[..., 0] > 0.8
+        reach = int(0.9 * scale)
+        face = ndimage.binary_fill_holes(ndimage.binary_closing(trusted, iterations=max(1, reach // 2)))
+        face = ndimage.binary_erosion(face, iterations=2)
+        # As wide as the band in which the wall is not known: there an unmoved person brings the photo's own pixels.
+        person = ndimage.maximum_filter(self.person, 13 + GRID_STEP) > 0.15
+        useful = (person & ~face)[row, column]
+        index = np.arange(side * side).reshape(side, side)
+        a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
+        cells = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
+        self.sheet_triangles = np.ascontiguousarray(cells[useful[cells].any(axis=1)].astype(np.int32))
+
+
+def light_on(skin: np.ndarray, whites: np.ndarray) -> np.ndarray:
+    """Colours in 0..1 of the skin (3,) and of the eyes' whites (N, 3) -> the light on teeth, (3,).
+
+    Its strength is that of the brightest white; its colour is between that of the white and of white light, because the
+    whites that a small photo shows are half lid.
+    """
+    brightest = whites[whites.mean(axis=1).argmax()]
+    strength = float(np.clip(brightest.mean() * 1.25, 0.45, 0.95))
+    cast = brightest / max(float(brightest.mean()), 1e-3)
+    warm = skin / max(float(skin.mean()), 1e-3)
+    usual = np.array([1.25, 0.95, 0.80])  # of skin in white light, over its mean
+    cast = 0.5 * cast + 0.5 * warm / usual
+    return strength * np.clip(0.4 + 0.6 * cast, 0.8, 1.2)
+
+
+def pixels(camera: Camera, points: np.ndarray, size: int, margin: float = 0.0) -> np.ndarray:
+    """Turned points (..., 3) in cm -> float32 (..., 3): pixels of a crop of ``size``, ``margin`` from the edge, and
+    depth."""
+    places = camera.project(points)
+    places[..., :2] *= np.float32(size)
+    places[..., :2] += np.float32(margin)
+    return places
+
+
+def _weights_in(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Barycentric weights (N, 3) of points in triangles (N, 3, >= 2)."""
+    (ax, ay), (bx, by), (cx, cy) = (corners[:, k, :2].T for k in range(3))
+    area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+    area = np.where(np.abs(area) < 1e-9, 1e-9, area)
+    u = ((bx - x) * (cy - y) - (cx - x) * (by - y)) / area
+    v = ((cx - x) * (ay - y) - (ax - x) * (cy - y)) / area
+    weights = np.clip(np.stack([u, v, 1 - u - v], axis=1), 0, 1)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def inside_outline(points: np.ndarray, outline: np.ndarray) -> np.ndarray:
+    """(N, 2) and a closed outline (M, 2) -> (N,) distance to its corners, positive inside (even-odd rule)."""
+    x, y = points[:, :1], points[:, 1:]
+    (ax, ay), (bx, by) = outline[:-1].T, outline[1:].T
+    crosses = (ay > y) != (by > y)
+    height = np.where(by == ay, 1.0, by - ay)
+    inside = (crosses & (x < ax + (y - ay) / height * (bx - ax))).sum(axis=1) % 2 == 1
+    distance = np.sqrt(((points[:, None] - outline[None]) ** 2).sum(axis=-1)).min(axis=1)
+    return distance * np.where(inside, 1.0, -1.0)
+
+
+def fill_holes(image: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """(H, W, C) float and weights (H, W) in 0..1 -> float32 (H, W, C): the unknown continued smoothly (pull-push)."""
+    height, width, _ = image.shape
+    if min(height, width) <= 2:
+        mean = (image * known[..., None]).sum(axis=(0, 1)) / max(float(known.sum()), 1e-6)
+        return (known[..., None] * image + (1 - known[..., None]) * mean).astype(np.float32)
+    weighted = np.dstack([image * known[..., None], known]).astype(np.float32)
+    padded = np.pad(weighted, ((0, height % 2), (0, width % 2), (0, 0)))
+    half = 0.25 * (padded[::2, ::2] + padded[1::2, ::2] + padded[::2, 1::2] + padded[1::2, 1::2])
+    weight = half[..., -1]
+    coarse = fill_holes(half[..., :-1] / np.maximum(weight, 1e-6)[..., None], np.minimum(1, 4 * weight))
+    large = _doubled(coarse, height, width)
+    return (known[..., None] * image + (1 - known[..., None]) * large).astype(np.float32)
+
+
+def _doubled(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(h, w, C) -> (height, width, C), about twice as large, bilinear."""
+    for axis, length in ((0, height), (1, width)):
+        at = np.clip((np.arange(length) + 0.5) / 2 - 0.5, 0, image.shape[axis] - 1)
+        low = np.minimum(at.astype(int), max(image.shape[axis] - 2, 0))
+        share = (at - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        high = np.minimum(low + 1, image.shape[axis] - 1)
+        image = image.take(low, axis=axis) * (1 - share) + image.take(high, axis=axis) * share
+    return image
+
+
+def follow_edges(mask: np.ndarray, grey: np.ndarray, radius: int = 7, smoothness: float = 1e-3) -> np.ndarray:
+    """Coarse mask, grey image (H, W), both 0..1 -> the mask with the image's outlines (guided filter, He 2010)."""
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return ndimage.uniform_filter(values, 2 * radius + 1)
+
+    mean_grey, mean_mask = mean(grey), mean(mask)
+    slope = (mean(grey * mask) - mean_grey * mean_mask) / (mean(grey * grey) - mean_grey**2 + smoothness)
+    return np.clip(mean(slope) * grey + mean(mean_mask - slope * mean_grey), 0, 1).astype(np.float32)
+
+
+def resized(image: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (H, H, 3) or (H, H) -> the same of another side, with Pillow's antialiased filter."""
+    from PIL import Image
+
+    if len(image) == side:
+        return image
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def resized_mask(mask: np.ndarray, side: int) -> np.ndarray:
+    """float (H, H) in 0..1 -> uint8 (side, side)."""
+    return resized((mask * 255 + 0.5).clip(0, 255).astype(np.uint8), side)
