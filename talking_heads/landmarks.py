@@ -177,7 +177,7 @@ class MediapipeDetector:
         os.environ.setdefault("GLOG_minloglevel", "3")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         try:
-            with _silent_stderr():
+            with silent_stderr():
                 import mediapipe
         except ImportError as error:
             raise MissingDependencyError(
@@ -189,7 +189,7 @@ class MediapipeDetector:
                 f"mediapipe {mediapipe.__version__} has no face mesh inside. Install the version that has: "
                 "pip install mediapipe==0.10.14."
             )
-        with _silent_stderr():
+        with silent_stderr():
             self._mesh = mediapipe.solutions.face_mesh.FaceMesh(
                 # Each frame on its own: smoothing is ours (faces.py), and a held track drifts off a lost face.
                 static_image_mode=True,
@@ -279,7 +279,7 @@ def load_detector(name: str = "mediapipe", device: str = "cpu") -> LandmarkDetec
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Keeps lines away that a native library writes to file descriptor 2 before it can be configured."""
     try:
         kept = os.dup(2)

@@ -11,16 +11,18 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..warping import SOURCE_CHANNELS, displaced
 from .layers import DownBlock, Factory, SelfAttention, StyledBlock, adaptive_instance_norm, blocks_at, check_sizes
 
+RENDER_CHANNELS = 9
+"""Of what a generator sees that paints over a rendered head: rendered picture (3), photo as it is (3), trust (1), layer
+(1), stillness (1); see ``head.render.generator_planes``."""
+SEEN_CHANNELS = RENDER_CHANNELS - 1
+"""Stillness is not shown to the network: it decides where nothing is to be painted."""
+MAX_CORRECTION = 1.0
+"""How far the output may differ from the render, of a range of 2."""
 GAIN_SPEED = 16.0
 """Adam moves every parameter by about its rate a step. Alone, the gain would need thousands of steps until corrections
 reach from grey to black; with this factor it needs hundreds."""
-MAX_FLOW = 0.08
-"""How far the flow may move the warped photo, in sides of the image."""
-STILL_AT_START = -3.0
-"""Logit of the share that the unmoved photo has in the output before training."""
 
 
 class Generator(ModelMixin, ConfigMixin):
@@ -28,12 +30,11 @@ class Generator(ModelMixin, ConfigMixin):
 
     Two designs in one class:
 
-    * ``source_conditioned=False``, the paper's: input is the landmark image, output is painted from nothing.
-    * ``source_conditioned=True``: input is also the photo, warped to the target's landmarks and as it is, and what is
-      known of the warp (warping.py). Encoder features reach the decoder at equal resolution (``skips``). The output is
-      three layers: the warped photo, moved on by a small flow; where a mask says so the photo as it is, for what does
-      not move with the head; and a correction painted over both. The gains of flow, mask and correction start at
-      zero: training starts at the warp and moves away from it only where that helps.
+    * ``render_conditioned=False``, the paper's: input is the landmark image, output is painted from nothing.
+    * ``render_conditioned=True``: input is also the head, rendered in the target's pose, the photo as it is, and what is
+      known of the render (``head/render.py``). Encoder features reach the decoder at equal resolution (``skips``). The
+      output is the render and a bounded correction, none where the head has not moved. The correction's gain starts at
+      zero: training starts at the render and moves away from it only where that helps.
 
     ``patch_size`` 2 works on 2x2 pixels folded into channels. ``attention_resolution`` is for the down blocks,
     ``up_attention_resolution`` for the up blocks; 0 leaves it out. Stateless: nothing is stored during forward.
@@ -49,7 +50,7 @@ class Generator(ModelMixin, ConfigMixin):
         patch_size: int = 1,
         attention_resolution: int = 32,
         up_attention_resolution: int = 64,
-        source_conditioned: bool = False,
+        render_conditioned: bool = False,
         skips: bool = False,
         spectral_norm: bool = True,
     ) -> None:
@@ -59,7 +60,7 @@ class Generator(ModelMixin, ConfigMixin):
             raise ValueError(f"num_middle_blocks must lie between 0 and 64, got {num_middle_blocks}")
         make = Factory(spectral_norm)
         n = len(channels)
-        inputs = (3 + SOURCE_CHANNELS * source_conditioned) * patch_size**2
+        inputs = (3 + SEEN_CHANNELS * render_conditioned) * patch_size**2
         widths = [inputs, *channels]
         self.down = nn.ModuleList(
             DownBlock(make, a, b, norm_first=i > 0, norm_second=True) for i, (a, b) in enumerate(pairwise(widths))
@@ -77,10 +78,8 @@ class Generator(ModelMixin, ConfigMixin):
             {str(i): SelfAttention(make, up[i + 1]) for i in range(n) if up_sizes[i] == up_attention_resolution}
         )
         self.to_rgb = make.conv(up[-1], 3 * patch_size**2)
-        if source_conditioned:
+        if render_conditioned:
             self.gain = nn.Parameter(torch.zeros(3 * patch_size**2))
-            self.to_flow = make.conv(up[-1], 3)  # flow (x, y) and mask
-            self.flow_gain = nn.Parameter(torch.zeros(3))
         self._styled = [c for block in [*self.middle, *self.up] for c in block.styled_channels] + [up[-1]]
         self.projection = make.linear(embedding_dim, self.style_dim)
         bias: Any = self.projection.bias
@@ -104,17 +103,17 @@ class Generator(ModelMixin, ConfigMixin):
         landmark_images: Tensor,
         embedding: Tensor | None = None,
         style: Tensor | None = None,
-        source: Tensor | None = None,
+        render: Tensor | None = None,
     ) -> Tensor:
         """Frames (B, 3, H, W), nominally in [-1, 1].
 
         landmark_images (B, 3, H, W) in [-1, 1]; either ``embedding`` e (B, N), or ``style`` psi' (B, S) or (S,);
-        a source-conditioned generator needs ``source`` (B, SOURCE_CHANNELS, H, W), see ``warping.source_planes``.
+        a render-conditioned generator needs ``render`` (B, RENDER_CHANNELS, H, W), see ``head.render``.
         """
         if (embedding is None) == (style is None):
             raise ValueError("give either embedding or style")
-        if (source is None) == self.config.source_conditioned:
-            raise ValueError("give source exactly when the generator is source-conditioned")
+        if (render is None) == self.config.render_conditioned:
+            raise ValueError("give render exactly when the generator is render-conditioned")
         if style is None:
             style = self.projection(embedding)
         if style.ndim == 1:
@@ -122,9 +121,8 @@ class Generator(ModelMixin, ConfigMixin):
         styles = self._split(style)
 
         x = landmark_images
-        if source is not None:
-            warped, photo, trust, shown = source.split([3, 3, 1, 1], dim=1)
-            x = torch.cat([x, warped * shown, photo, 2 * trust - 1, 2 * shown - 1], dim=1)
+        if render is not None:
+            x = torch.cat([x, render[:, :SEEN_CHANNELS]], dim=1)
         device = x.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))  # now and not in the first convolution: half as much to move
@@ -146,21 +144,10 @@ class Generator(ModelMixin, ConfigMixin):
             if self.config.skips and features:
                 x = x + features.pop()
         x = F.relu(adaptive_instance_norm(x, *styles.pop(0)))
-        if source is None:
+        if render is None:
             return torch.tanh(F.pixel_shuffle(self.to_rgb(x).float(), self.config.patch_size))
-        return self._layers(x, source)
-
-    def _layers(self, x: Tensor, source: Tensor) -> Tensor:
-        """Features (B, C, H/p, W/p) and ``source`` -> frames: warped photo, photo as it is, correction."""
-        size = source.shape[-2:]
-        gain = GAIN_SPEED * self.flow_gain[:, None, None]
-        # Contiguous: from here on planes are worked on, and slices of channels that lie side by side cost tenfold.
-        geometry = (self.to_flow(x).float() * gain).contiguous()
-        geometry = F.interpolate(geometry, size=size, mode="bilinear", align_corners=False)
-        # In float32 even where the networks are not: 16 bit tell places apart by half a pixel at best.
-        warped, photo, _, shown = source.float().split([3, 3, 1, 1], dim=1)
-        warped = displaced(warped, MAX_FLOW * torch.tanh(geometry[:, :2])) * shown
-        still = torch.sigmoid(geometry[:, 2:] + STILL_AT_START)
         correction = self.to_rgb(x).float() * (GAIN_SPEED * self.gain[:, None, None])
-        correction = 2 * torch.tanh(F.pixel_shuffle(correction.contiguous(), self.config.patch_size))
-        return warped + still * (photo - warped) + correction
+        # Contiguous: from here on planes are worked on, and slices of channels that lie side by side cost tenfold.
+        correction = MAX_CORRECTION * torch.tanh(F.pixel_shuffle(correction.contiguous(), self.config.patch_size))
+        picture, still = render[:, :3].float(), render[:, SEEN_CHANNELS:].float()
+        return picture + (1 - still) * correction

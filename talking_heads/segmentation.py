@@ -1,0 +1,30 @@
+"""Which pixels of a photo show the person: the segmenter in mediapipe's wheel (Apache-2.0), offline."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+_lock = threading.Lock()  # the graph is not re-entrant
+
+
+@cache
+def _segmenter() -> Any:
+    from .landmarks import silent_stderr
+
+    with silent_stderr():
+        from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
+
+        return SelfieSegmentation(model_selection=0)
+
+
+def person_mask(image: np.ndarray) -> np.ndarray:
+    """uint8 RGB (H, W, 3) -> float32 (H, W) in 0..1: 1 where the person is. Coarse: 256 x 256 pixels, enlarged."""
+    with _lock, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"SymbolDatabase\.GetPrototype", category=UserWarning)
+        mask: np.ndarray = _segmenter().process(np.ascontiguousarray(image)).segmentation_mask
+    return mask
