@@ -1,9 +1,13 @@
-"""One person, ready to be painted: embedding, AdaIN parameters, photos and, once fine-tuned, a generator of its own."""
+"""One person, ready to be animated: embedding, AdaIN parameters, photos, the head that they show and, once fine-tuned,
+a generator of its own."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,10 +22,15 @@ from torch import Tensor, nn
 
 from .cards import avatar_card
 from .errors import InvalidModelError, OutputError
+from .driver import in_crop
+from .head.fit import fit_person
+from .head.model import face_model
+from .head.person import MARGIN, REACH, Head, resized
+from .faces import Crop, Portrait
 from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, push, resolve, written_whole
-from .images import to_float
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
+from .segmentation import person_mask
 from .models.layers import settings_of
 from .video import check_writable, replacing
 
@@ -37,12 +46,51 @@ def check_folder(folder: Path) -> None:
         raise OutputError(f"{folder} exists and is no avatar. Choose another folder.")
 
 
+@dataclass(frozen=True)
+class Shots:
+    """Photos of one person as an avatar keeps them: the crop with a margin on every side (``head.person.REACH``)."""
+
+    canvases: np.ndarray
+    """uint8 RGB (K, C, C, 3)."""
+    masks: np.ndarray
+    """uint8 (K, C, C): where the person is."""
+    landmarks: np.ndarray
+    """float32 (K, L, 2) in sides of the crop."""
+
+    @classmethod
+    def of(cls, portraits: Sequence[Portrait]) -> Shots:
+        """Cuts photos out, at the size of the largest face (256 to 1024 pixels a crop; of many photos at most 512)."""
+        most = 1024 if len(portraits) <= 4 else 512
+        side = max(portrait.crop.side for portrait in portraits)
+        size = int(np.clip(256 * np.round(side / 256 + 0.2), 256, most))
+        canvas = round(REACH * size)
+        canvases, masks = [], []
+        for portrait in portraits:
+            crop = portrait.crop
+            wide = Crop(crop.x, crop.y, REACH * crop.side, crop.angle)
+            mask = np.rint(255 * person_mask(portrait.image)).astype(np.uint8)
+            canvases.append(wide.cut(portrait.image, canvas))
+            masks.append(wide.cut(np.repeat(mask[..., None], 3, axis=2), canvas)[..., 0])
+        landmarks = np.stack([in_crop(portrait.crop, portrait.landmarks) for portrait in portraits])
+        return cls(np.stack(canvases), np.stack(masks), landmarks.astype(np.float32))
+
+    def crops(self, size: int) -> np.ndarray:
+        """The photos as a network sees them: uint8 (K, size, size, 3)."""
+        side = self.canvases.shape[1]
+        first, last = round(side * MARGIN / REACH), round(side * (1 + MARGIN) / REACH)
+        return np.stack([resized(np.ascontiguousarray(canvas[first:last, first:last]), size) for canvas in self.canvases])
+
+    def landmarks_at(self, size: int) -> np.ndarray:
+        """float32 (K, L, 2) in pixels of ``crops(size)``."""
+        return (self.landmarks * size - 0.5).astype(np.float32)
+
+
 class Avatar(ModelMixin, ConfigMixin):
     """What is kept of a person. Made by ``TalkingHeadPipeline.create_avatar`` or ``train.fine_tune``.
 
-    ``embedding`` (N,): e, the mean over the photos. ``style`` (S,): psi', P e at first. ``photos`` uint8
-    (K, 3, H, H) and ``landmarks`` float32 (K, L, 2) in their pixels: what source conditioning warps, and the geometry
-    that relative motion is carried over to. ``generator``: this person's own, or None to be painted by the base model.
+    ``embedding`` (N,): e, the mean over the photos. ``style`` (S,): psi', P e at first. ``canvases`` uint8
+    (K, C, C, 3), ``masks`` uint8 (K, C, C) and ``landmarks`` float32 (K, L, 2): see Shots. ``generator``: this person's
+    own, or None to be painted by the base model. The head in three dimensions follows from the photos, see ``head``.
     """
 
     @register_to_config
@@ -51,7 +99,7 @@ class Avatar(ModelMixin, ConfigMixin):
         embedding_dim: int,
         style_dim: int,
         num_photos: int,
-        image_size: int = 256,
+        canvas_size: int = 768,
         base_model: str = "",
         base_revision: str = "",
         own_generator: dict[str, Any] | None = None,
@@ -67,28 +115,31 @@ class Avatar(ModelMixin, ConfigMixin):
             raise ValueError("an avatar needs at least one photo")
         self.style = nn.Parameter(torch.zeros(style_dim))
         self.register_buffer("embedding", torch.zeros(embedding_dim))
-        self.register_buffer("photos", torch.zeros(num_photos, 3, image_size, image_size, dtype=torch.uint8))
+        self.register_buffer("canvases", torch.zeros(num_photos, canvas_size, canvas_size, 3, dtype=torch.uint8))
+        self.register_buffer("masks", torch.zeros(num_photos, canvas_size, canvas_size, dtype=torch.uint8))
         self.register_buffer("landmarks", torch.zeros(num_photos, NUM_LANDMARKS, 2))
         self.generator = Generator(**own_generator) if own_generator is not None else None
+        self._head: Head | None = None
+        self._head_lock = threading.Lock()
 
     @classmethod
     def create(
         cls,
         embedding: Tensor,
         style: Tensor,
-        photos: np.ndarray,
-        landmarks: np.ndarray,
+        shots: Shots,
         base_model: str,
         base_revision: str,
         generator: Generator | None = None,
         base_commit: str = "",
+        head: Head | None = None,
     ) -> Self:
-        """From values: embedding (N,), style (S,), photos uint8 (K, H, H, 3), landmarks float32 (K, L, 2)."""
+        """From values: embedding (N,), style (S,), the photos, and the head where it has been made of them already."""
         avatar = cls(
             embedding_dim=len(embedding),
             style_dim=len(style),
-            num_photos=len(photos),
-            image_size=photos.shape[1],
+            num_photos=len(shots.canvases),
+            canvas_size=shots.canvases.shape[1],
             base_model=base_model,
             base_revision=base_revision,
             base_commit=base_commit,
@@ -97,28 +148,53 @@ class Avatar(ModelMixin, ConfigMixin):
         with torch.no_grad():
             avatar.embedding.copy_(embedding)
             avatar.style.copy_(style)
-            avatar.photos.copy_(torch.from_numpy(np.ascontiguousarray(photos)).permute(0, 3, 1, 2))
-            avatar.landmarks.copy_(torch.from_numpy(np.ascontiguousarray(landmarks)))
+            for name in ("canvases", "masks", "landmarks"):
+                getattr(avatar, name).copy_(torch.from_numpy(np.ascontiguousarray(getattr(shots, name))))
         if avatar.generator is not None and generator is not None:
             avatar.generator.load_state_dict(generator.state_dict())
+        avatar._head = head
         return avatar.eval()
 
-    def with_shots(self, photos: np.ndarray, landmarks: np.ndarray) -> Self:
-        """The same person, painted over other photos: uint8 (K, H, H, 3) and landmarks float32 (K, L, 2)."""
+    def with_shots(self, shots: Shots) -> Self:
+        """The same person, drawn from other photos."""
         return type(self).create(
-            self.embedding, self.style.detach(), photos, landmarks, self.config.base_model, self.config.base_revision,
+            self.embedding, self.style.detach(), shots, self.config.base_model, self.config.base_revision,
             self.generator, self.config.base_commit,
-        ).to(self.photos.device)  # fmt: skip
+        ).to(self.embedding.device)  # fmt: skip
 
     @property
-    def photo_images(self) -> np.ndarray:
-        """The photos as the model sees them: uint8 RGB (K, H, H, 3)."""
-        return self.photos.permute(0, 2, 3, 1).cpu().numpy()
+    def shots(self) -> Shots:
+        """The photos."""
+        canvases, masks, landmarks = (getattr(self, n).cpu().numpy() for n in ("canvases", "masks", "landmarks"))
+        return Shots(canvases, masks, landmarks)
 
     @property
-    def shots(self) -> Tensor:
-        """The photos as network inputs: float32 (K, 3, H, H) in [-1, 1]."""
-        return to_float(self.photo_images).to(self.photos.device)
+    def head(self) -> Head:
+        """The person's head in three dimensions, made of the photos when it is first asked for: 0.2 s a photo."""
+        with self._head_lock:
+            if self._head is None:
+                self._head = make_head(self.shots)
+            return self._head
+
+    @property
+    def photo_size(self) -> int:
+        """Pixels of the side of the crop that the photos have."""
+        return round(int(self.config.canvas_size) / REACH)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A lock cannot be copied; a head need not be."""
+        return type(self).create(
+            self.embedding, self.style.detach(), self.shots, self.config.base_model, self.config.base_revision,
+            self.generator, self.config.base_commit, self._head,
+        ).to(self.embedding.device)  # fmt: skip
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For other processes, which make the head anew."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_head", "_head_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._head, self._head_lock = None, threading.Lock()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
         """Writes ``config.json`` and the weights into a folder; beside first, then renamed. Raises OutputError.
@@ -205,3 +281,12 @@ class Avatar(ModelMixin, ConfigMixin):
             token=token,
         )
         return load_strictly(cls, folder)
+
+
+def make_head(shots: Shots) -> Head:
+    """Photos -> the head that they show."""
+    if not np.isfinite(shots.landmarks).all():
+        raise InvalidModelError("The avatar is damaged: it has no landmarks. Make it again from the photos.")
+    model = face_model()
+    person = fit_person(model, list(shots.landmarks))
+    return Head.of(model, person, list(shots.canvases), list(shots.masks), list(shots.landmarks))

@@ -33,6 +33,11 @@ class Background:
         """One looks through: the frames need an alpha channel, and the film a suffix in TRANSPARENT_SUFFIXES."""
         return self.kind == "transparent"
 
+    @property
+    def keeps(self) -> bool:
+        """The photo's own wall stays."""
+        return self.kind == "keep"
+
     def wall(self, original: np.ndarray) -> np.ndarray | None:
         """The wall behind the person, RGB (H, W, 3) -> what to paint in its place, of the same type and shape.
 

@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from . import __version__
 from .drawing import draw_landmarks
 from .errors import MissingDependencyError, OutputError
-from .face_pose import MEAN_FACE
+from .head.model import face_model
 from .hub import fingerprint, written_whole
 from .images import to_float
 from .models import Generator
+from .models.generator import RENDER_CHANNELS
 from .models.layers import settings_of
-from .warping import SOURCE_CHANNELS
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ EngineName = Literal["torch", "openvino"]
 ENGINES = ("auto", "torch", "openvino")
 Format = Literal["onnx", "openvino"]
 Generate = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""(landmark images, style, source or None) -> frames, as ``Generator.forward``; with OpenVINO, in float32."""
+"""(landmark images, style, render or None) -> frames, as ``Generator.forward``; with OpenVINO, in float32."""
 
 WORTH_CONVERTING = 125
 """Frames below which "auto" stays with torch: converting a network takes as long as it saves on about so many."""
@@ -102,19 +102,21 @@ class _WithStyle(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, landmark_images: Tensor, style: Tensor, source: Tensor | None = None) -> Tensor:
-        return self.generator(landmark_images, style=style, source=source)
+    def forward(self, landmark_images: Tensor, style: Tensor, render: Tensor | None = None) -> Tensor:
+        return self.generator(landmark_images, style=style, render=render)
 
 
 def _example(generator: Generator, batch: int = 1) -> dict[str, Tensor]:
-    """Inputs of the right shapes in their order: lines of a face, and noise for the style and the photo."""
+    """Inputs of the right shapes in their order: lines of a face, and noise for the style and the render."""
     size = int(generator.config.image_size)
-    lines = to_float(draw_landmarks((MEAN_FACE[:, :2] * 0.6 * size + 0.5 * size).astype(np.float32), size))
+    model = face_model()
+    face = model.mean[model.landmark_vertices, :2] * [0.03, -0.03] + 0.5  # sides of the image
+    lines = to_float(draw_landmarks((face * size).astype(np.float32), size))
     noise = torch.Generator().manual_seed(0)
     style = torch.randn(generator.style_dim, generator=noise)
     result = {"landmark_images": lines.expand(batch, -1, -1, -1).contiguous(), "style": style}
-    if generator.config.source_conditioned:
-        result["source"] = torch.rand(batch, SOURCE_CHANNELS, size, size, generator=noise)
+    if generator.config.render_conditioned:
+        result["render"] = torch.rand(batch, RENDER_CHANNELS, size, size, generator=noise)
     return result
 
 
@@ -160,10 +162,10 @@ def compile_openvino(generator: Generator, *, keep: bool) -> Generate:
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     turn = threading.Lock()  # a request computes for one thread at a time; two would share the same cores
 
-    def generate(landmark_images: Tensor, style: Tensor, source: Tensor | None) -> Tensor:
+    def generate(landmark_images: Tensor, style: Tensor, render: Tensor | None) -> Tensor:
         frames = []
         for k in range(len(landmark_images)):
-            given = [landmark_images[k : k + 1], style.detach(), *(() if source is None else (source[k : k + 1],))]
+            given = [landmark_images[k : k + 1], style.detach(), *(() if render is None else (render[k : k + 1],))]
             with turn:
                 # Copied by numpy, alone: torch would wake threads for it that OpenVINO's contend with (4 ms, not 0.2).
                 request.infer([np.ascontiguousarray(tensor.float().numpy()) for tensor in given])
@@ -206,8 +208,8 @@ def _save(model: Any, folder: Path) -> None:
 def export(generator: Generator, folder: Path, format: Format, style: Tensor | None = None) -> None:
     """Writes the generator for other programs: ``generator.onnx``, or ``generator.xml`` and ``.bin``; whole or not.
 
-    Inputs are landmark_images float32 (B, 3, H, H), style (S,) and, where it is source-conditioned, source
-    (B, 8, H, H); output is frames (B, 3, H, H); ``export.json`` says so. A ``style`` (S,) goes beside as style.npy.
+    Inputs are landmark_images float32 (B, 3, H, H), style (S,) and, where it is render-conditioned, render
+    (B, 9, H, H); output is frames (B, 3, H, H); ``export.json`` says so. A ``style`` (S,) goes beside as style.npy.
     What was written is read again and compared with torch. Raises MissingDependencyError and OutputError.
     """
     if not folder.parent.is_dir():
@@ -266,7 +268,7 @@ def _apart(generator: Generator, read: Callable[[dict[str, np.ndarray]], np.ndar
     differences = []
     for batch in (1, 2):
         example = _example(generator, batch)
-        expected = generator(example["landmark_images"], style=example["style"], source=example.get("source"))
+        expected = generator(example["landmark_images"], style=example["style"], render=example.get("render"))
         got = read({name: value.numpy() for name, value in example.items()})
         differences.append(float(np.abs(got - expected.numpy()).max()))
     return max(differences)

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 BUNDLED = Path(__file__).parent / "checkpoints" / "default"
 """The model that comes with the package."""
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
-FORMAT_VERSION = 3
-"""Of models and avatars. 2: a source-conditioned generator has a flow and sees the unmoved photo."""
+FORMAT_VERSION = 4
+"""Of models and avatars. 4: generators paint over a head that is rendered in three dimensions; avatars hold its photos
+with a margin."""
 TRAINING = "training.json"
 """In a model's folder: what it was trained on and for how long, as ``train.meta`` writes it, for the card."""
 TRAINING_FORMAT = 1

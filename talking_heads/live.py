@@ -1,4 +1,4 @@
-"""A camera's frames in, painted frames out, at whatever speed this machine has."""
+"""A camera's frames in, the avatar's frames out, at whatever speed this machine has."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Self
 
 import numpy as np
 
-from .faces import Crop, Follower, crop_around
+from .driver import DriverFitter
+from .faces import Follower
+from .head.fit import FrameFit
+from .head.retarget import most_neutral, motion_of
 from .landmarks import LandmarkDetector, eye_distance
-from .motion import most_neutral
 
 FPS = 25
 """Frames a second that a camera is taken to have, where it is about how long a face was away."""
@@ -24,8 +26,10 @@ STEADIED, TOLERANCE = 0.6, 0.02
 moves before it keeps little of that."""
 REMEMBERED = 1000
 
-Paint = Callable[[np.ndarray, np.ndarray, Crop], np.ndarray]
-"""(face (L, 2), face that stands for the photo's pose (L, 2), crop that both are seen in) -> frame."""
+Show = Callable[[FrameFit, FrameFit], np.ndarray]
+"""(the driver's frame, the driver's neutral frame) -> picture."""
+REFITTED = 8
+"""Every so many frames, while it settles, the driver's identity is taken from all faces that were seen."""
 
 
 class Live:
@@ -39,17 +43,17 @@ class Live:
     delay stays within the time of two frames. Relative motion counts from the most neutral face of the first second.
     """
 
-    def __init__(self, paint: Paint, detector: LandmarkDetector) -> None:
+    def __init__(self, show: Show, detector: LandmarkDetector) -> None:
         self.pushed = 0
         """Frames that were pushed so far."""
         self.painted = 0
         """Frames that were painted so far; the others were late, or showed no face."""
-        self._paint = paint
+        self._show = show
         self._follower = Follower(detector, FPS)
         self._faces: list[np.ndarray] = []  # of the time of settling
         self._settled_at: float | None = None
-        self._reference: np.ndarray
-        self._crop: Crop
+        self._driver: DriverFitter | None = None
+        self._neutral: FrameFit
         self._steady: np.ndarray | None = None
         self._delays: deque[float] = deque(maxlen=REMEMBERED)
         self._change = threading.Condition()
@@ -158,13 +162,19 @@ class Live:
             return None
         if self._settled_at is None:
             self._settled_at = now + SETTLING_SECONDS
-        if now < self._settled_at or not self._faces:
+        if now < self._settled_at or self._driver is None:
             self._faces.append(face)
-            seen = np.stack(self._faces)
-            height, width = self._follower.turned(frame).shape[:2]
-            self._reference, self._crop = seen[most_neutral(seen)], crop_around(seen, (height, width))
+            if self._driver is None or len(self._faces) % REFITTED == 0:
+                self._settle(self._follower.turned(frame).shape)
         self._steady = steadied(face, self._steady)
-        return self._paint(self._steady, self._reference, self._crop)
+        assert self._driver is not None
+        return self._show(self._driver.fit(self._steady), self._neutral)
+
+    def _settle(self, shape: tuple[int, ...]) -> None:
+        """Finds out who drives, and the most neutral of the faces that were seen."""
+        self._driver = DriverFitter.of(np.stack(self._faces), (shape[0], shape[1]))
+        frames = [self._driver.fit(face) for face in self._faces]
+        self._neutral = frames[most_neutral(motion_of(frames, FPS))]
 
 
 def steadied(face: np.ndarray, before: np.ndarray | None) -> np.ndarray:

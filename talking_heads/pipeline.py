@@ -1,31 +1,39 @@
-"""The pipeline: photos -> avatar, clip -> track, avatar and track -> frames."""
+"""The pipeline: photos -> avatar, clip -> motion, avatar and motion -> frames."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice, repeat, tee
+from itertools import chain, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
+from torch.nn import functional as F
 
-from .avatar import Avatar
+from .avatar import Avatar, Shots, make_head
+from .background import Background
 from .drawing import draw_landmarks
+from .driver import motion_in_pieces, motion_of_track
 from .engines import WORTH_CONVERTING, EngineName, Generate, check_engine, choose_engine, compile_openvino
 from .errors import IncompatibleAvatarError, InvalidModelError
-from .expressions import FaceControls, posed
-from .faces import STRETCH, Crop, Portrait, Track, crop_around, follow_face, held_gaps, only_face, track_face
+from .faces import Portrait, Track, follow_face, held_gaps, only_face, track_face
+from .head.fit import FrameFit, fit_warnings
+from .head.motion import Motion
+from .head.presets import FaceControls
+from .head.render import PhotoChooser, Rendered, Renderer, finished
+from .head.retarget import Mode, MotionOptions, Retargeter, frame_of, frames_of, most_neutral, retargeted
 from .hub import (
     BUNDLED,
     FORMAT_VERSION,
@@ -43,12 +51,12 @@ from .images import read_photo, to_float, to_uint8
 from .landmarks import LandmarkDetector, load_detector
 from .live import Live
 from .models import Discriminator, Embedder, Generator
-from .motion import MOTIONS, Motion, choose_shots, most_neutral, retarget
 from .pasting import paste_back
 from .provenance import check_credentials, marked, sign
 from .streams import ahead
 from .video import (
     AI_GENERATED,
+    VIDEO_SUFFIXES,
     ClipInfo,
     VideoWriter,
     check_writable,
@@ -56,7 +64,6 @@ from .video import (
     probe,
     read_frames,
 )
-from .warping import landmarks_to_tensor, source_planes
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -66,6 +73,12 @@ ProgressCallback = Callable[[str, int, int | None], None]
 """Called with (stage, how many are done, how many there are if that is known); what it raises cancels the work."""
 
 FrameGenerator = abc.Generator[np.ndarray, None, None]
+FramePieces = Iterable[tuple[FrameFit, FrameFit]]
+"""A driver's frames, each with the neutral one."""
+Size = int | Literal["photo"] | None
+"""Side of the frames: pixels, as the photo, or what suits the photo."""
+
+logger = logging.getLogger(__name__)
 
 MAX_PHOTOS = 32
 
@@ -94,14 +107,15 @@ class TalkingHeadVideo:
         return self.num_frames
 
     def save(self, path: str | Path, on_progress: ProgressCallback | None = None, *, label: bool = False) -> Path:
-        """Paints and writes an mp4 (H.264, the driver's sound in sync); whole or not at all.
+        """Makes the frames and writes them with the driver's sound in sync; whole or not at all: an mp4 (H.264), or, for
+        transparent frames, a webm (VP9) or mov (ProRes 4444).
 
         It is marked as generated in its metadata, invisibly in its frames, and by a signed C2PA manifest; ``label``
         also writes "AI-generated" into a corner (see ``provenance``). Raises OutputError. ``on_progress`` hears of the
         stage "painting".
         """
         path = Path(path)
-        check_writable(path)
+        check_writable(path, VIDEO_SUFFIXES)
         check_credentials()
         finish = partial(sign, title=path.name)
         with (
@@ -333,40 +347,33 @@ class TalkingHeadPipeline(DiffusionPipeline):
             result.append(photo)
         return result
 
-    def look_at(self, photos: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray]:
-        """Photos -> crops uint8 (K, H, H, 3) and landmarks float32 (K, L, 2): what the model sees.
-
-        Raises what ``portraits`` raises.
-        """
-        crops, landmarks = zip(*(portrait.shot(self.image_size) for portrait in self.portraits(photos)), strict=True)
-        return np.stack(crops), np.stack(landmarks)
-
     def create_avatar(self, photos: Sequence[Photo]) -> Avatar:
-        """1 to 32 photos of one person -> avatar: detect, crop, then ``avatar_from_shots``.
+        """1 to 32 photos of one person -> avatar: detect, crop, cut out, fit, then embed.
 
-        ``photos`` are paths, PIL images, uint8 RGB arrays, or Portraits, where the face is known already.
+        ``photos`` are paths, PIL images, uint8 RGB arrays, or Portraits, where the face is known already. Raises what
+        ``portraits`` raises; what to expect of photos that are hard to follow is logged as a warning.
         """
         if isinstance(photos, Photo):
             photos = [photos]
-        return self.avatar_from_shots(*self.look_at(photos))
+        return self.avatar_from_shots(Shots.of(self.portraits(photos)))
 
     @torch.inference_mode()
-    def avatar_from_shots(self, crops: np.ndarray, landmarks: np.ndarray) -> Avatar:
-        """What the model sees -> avatar: draw, embed, mean over photos, project (psi' = P e).
-
-        ``crops`` uint8 (K, H, H, 3) of side ``image_size`` and ``landmarks`` float32 (K, L, 2), as of ``look_at``.
-        """
-        drawn = draw_landmarks(landmarks, self.image_size)
+    def avatar_from_shots(self, shots: Shots) -> Avatar:
+        """What is kept of the photos -> avatar: draw, embed, mean over photos, project (psi' = P e); fit the head."""
+        drawn = draw_landmarks(shots.landmarks_at(self.image_size), self.image_size)
         dtype = self.embedder.dtype
-        shots, lines = (to_float(images).to(self.device, dtype)[None] for images in (crops, drawn))
+        images, lines = (to_float(x).to(self.device, dtype)[None] for x in (shots.crops(self.image_size), drawn))
         with self._autocast():
-            embedding = self.embedder(shots, lines).mean(dim=1)  # (1, N)
+            embedding = self.embedder(images, lines).mean(dim=1)  # (1, N)
         style = self.generator.projection(embedding.to(self.generator.dtype))  # (1, S)
+        head = make_head(shots)
+        for sentence in fit_warnings(head):
+            logger.warning(sentence)
         # Out of inference mode's tensors, so that the avatar can be trained.
         with torch.inference_mode(False):
             return Avatar.create(
-                embedding[0].float().clone(), style[0].float().clone(), crops, landmarks, self.name, self.fingerprint,
-                base_commit=self.commit,
+                embedding[0].float().clone(), style[0].float().clone(), shots, self.name, self.fingerprint,
+                base_commit=self.commit, head=head,
             ).to(self.device)  # fmt: skip
 
     # ---------------------------------------------------------------------------------------------------------- motion
@@ -378,11 +385,22 @@ class TalkingHeadPipeline(DiffusionPipeline):
         start: float | None = None,
         end: float | None = None,
         on_progress: ProgressCallback | None = None,
-    ) -> Track:
-        """Follows the face through a clip, or through its seconds ``start`` to ``end``; frames are not kept.
+    ) -> Motion:
+        """How the face moves in a clip, or in its seconds ``start`` to ``end``; frames are not kept.
 
         Raises UnreadableMediaError and NoFaceError. ``on_progress`` hears of the stage "tracking".
         """
+        return motion_of_track(self.track_landmarks(clip, start=start, end=end, on_progress=on_progress))
+
+    def track_landmarks(
+        self,
+        clip: str | Path,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> Track:
+        """The first half of ``track``: the landmarks of the face in each frame. Arguments and errors are the same."""
         info = probe(clip)
         total = _num_frames(info, start, end)
 
@@ -393,145 +411,135 @@ class TalkingHeadPipeline(DiffusionPipeline):
         with contextlib.closing(ahead(read_frames(clip, start=start, end=end, fps=info.fps))) as frames:
             return track_face(frames, self.detector, info.fps, count)
 
-    def target_landmarks(
-        self, avatar: Avatar, track: Track, motion: Motion, head: float, expression: float, gaze: float
-    ) -> np.ndarray:
-        """Where the avatar's landmarks go in each frame, (T, L, 2) in pixels of the output."""
-        carry = _carrier(avatar, track.landmarks, track.frame_size, motion, head, expression, gaze)
-        return carry(track.landmarks)
-
-    # -------------------------------------------------------------------------------------------------------- painting
+    # ------------------------------------------------------------------------------------------------------ generating
 
     def __call__(
         self,
         avatar: Avatar,
-        driving: str | Path | Track,
+        driving: str | Path | Motion,
         *,
-        motion: Motion = "relative",
+        motion: Mode = "relative",
         head: float = 1.0,
         expression: float = 1.0,
         gaze: float = 1.0,
+        parts: Sequence[str] = (),
         start: float | None = None,
         end: float | None = None,
         into: Portrait | None = None,
+        size: Size = None,
+        background: Background | None = None,
         stream: bool = False,
         batch_size: int = 4,
+        neutral_at_rest: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> TalkingHeadVideo:
-        """The avatar, moving like the clip.
+        """The avatar, moving like a clip, or as a Motion says.
 
-        ``driving``: a clip, which is tracked now, or a Track. ``motion``: "relative" carries over what changes in the
-        driver's face and keeps the person's own shape; "absolute" takes the driver's landmarks as they are. ``head``,
-        ``expression`` and ``gaze`` scale relative motion (1: as in the clip). ``start``/``end``: seconds of the clip.
+        ``motion``: "relative" carries over what changes in the driver's face since its most neutral frame; "absolute"
+        takes its pose and expression as they are. ``head``, ``expression`` and ``gaze`` scale what is carried over;
+        ``parts`` restricts it ("lips", "eyes", "brows", "expression", "head"). ``start``/``end``: seconds of the clip.
         ``into``: a photo of the person (``portraits``); frames are then that whole photo with the head in motion.
+        ``size``: side of the frames, 256 or 512 for the bundled model, or "photo": as the photo; None: 512 where the
+        photo's face has the pixels. ``background``: what is behind the person; frames are RGBA where it is transparent.
         ``stream``: a clip is followed while its first frames are painted already; they come at once and all of them
-        sooner, in constant memory, but crop and neutral pose are those of its first second instead of its best ones.
-        Frames are painted ``batch_size`` at a time when the result is iterated or saved.
-        Raises IncompatibleAvatarError, and what ``track`` raises; with ``stream``, what concerns faces, start and end
-        comes with the frames.
+        sooner, but the neutral frame is one of its first second. ``neutral_at_rest``: a Motion's changes count from rest (all
+        zeros), not from its own most neutral frame. Frames are made ``batch_size`` at a time when the
+        result is iterated or saved. Raises ValueError for what cannot be combined, IncompatibleAvatarError, and what
+        ``track`` raises; with ``stream``, what concerns faces, start and end comes with the frames.
         """
-        _check_motion(motion)
+        options = MotionOptions(motion, head, expression, gaze, tuple(parts))
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}")
         self.check_fits(avatar)
         if into is not None:
-            avatar = avatar.with_shots(*(shot[None] for shot in into.shot(int(avatar.config.image_size))))
+            if background is not None and not background.keeps:
+                raise ValueError("a background goes with the head alone, not with the whole photo")
+            avatar, size = avatar.with_shots(Shots.of([into])), "photo"
+        pixels = self.frame_size(avatar, size)
         held: list[str] = []
-        how = (motion, head, expression, gaze)
-        targets: Callable[[], FrameGenerator]
-        if isinstance(driving, Track) or not stream:
-            track = driving if isinstance(driving, Track) else self.track(
+        pieces: Callable[[], FramePieces]
+        if isinstance(driving, Motion) or not stream:
+            whole = driving if isinstance(driving, Motion) else self.track(
                 driving, start=start, end=end, on_progress=on_progress
             )  # fmt: skip
-            number, fps = len(track), track.fps
-            held += track.warnings
-            carry = _carrier(avatar, track.landmarks, track.frame_size, *how)
-            parts = range(0, number, STRETCH)
-            targets = lambda: (face for k in parts for face in carry(track.landmarks[k : k + STRETCH]))  # noqa: E731
+            number, fps = len(whole), whole.fps
+            held += [gap.sentence(fps) for gap in held_gaps(whole.seen, fps)]
+            count = len(avatar.head.model.expression_names)
+            rest = whole if not neutral_at_rest else Motion.rest(1, fps)
+            neutral = frame_of(rest, most_neutral(rest), count)
+            pieces = lambda: ((frame, neutral) for frame in frames_of(whole, count))  # noqa: E731
         else:
             info = probe(driving)
             number, fps = _num_frames(info, start, end) or WORTH_CONVERTING, info.fps
-            targets = partial(self._followed, avatar, info, start, end, how, held)
+            pieces = partial(self._followed, avatar, info, start, end, held)
 
         def frames() -> FrameGenerator:
-            with contextlib.closing(targets()) as faces:
-                if into is None:
-                    yield from self.paint(avatar, faces, batch_size, number)
-                else:
-                    faces_to_paint, faces_to_paste = tee(faces)
-                    yield from paste_back(self.paint(avatar, faces_to_paint, batch_size, number), faces_to_paste, into)
+            targets = retargeted(avatar.head, pieces(), options)
+            with contextlib.closing(self.generate(avatar, targets, pixels, background, batch_size, number)) as made:
+                yield from made if into is None else paste_back(made, into)
 
         return TalkingHeadVideo(
             frames=frames,
             num_frames=number,
             fps=fps,
-            driving=None if isinstance(driving, Track) else Path(driving),
+            driving=None if isinstance(driving, Motion) else Path(driving),
             start=start or 0.0,
             warnings=held,
         )
 
     def _followed(
-        self,
-        avatar: Avatar,
-        info: ClipInfo,
-        start: float | None,
-        end: float | None,
-        how: tuple[Motion, float, float, float],
-        warnings: list[str],
-    ) -> FrameGenerator:
-        """Where the avatar's landmarks go, (L, 2) frame by frame, while the clip is followed in other threads."""
+        self, avatar: Avatar, info: ClipInfo, start: float | None, end: float | None, warnings: list[str]
+    ) -> FramePieces:
+        """The driver's frames, each with the neutral one, while the clip is followed in other threads."""
         warnings.clear()
-        seen, carry = [], None
+        seen, count = [], len(avatar.head.model.expression_names)
         with (
             contextlib.closing(ahead(read_frames(info.path, start=start, end=end, fps=info.fps))) as frames,
-            contextlib.closing(
-                ahead(follow_face(frames, self.detector, info.fps, name=info.path.name), 1)
-            ) as stretches,
+            contextlib.closing(ahead(follow_face(frames, self.detector, info.fps, name=info.path.name), 1)) as found,
         ):
-            for stretch in stretches:
-                carry = carry or _carrier(avatar, stretch.known, stretch.frame_size, *how)
-                seen.append(stretch.seen)
-                yield from carry(stretch.landmarks)
+            for motion, neutral in motion_in_pieces(found, info.fps):
+                seen.append(motion.seen)
+                yield from ((frame, neutral) for frame in frames_of(motion, count))
         warnings += [gap.sentence(info.fps) for gap in held_gaps(np.concatenate(seen), info.fps)]
 
     def live(
         self,
         avatar: Avatar,
         *,
-        motion: Motion = "relative",
+        motion: Mode = "relative",
         head: float = 1.0,
         expression: float = 1.0,
         gaze: float = 1.0,
+        parts: Sequence[str] = (),
+        size: Size = None,
+        background: Background | None = None,
     ) -> Live:
-        """The avatar, moving like whoever is before a camera: see ``live.Live``. Arguments as for a call.
+        """The avatar, moving like whoever is before a camera: see ``live.Live``. Arguments as for a call, but ``size``
+        is that of the model if None.
 
         The networks are the result's until it is closed. Raises IncompatibleAvatarError.
         """
-        _check_motion(motion)
+        options = MotionOptions(motion, head, expression, gaze, tuple(parts))
         self.check_fits(avatar)
-        if len(avatar.landmarks) > 1:  # frame by frame nothing can fade from one photo to another
-            best = most_neutral(avatar.landmarks.cpu().numpy())
-            shots = avatar.photo_images[best : best + 1], avatar.landmarks[best : best + 1].cpu().numpy()
-            avatar = avatar.with_shots(*shots)
-        self._computing(avatar.generator or self.generator, None)  # converts now what would hold up the first frame
-        size, photo = int(avatar.config.image_size), _neutral_photo(avatar)
+        self._forward(avatar.generator or self.generator, None)  # converts now what would hold up the first frame
+        pixels = self.frame_size(avatar, self.image_size if size is None else size)
+        renderer, chooser = Renderer(avatar.head, pixels, background), PhotoChooser(avatar.head)
 
-        def paint(face: np.ndarray, reference: np.ndarray, crop: Crop) -> np.ndarray:
-            driving = crop.to_crop(face, size)[None]
-            if motion == "relative":
-                neutral = crop.to_crop(reference, size)
-                driving = retarget(driving, photo, neutral, head=head, expression=expression, gaze=gaze)
-            return next(self.paint(avatar, driving, batch_size=1))
+        def show(frame: FrameFit, neutral: FrameFit) -> np.ndarray:
+            target = Retargeter(avatar.head.model, avatar.head.primary_view.fit.frame, neutral, options)(frame)
+            return self._generate(avatar, [renderer.draw(target, chooser.choose(target))], pixels, None, background)[0]
 
-        return Live(paint, self.detector)
+        show(avatar.head.primary_view.fit.frame, avatar.head.primary_view.fit.frame)  # compiles what is not compiled
+        return Live(show, self.detector)
 
-    def edit(self, avatar: Avatar, controls: FaceControls) -> np.ndarray:
-        """One picture of the avatar, moved by controls: uint8 RGB (H, H, 3).
+    def edit(
+        self, avatar: Avatar, controls: FaceControls, *, size: Size = None, background: Background | None = None
+    ) -> np.ndarray:
+        """One picture of the avatar, moved by controls: uint8 RGB (S, S, 3), RGBA where the background is transparent.
 
         The controls count from the most neutral of the avatar's photos. Raises IncompatibleAvatarError.
         """
-        self.check_fits(avatar)
-        return next(self.paint(avatar, posed(_neutral_photo(avatar), controls)[None]))
+        return next(iter(self(avatar, controls.motion(), size=size, background=background, neutral_at_rest=True)))
 
     def check_fits(self, avatar: Avatar) -> None:
         """Raises IncompatibleAvatarError where another model's generator is needed to paint the avatar."""
@@ -545,39 +553,73 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 "Load that model, or make the avatar again from the photos."
             )
 
-    def paint(
-        self, avatar: Avatar, landmarks: Iterable[np.ndarray], batch_size: int = 4, num_frames: int | None = None
-    ) -> Iterator[np.ndarray]:
-        """The avatar with its landmarks at each (L, 2), in pixels of the output: uint8 RGB (H, H, 3), one by one.
+    def frame_size(self, avatar: Avatar, size: Size) -> int:
+        """Pixels of the side of the avatar's frames for a wanted size, see a call. ValueError for one that cannot be."""
+        own = int((avatar.generator or self.generator).config.image_size)
+        if not (avatar.generator or self.generator).config.render_conditioned:
+            return own  # painted from nothing: in the network's size
+        if size is None:
+            return 2 * own if avatar.photo_size >= 2 * own else own
+        if size == "photo":
+            return max(own, avatar.photo_size // own * own)
+        if not isinstance(size, int) or size < own or size % own:
+            raise ValueError(f"size must be a multiple of {own}, or 'photo', got {size!r}")
+        return size
+
+    def generate(
+        self,
+        avatar: Avatar,
+        targets: Iterable[FrameFit],
+        size: int | None = None,
+        background: Background | None = None,
+        batch_size: int = 4,
+        num_frames: int | None = None,
+    ) -> FrameGenerator:
+        """The avatar in each pose of ``targets``: uint8 (size, size, 3), one by one; RGBA for no background.
 
         ``num_frames``: about how many these are, which chooses the engine; else their ``len``, else many.
         """
-        if num_frames is None and isinstance(landmarks, Sized):
-            num_frames = len(landmarks)
-        generator = avatar.generator or self.generator
-        size = int(generator.config.image_size)
-        conditioned = bool(generator.config.source_conditioned)
-        generate = self._computing(generator, num_frames)
-        shots = avatar.shots
-        chosen = choose_shots(landmarks, avatar.landmarks.cpu().numpy())
+        if num_frames is None and isinstance(targets, Sized):
+            num_frames = len(targets)
+        pixels = self.frame_size(avatar, size)
+        renderer, chooser = Renderer(avatar.head, pixels, background), PhotoChooser(avatar.head)
+        rendered = (renderer.draw(target, chooser.choose(target)) for target in targets)
         sizes = chain([1], repeat(batch_size))  # the first frame is waited for
-        while batch := list(islice(chosen, next(sizes))):
-            points, shares = (np.stack(values) for values in zip(*batch, strict=True))
-            # Within the loop: a generator that is left in the middle must not leave inference mode switched on.
-            with torch.inference_mode(), self._autocast():
-                lines = to_float(draw_landmarks(points, size)).to(self.device, generator.dtype)
-                source: torch.Tensor | None = None
-                if conditioned:
-                    targets = landmarks_to_tensor(points).to(self.device)
-                    source = warp_shots(shots, avatar.landmarks, targets, shares).to(generator.dtype)
-                painted = to_uint8(generate(lines, avatar.style, source))
-            yield from painted
+        while batch := list(islice(rendered, next(sizes))):
+            yield from self._generate(avatar, batch, pixels, num_frames, background)
 
-    def _computing(self, generator: Generator, num_frames: int | None) -> Generate:
+    @torch.inference_mode()
+    def _generate(
+        self,
+        avatar: Avatar,
+        rendered: Sequence[Rendered],
+        size: int,
+        num_frames: int | None,
+        background: Background | None,
+    ) -> list[np.ndarray]:
+        """Rendered heads -> frames: the network's correction at its own size, enlarged, over the render at full size."""
+        generator = avatar.generator or self.generator
+        own = int(generator.config.image_size)
+        forward = self._forward(generator, num_frames)
+        marks = np.stack([one.landmarks_at(own) for one in rendered])
+        lines = to_float(draw_landmarks(marks, own)).to(self.device, generator.dtype)
+        if not generator.config.render_conditioned:
+            with self._autocast():
+                return list(to_uint8(forward(lines, avatar.style, None)))
+        planes = torch.from_numpy(np.stack([one.generator_planes(own) for one in rendered])).to(self.device)
+        with self._autocast():
+            painted = forward(lines, avatar.style, planes.to(generator.dtype))
+        correction = painted.float() - planes[:, :3]
+        if size != own:
+            correction = F.interpolate(correction, size=(size, size), mode="bilinear", align_corners=False)
+        change = (127.5 * correction).permute(0, 2, 3, 1).cpu().numpy()
+        return [finished(one, add, background) for one, add in zip(rendered, change, strict=True)]
+
+    def _forward(self, generator: Generator, num_frames: int | None) -> Generate:
         """``generator`` as the chosen engine computes it; what was compiled is kept for as long as the generator is."""
         many = None if generator in self._compiled else num_frames
         if choose_engine(self.engine, generator, many) == "torch":
-            return lambda lines, style, source: generator(lines, style=style, source=source)
+            return lambda lines, style, render: generator(lines, style=style, render=render)
         if generator not in self._compiled:
             # On disk only the model: an avatar's own generator is a face, and not to be left behind somewhere.
             self._compiled[generator] = compile_openvino(generator, keep=generator is self.generator)
@@ -589,45 +631,12 @@ class TalkingHeadPipeline(DiffusionPipeline):
         return autocast(self.device)
 
 
-def _check_motion(motion: str) -> None:
-    if motion not in MOTIONS:
-        raise ValueError(f"unknown motion {motion!r}; choose one of {', '.join(MOTIONS)}")
-
-
 def _num_frames(info: ClipInfo, start: float | None, end: float | None) -> int | None:
     """How many frames its file promises of a part of a clip."""
     if info.duration is None:
         return None
     last = info.duration if end is None else min(end, info.duration)
     return max(1, round((last - (start or 0.0)) * info.fps))
-
-
-def _carrier(
-    avatar: Avatar,
-    known: np.ndarray,
-    frame_size: tuple[int, int],
-    motion: Motion,
-    head: float,
-    expression: float,
-    gaze: float,
-) -> Callable[[np.ndarray], np.ndarray]:
-    """What takes a driver's faces (T, L, 2) to where the avatar's landmarks go, in pixels of the output.
-
-    ``known``: faces (N, L, 2) of that driver, in frames of ``frame_size``, from which crop and neutral pose are taken.
-    """
-    crop, size = crop_around(known, frame_size), int(avatar.config.image_size)  # of its own generator, if it has one
-    if motion == "absolute":
-        return partial(crop.to_crop, size=size)
-    neutral = crop.to_crop(known[most_neutral(known)], size)
-    strengths = {"head": head, "expression": expression, "gaze": gaze}
-    photo = _neutral_photo(avatar)
-    return lambda faces: retarget(crop.to_crop(faces, size), photo, neutral, **strengths)
-
-
-def _neutral_photo(avatar: Avatar) -> np.ndarray:
-    """Landmarks (L, 2) of the avatar's photo from which relative motion starts."""
-    photos: np.ndarray = avatar.landmarks.cpu().numpy()
-    return photos[most_neutral(photos)]
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -640,19 +649,3 @@ def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
 def fast_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 faster than float32 (AVX-512 BF16 or AMX)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def warp_shots(
-    shots: torch.Tensor,
-    landmarks: torch.Tensor,
-    targets: torch.Tensor,
-    weights: np.ndarray,
-    look: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = source_planes,
-) -> torch.Tensor:
-    """``look`` (B, C, H, H) at the chosen shots, or a cross-fade of two; unless told else, ``source_planes``."""
-    rows = len(targets)
-    result: Any = 0.0
-    for k in np.flatnonzero(weights.any(axis=0)):
-        one = look(shots[k].expand(rows, -1, -1, -1), landmarks[k].expand(rows, -1, -1), targets)
-        result = result + torch.from_numpy(weights[:, k]).to(one)[:, None, None, None] * one
-    return result

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN
 from .model import EYES, NECK_JOINT, Camera, FaceModel, rotation_by
+
+if TYPE_CHECKING:
+    from .person import Head
 
 NUM_IDENTITY = 64
 LANDMARK_SIGMA = 0.015
@@ -23,6 +27,8 @@ LANDMARK_SIGMA = 0.015
 EXPRESSION_SIGMA = 0.3
 BLINK_SIGMA = 1.0
 MAX_STEPS = 12
+MAX_PHOTO_ERROR = 0.03
+"""Of a photo's fit, in sizes of the face, from which on a warning is given."""
 MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
 GAZE_AT_ONE = np.array([25.0, 20.0])
@@ -422,3 +428,16 @@ def eye_rotation(angles: np.ndarray) -> np.ndarray:
     about_y = np.array([[np.cos(side), 0, np.sin(side)], [0, 1, 0], [-np.sin(side), 0, np.cos(side)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(down), -np.sin(down)], [0, np.sin(down), np.cos(down)]])
     return about_y @ about_x
+
+
+def fit_warnings(head: Head) -> list[str]:
+    """Sentences on photos that the model follows badly: seen from the side, half covered, drawn, or somebody else's."""
+    result = []
+    for number, view in enumerate(head.views, start=1):
+        name = "The photo" if len(head.views) == 1 else f"Photo {number}"
+        if view.fit.frame.error > MAX_PHOTO_ERROR:
+            result.append(
+                f"{name} is hard to follow (the face model misses it by {100 * view.fit.frame.error:.1f} % of the "
+                "face's size): expect distortions. A photo from the front, with nothing before the face, works best."
+            )
+    return result

@@ -96,7 +96,9 @@ _HALF_TURN = 3.15  # radians; what exceeds it must be degrees
 _DEFAULT_FPS = 60.0
 
 _ALL_SEEN = np.zeros(0, bool)
-_WIDTHS = {"coefficients": len(COEFFICIENTS), "head": 3, "gaze": 4, "translation": 3}
+_NO_DETAIL = np.zeros((0, 0), np.float32)
+DETAIL_LIDS, DETAIL_LIPS = slice(0, 36), slice(36, 96)
+_WIDTHS = {"coefficients": len(COEFFICIENTS), "head": 3, "gaze": 4, "translation": 3, "detail": DETAIL_LIPS.stop}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +121,14 @@ class Motion:
     """Frames a second."""
     seen: np.ndarray = field(default_factory=lambda: _ALL_SEEN)
     """bool (T,): whether the face was seen; where it was not, values are guesses. Left out: seen in all frames."""
+    detail: np.ndarray = field(default_factory=lambda: _NO_DETAIL, repr=False)
+    """float32 (T, 96) cm: what coefficients cannot say of lids (12 points) and lips (20), see ``fit.MOUTH_AND_LIDS``,
+    x, y, z each in the head's axes. Left out: none. Files do not keep it."""
 
     def __post_init__(self) -> None:
         frames = np.shape(self.coefficients)[:1]
+        if self.detail is _NO_DETAIL:
+            object.__setattr__(self, "detail", np.zeros((*frames, DETAIL_LIPS.stop), np.float32))
         for name, width in _WIDTHS.items():
             values = np.asarray(getattr(self, name), np.float32)
             if values.shape != (*frames, width):
@@ -170,6 +177,7 @@ class Motion:
             self.translation[frames],
             self.fps,
             self.seen[frames],
+            self.detail[frames],
         )
 
     def scaled(self, head: float = 1.0, expression: float = 1.0, gaze: float = 1.0) -> Motion:
@@ -187,6 +195,7 @@ class Motion:
             head=self.head * head,
             gaze=self.gaze * gaze,
             translation=self.translation * head,
+            detail=self.detail * expression,
         )
 
     def only(self, *parts: str) -> Motion:
@@ -216,7 +225,11 @@ class Motion:
             name: np.array(getattr(other if name in names else self, name)) for name in ("head", "gaze", "translation")
         }
         mixed = np.where(columns, other.coefficients, self.coefficients)
-        return Motion(coefficients=mixed, **taken, fps=self.fps, seen=seen)
+        detail = self.detail.copy()
+        for columns_of, sign in ((DETAIL_LIDS, "eyeBlinkLeft"), (DETAIL_LIPS, "jawOpen")):
+            if sign in names:
+                detail[:, columns_of] = other.detail[:, columns_of]
+        return Motion(coefficients=mixed, **taken, fps=self.fps, seen=seen, detail=detail)
 
     def resampled(self, fps: float) -> Motion:
         """The same movement at another rate, linear between frames; lasts as long, to the nearest frame."""
@@ -354,6 +367,7 @@ def _mixed(a: Motion, b: Motion, share: np.ndarray) -> Motion:
         a.translation + share * (b.translation - a.translation),
         a.fps,
         a.seen & b.seen,
+        a.detail + share * (b.detail - a.detail),
     )
 
 

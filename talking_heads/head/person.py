@@ -9,7 +9,7 @@ Three layers in one depth order are made of each photo:
     head    the fitted mesh: the face with the photo as its texture, and what the photo does not show, in colours that
             continue those it shows: the far side, the lids when they close, the inside of the mouth
 
-Masks and colours are worked out at ANALYSIS pixels a crop, whatever size is drawn later.
+Masks and colours are worked out at ANALYSIS pixels a crop, unless told else, whatever size is drawn later.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..landmarks import INNER_LIP
 from .fit import PersonFit, PhotoFit, detail_spread, posed, turn_eyes
 from .kernels import interpolate, rasterise, sample, vertex_normals
 from .model import NECK_JOINT, Camera, FaceModel, smoothstep
+from .retarget import most_neutral, motion_of
 
 ANALYSIS = 512
 """Pixels of a crop's side at which a photo is taken apart."""
@@ -32,13 +33,11 @@ MARGIN = 0.25
 """The photo is kept this far beyond the crop on every side, in sides of the crop: heads move."""
 REACH = 1 + 2 * MARGIN
 """Side of the canvas, that is the crop with its margins, in sides of the crop."""
-CANVAS = round(REACH * ANALYSIS)
-EDGE = round(MARGIN * ANALYSIS)
 GRID_STEP = 8
-"""Pixels of the analysis between the points of the sheet."""
+"""Pixels between the points of the sheet; like all distances in pixels here, at ANALYSIS."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhotoView:
     """What one photo shows of a person. Places are in sides of the crop."""
 
@@ -72,7 +71,7 @@ class PhotoView:
     """int32 (G, 3)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Head:
     """A person who can be moved. Made by ``Head.of``; drawn by ``render.Renderer``."""
 
@@ -80,12 +79,16 @@ class Head:
     identity: np.ndarray
     """float32 (I,)."""
     views: tuple[PhotoView, ...]
+    primary: int
+    """The most neutral photo: relative motion starts from it, frames have its crop and its wall."""
     neutral: np.ndarray = field(repr=False)
     """float32 (V, 3) cm: the person at rest, without what the single photos add."""
     detail_spread: np.ndarray = field(repr=False)
     """float32 (V, D): see ``fit.detail_spread``."""
     fade: np.ndarray = field(repr=False)
     """float32 (V, 1): how much of the head's turn each vertex takes; shoulders stay."""
+    gains: np.ndarray = field(repr=False)
+    """float32 (K, K, 3): factors that bring the colours of photo [., k] to the light of photo [k, .]."""
 
     @classmethod
     def of(
@@ -95,16 +98,41 @@ class Head:
         canvases: Sequence[np.ndarray],
         masks: Sequence[np.ndarray],
         landmarks: Sequence[np.ndarray],
+        analysis: int = ANALYSIS,
     ) -> Head:
         """From photos: ``canvases`` uint8 (C, C, 3) of the crop and its margins, at any size; ``masks`` uint8 (C, C) of
-        the person; ``landmarks`` (L, 2) in sides of the crop."""
+        the person; ``landmarks`` (L, 2) in sides of the crop. ``analysis``, a multiple of 64: pixels of a crop's side at
+        which masks and colours are worked out; 256 takes a quarter of the time, and its outlines are coarser."""
         neutral = model.vertices(person.identity)
         fade = neck_fade(model.mean[:, 1:2])
         views = tuple(
-            _PhotoAnalysis(model, person.identity, fit, canvas, mask, points).view()
+            _PhotoAnalysis(model, person.identity, fit, canvas, mask, points, analysis).view()
             for fit, canvas, mask, points in zip(person.photos, canvases, masks, landmarks, strict=True)
         )
-        return cls(model, person.identity, views, neutral, detail_spread(model, neutral), fade)
+        primary = most_neutral(motion_of([view.fit.frame for view in views], fps=25))
+        return cls(model, person.identity, views, primary, neutral, detail_spread(model, neutral), fade, _gains(model, views))
+
+    @property
+    def primary_view(self) -> PhotoView:
+        """What the most neutral photo shows."""
+        return self.views[self.primary]
+
+
+def _gains(model: FaceModel, views: Sequence[PhotoView]) -> np.ndarray:
+    """(K, K, 3) from the colours of the skin that both photos of a pair show well."""
+    skin = model.part == "face"
+    colours = []
+    for view in views:
+        at = (view.texture_at + MARGIN) * np.float32(len(view.texture) / REACH)
+        colours.append(sample(view.texture[..., :3].astype(np.float32), at))
+    gains = np.ones((len(views), len(views), 3), np.float32)
+    for i, one in enumerate(views):
+        for k, other in enumerate(views):
+            both = skin & (one.trust > 0.8) & (other.trust > 0.8)
+            if i != k and both.sum() > 50:
+                ratio = np.median(colours[i][both], axis=0) / np.maximum(np.median(colours[k][both], axis=0), 1)
+                gains[i, k] = np.clip(ratio, 0.5, 2.0)
+    return gains
 
 
 def neck_fade(height: np.ndarray) -> np.ndarray:
@@ -123,18 +151,20 @@ class _PhotoAnalysis:
         canvas: np.ndarray,
         mask: np.ndarray,
         landmarks: np.ndarray,
+        analysis: int,
     ) -> None:
         self.model, self.fit, self.canvas = model, fit, canvas
-        colour = resized(canvas, CANVAS).astype(np.float32) / 255
-        person = resized(mask, CANVAS).astype(np.float32) / 255
-        person = follow_edges(person, colour.mean(axis=2))
+        self.crop_side, self.side, self.edge = analysis, round(REACH * analysis), round(MARGIN * analysis)
+        colour = resized(canvas, self.side).astype(np.float32) / 255
+        person = resized(mask, self.side).astype(np.float32) / 255
+        person = follow_edges(person, colour.mean(axis=2), self._scaled(7))
         self.person, self.colour = person, colour
         self.base = model.vertices(identity, fit.frame.expression)
         shape = turn_eyes(model, self.base + fit.offset + model.without_ears, fit.frame.gaze)
         self.turned = posed(shape, fit.frame).astype(np.float32)
         # Pixels of an outline are half wall: they take the colours of the person further in, and keep their softness.
-        core = (ndimage.minimum_filter(person, 9) > 0.6).astype(np.float32)
-        self.inner_share = ndimage.gaussian_filter(core, 1.5) * core
+        core = (ndimage.minimum_filter(person, self._window(9)) > 0.6).astype(np.float32)
+        self.inner_share = ndimage.gaussian_filter(core, 1.5 * analysis / ANALYSIS) * core
         self.own = fill_holes(colour, self.inner_share)
         self.alpha = smoothstep(0.4, 0.9, person)
         before = self.turned.copy()
@@ -148,7 +178,7 @@ class _PhotoAnalysis:
     def view(self) -> PhotoView:
         """What was found out."""
         camera = self.fit.camera
-        known_wall = (ndimage.maximum_filter(self.person, 13) < 0.2).astype(np.float32)
+        known_wall = (ndimage.maximum_filter(self.person, self._window(13)) < 0.2).astype(np.float32)
         wall = fill_holes(self.colour, known_wall)
         side = len(self.canvas)
         texture = np.dstack([self._at_full_size(self.own, self.inner_share), resized_mask(self.alpha, side)])
@@ -172,34 +202,42 @@ class _PhotoAnalysis:
         )
 
     def _at_full_size(self, colours: np.ndarray, original: np.ndarray) -> np.ndarray:
-        """Colours (CANVAS, CANVAS, 3) in 0..1 enlarged to the canvas's size, uint8, with the photo's own pixels where
-        ``original`` (CANVAS, CANVAS) is 1."""
+        """Colours (self.side, self.side, 3) in 0..1 enlarged to the canvas's size, uint8, with the photo's own pixels where
+        ``original`` (self.side, self.side) is 1."""
         side = len(self.canvas)
         small = (colours * 255 + 0.5).clip(0, 255).astype(np.uint8)
-        if side == CANVAS:
+        if side == self.side:
             return small
         share = resized_mask(original, side).astype(np.float32)[..., None] / 255
         large = resized(small, side).astype(np.float32)
         return (large + share * (self.canvas - large) + 0.5).clip(0, 255).astype(np.uint8)
 
+    def _scaled(self, distance: int) -> int:
+        """Pixels at ANALYSIS -> pixels of this analysis, one at least."""
+        return max(1, round(distance * self.crop_side / ANALYSIS))
+
+    def _window(self, width: int) -> int:
+        """Width of a filter, odd or even as it is at ANALYSIS."""
+        return width if self.crop_side == ANALYSIS else 2 * round(0.5 * (width * self.crop_side / ANALYSIS - 1)) + 1
+
     def _pixels(self, points: np.ndarray) -> np.ndarray:
         """Turned points (..., 3) -> pixels of the canvas and depth, float32 (..., 3)."""
-        return pixels(self.fit.camera, points, ANALYSIS, EDGE)
+        return pixels(self.fit.camera, points, self.crop_side, self.edge)
 
     # --- what the photo shows ----------------------------------------------------------------------------------------
 
     def _stay_inside(self) -> None:
         """Draws the head in where it is larger than the person in the photo, or it would show the wall."""
         model, camera = self.model, self.fit.camera
-        outside = ndimage.minimum_filter(self.person, 7) < 0.5
+        outside = ndimage.minimum_filter(self.person, self._window(7)) < 0.5
         away, nearest = ndimage.distance_transform_edt(outside, return_indices=True)
         for _ in range(4):
             points = self._pixels(self.turned)
-            at = np.clip(points[:, :2].astype(int), 0, CANVAS - 1)
+            at = np.clip(points[:, :2].astype(int), 0, self.side - 1)
             row, column = nearest[:, at[:, 1], at[:, 0]]
             shift = np.stack([column - at[:, 0], at[:, 1] - row], axis=1).astype(np.float32)
             shift *= ((away[at[:, 1], at[:, 0]] > 0) & model.skin)[:, None]
-            shift *= (1 - points[:, 2:] / camera.distance) / (camera.scale * ANALYSIS)
+            shift *= (1 - points[:, 2:] / camera.distance) / (camera.scale * self.crop_side)
             for _ in range(6):
                 mean = model.neighbours @ shift
                 shift = np.where(shift == 0, mean, 0.5 * (shift + mean))
@@ -208,14 +246,14 @@ class _PhotoAnalysis:
     def _trust_the_photo(self, landmarks: np.ndarray) -> None:
         model = self.model
         self.points = self._pixels(self.turned)
-        self.nearest = np.empty((CANVAS, CANVAS), np.int32)
-        self.depth = np.empty((CANVAS, CANVAS), np.float32)
-        rasterise(self.points, model.triangles, 0, CANVAS, self.nearest, self.depth)
-        column, row = np.clip(self.points[:, :2].astype(int), 0, CANVAS - 1).T
+        self.nearest = np.empty((self.side, self.side), np.int32)
+        self.depth = np.empty((self.side, self.side), np.float32)
+        rasterise(self.points, model.triangles, 0, self.side, self.nearest, self.depth)
+        column, row = np.clip(self.points[:, :2].astype(int), 0, self.side - 1).T
         visible = self.points[:, 2] > self.depth[row, column] - 0.15
         facing = smoothstep(0.1, 0.4, vertex_normals(self.turned, model.triangles)[:, 2])
         facing[~model.skin] = 1
-        core = ndimage.minimum_filter(self.person, 15)[row, column]
+        core = ndimage.minimum_filter(self.person, self._window(15))[row, column]
         rest = (self.turned - NECK_JOINT - self.fit.frame.translation) @ self.fit.frame.rotation + NECK_JOINT
         neck = smoothstep(-10, -8, rest[:, 1])
         trust = (visible * facing * neck * smoothstep(0.5, 0.9, core)).astype(np.float32)
@@ -223,8 +261,8 @@ class _PhotoAnalysis:
         for _ in range(2):
             trust = np.minimum(trust, model.neighbours @ trust)
         # An open mouth is seen between the lips, wherever the model's teeth may stand.
-        lips = landmarks[np.r_[INNER_LIP, INNER_LIP.start]] * ANALYSIS + EDGE
-        between = smoothstep(0.5, 3.0, inside_outline(self.points[:, :2], lips))
+        lips = landmarks[np.r_[INNER_LIP, INNER_LIP.start]] * self.crop_side + self.edge
+        between = smoothstep(0.5, 3.0, inside_outline(self.points[:, :2], lips) * (ANALYSIS / self.crop_side))
         self.trust = np.where(model.inside, visible * between, trust).astype(np.float32)
         self.shown = np.where(model.inside, visible * between, visible).astype(np.float32)
 
@@ -277,11 +315,11 @@ class _PhotoAnalysis:
     def _lift_the_sheet(self) -> None:
         """The grid over the photo, and how each of its points hangs on the head."""
         camera, frame = self.fit.camera, self.fit.frame
-        scale = camera.scale * ANALYSIS
-        steps = np.arange(0, CANVAS + 1, GRID_STEP)
+        scale = camera.scale * self.crop_side
+        steps = np.arange(0, self.side + 1, self._scaled(GRID_STEP))
         side = len(steps)
         x, y = (axis.ravel() for axis in np.meshgrid(steps, steps))
-        column, row = np.minimum(x, CANVAS - 1), np.minimum(y, CANVAS - 1)
+        column, row = np.minimum(x, self.side - 1), np.minimum(y, self.side - 1)
         covered = self.nearest >= 0
         away, nearest = ndimage.distance_transform_edt(~covered, return_indices=True)
         from_head = away[row, column] / scale  # cm
@@ -290,10 +328,10 @@ class _PhotoAnalysis:
         depth = fill_holes(np.where(covered, self.depth, 0)[..., None], covered.astype(np.float32))[row, column, 0]
         depth = np.where(from_head > 0, -2 + (depth + 2) * np.exp(-from_head / 6.0), depth)
         zoom = scale / (1 - depth / camera.distance)
-        centre = np.array(camera.centre) * ANALYSIS + EDGE
+        centre = np.array(camera.centre) * self.crop_side + self.edge
         at = np.stack([x, y], axis=1)
         self.sheet = np.column_stack([(at - centre) / zoom[:, None] * [1, -1], depth]).astype(np.float32)
-        self.sheet_at = ((at - EDGE) / ANALYSIS).astype(np.float32)
+        self.sheet_at = ((at - self.edge) / self.crop_side).astype(np.float32)
         rest = (self.sheet - NECK_JOINT - frame.translation) @ frame.rotation + NECK_JOINT
         self.sheet_fade = neck_fade(rest[:, 1:2])
         triangles = self.model.triangles[self.nearest[anchor_row, anchor_column]]
@@ -307,9 +345,9 @@ class _PhotoAnalysis:
         trusted = interpolate(self.points, self.model.triangles, self.nearest, share)[..., 0] > 0.8
         reach = int(0.9 * scale)
         face = ndimage.binary_fill_holes(ndimage.binary_closing(trusted, iterations=max(1, reach // 2)))
-        face = ndimage.binary_erosion(face, iterations=2)
+        face = ndimage.binary_erosion(face, iterations=self._scaled(2))
         # As wide as the band in which the wall is not known: there an unmoved person brings the photo's own pixels.
-        person = ndimage.maximum_filter(self.person, 13 + GRID_STEP) > 0.15
+        person = ndimage.maximum_filter(self.person, self._window(13 + GRID_STEP)) > 0.15
         useful = (person & ~face)[row, column]
         index = np.arange(side * side).reshape(side, side)
         a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))

@@ -9,11 +9,15 @@ from functools import cache
 
 import numpy as np
 
+from ..background import Background
 from .fit import FrameFit, turn_eyes
 from .kernels import compose, rasterise, stretch
 from .model import NECK_JOINT, smoothstep
+from .motion import head_angles
 from .person import MARGIN, REACH, Head, PhotoView, pixels, resized
 
+GREY = 128
+"""What is behind a person whose background is transparent, before it is taken out again."""
 BANDS = 2
 """A frame is drawn in so many bands of rows at once."""
 
@@ -45,21 +49,89 @@ class Rendered:
             planes = planes.reshape(size, factor, size, factor, -1).mean(axis=(1, 3))
         return np.ascontiguousarray(planes.transpose(2, 0, 1))
 
+    def mixed(self, other: Rendered, share: np.float32) -> Rendered:
+        """This frame, faded to another by ``share`` in 0..1."""
+        return Rendered(
+            self.picture + share * (other.picture - self.picture),
+            self.planes + share * (other.planes - self.planes),
+            self.landmarks + share * (other.landmarks - self.landmarks),
+            self.photo + share * (other.photo - self.photo),
+        )
+
     def landmarks_at(self, size: int) -> np.ndarray:
         """``landmarks`` in pixels of the picture at another size."""
         factor = size / len(self.picture)
         return ((self.landmarks + 0.5) * factor - 0.5).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class PhotoChoice:
+    """Which of a person's photos a frame is drawn from."""
+
+    bases: tuple[tuple[int, float], ...]
+    """One or two photos for hair, wall and most of the face, and their shares, which sum to one."""
+
+
+class PhotoChooser:
+    """Chooses photos frame by frame, without popping: the nearest in pose and expression; another one must be clearly
+    nearer to take over, and then fades in."""
+
+    FADE = 8
+    """Frames that a change takes."""
+    NEARER = 0.75
+    """Share of the distance at which another photo takes over."""
+
+    def __init__(self, head: Head) -> None:
+        self._keys = np.stack([_key(head, view.fit.frame) for view in head.views])
+        self._head = head
+        self._shares = np.zeros(len(head.views))
+        self._best = -1
+
+    def choose(self, frame: FrameFit) -> PhotoChoice:
+        """The choice for the next frame of a clip."""
+        if len(self._keys) == 1:
+            return PhotoChoice(((0, 1.0),))
+        distances = np.linalg.norm(self._keys - _key(self._head, frame), axis=1)
+        nearest = int(np.argmin(distances))
+        if self._best < 0:
+            self._best, self._shares[nearest] = nearest, 1.0
+        elif distances[nearest] < self.NEARER * distances[self._best] and self._shares[self._best] > 0.999:
+            self._best = nearest
+        wanted = np.zeros(len(self._keys))
+        wanted[self._best] = 1.0
+        self._shares += np.clip(wanted - self._shares, -1 / self.FADE, 1 / self.FADE)
+        used = np.argsort(-self._shares)[:2]
+        total = self._shares[used].sum()
+        return PhotoChoice(tuple((int(k), float(self._shares[k] / total)) for k in used if self._shares[k] > 1e-3))
+
+
+def _key(head: Head, frame: FrameFit) -> np.ndarray:
+    """Pose and expression as numbers of comparable weight: yaw, pitch, mouth and both eyes. A texture bridges a closed
+    lid less well than a turned head."""
+    model = head.model
+    yaw, pitch, _ = np.radians(head_angles(frame.rotation))
+    coefficients = [frame.expression[model.index(name)] for name in ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight")]
+    smile = 0.5 * sum(float(frame.expression[model.index(name)]) for name in ("mouthSmileLeft", "mouthSmileRight"))
+    return np.array([2 * yaw, 2 * pitch, 1.5 * coefficients[0], coefficients[1], coefficients[2], 0.5 * smile])
+
+
 class Renderer:
     """Draws one head at one size; not to be used by two threads at once."""
 
-    def __init__(self, head: Head, size: int) -> None:
-        """``size``: pixels of the frame's side."""
+    HELPERS = 2
+    """Photos beside the base that may show what the base does not."""
+
+    def __init__(self, head: Head, size: int, background: Background | None = None) -> None:
+        """``size``: pixels of the frame's side. ``background``: what is behind the person instead of the photo's."""
         self.head, self.size = head, size
         side = round(REACH * size)
         self._textures = np.stack([_texture(view.texture, side) for view in head.views])
-        self._walls = [resized(view.wall, size).astype(np.float32) for view in head.views]
+        wall = resized(head.primary_view.wall, size)  # one for all photos: it never moves
+        self._own_wall = background is None or background.keeps
+        if background is not None and not background.keeps:
+            replaced = background.wall(wall)
+            wall = np.full_like(wall, GREY) if replaced is None else replaced
+        self._wall = wall.astype(np.float32)
         self._photos = [resized(view.photo, size).astype(np.float32) for view in head.views]
         self._texture_at = [(view.texture_at + MARGIN) * np.float32(size) for view in head.views]
         self._sheet_at = [(view.sheet_at + MARGIN) * np.float32(size) for view in head.views]
@@ -71,38 +143,50 @@ class Renderer:
         model = head.model
         self._blinks = [model.index("eyeBlinkLeft"), model.index("eyeBlinkRight")]
 
-    def draw(self, frame: FrameFit, base: int = 0, detail: float = 1.0) -> Rendered:
-        """The head as ``frame`` says, with the photo number ``base`` for hair and wall."""
-        head, view = self.head, self.head.views[base]
-        points, sheet = self._points(frame, view, detail)
-        head_values = self._head_values(frame, base, points)
+    def draw(self, frame: FrameFit, choice: PhotoChoice | None = None) -> Rendered:
+        """The head as ``frame`` says, from the photos of ``choice`` (the most neutral one if None)."""
+        bases = ((self.head.primary, 1.0),) if choice is None else choice.bases
+        first = self._draw_from(bases[0][0], frame)
+        for base, share in bases[1:]:
+            other = self._draw_from(base, frame)
+            first = first.mixed(other, np.float32(share))
+        return first
+
+    def landmarks(self, frame: FrameFit) -> np.ndarray:
+        """float32 (L, 2): the posed model's landmarks in pixels of the picture, without drawing it."""
+        points, _ = self._points(frame, self.head.primary_view)
+        return points[self.head.model.landmark_vertices, :2] - np.float32(0.5)
+
+    def _draw_from(self, base: int, frame: FrameFit) -> Rendered:
+        view = self.head.views[base]
+        points, sheet = self._points(frame, view)
+        head_values, slots, gains = self._head_values(frame, base, points)
         sheet_values = self._sheet_values(base, sheet)
-        slots = np.array([base], np.int64)
         origin = np.float32(MARGIN * self.size)
-        triangles = head.model.triangles
+        triangles = self.head.model.triangles
 
         def band(top: int, bottom: int) -> None:
             rasterise(points, triangles, top, bottom, self._nearest[0], self._depth[0])
             rasterise(sheet, view.sheet_triangles, top, bottom, self._nearest[1], self._depth[1])
             compose(
-                top, bottom, origin, self._walls[base], self._photos[base], self._textures,
-                points, triangles, self._nearest[0], self._depth[0], head_values, slots,
+                top, bottom, origin, self._wall, self._own_wall, self._photos[base], self._textures,
+                points, triangles, self._nearest[0], self._depth[0], head_values, slots, gains,
                 sheet, view.sheet_triangles, self._nearest[1], self._depth[1], sheet_values,
                 self._frame, self._planes,
             )  # fmt: skip
 
         _in_bands(band, self.size)
-        landmarks = points[head.model.landmark_vertices, :2] - np.float32(0.5)
+        landmarks = points[self.head.model.landmark_vertices, :2] - np.float32(0.5)
         return Rendered(self._frame.copy(), self._planes.copy(), landmarks, self._photos[base])
 
-    def _points(self, frame: FrameFit, view: PhotoView, detail: float) -> tuple[np.ndarray, np.ndarray]:
+    def _points(self, frame: FrameFit, view: PhotoView) -> tuple[np.ndarray, np.ndarray]:
         """Head (V, 3) and sheet (P, 3) in pixels and depth."""
         head, model = self.head, self.head.model
         start = view.fit.frame
         change = frame.expression - start.expression
         moved = np.tensordot(change, model.expression, axes=1)
-        if detail:
-            moved += detail * (head.detail_spread @ frame.detail)
+        if frame.detail.any():
+            moved += head.detail_spread @ frame.detail
         rest = head.neutral + np.tensordot(start.expression, model.expression, axes=1) + view.offset
         shape = turn_eyes(model, rest + moved, frame.gaze)
         before, after = start.rotation.astype(np.float32), frame.rotation.astype(np.float32)
@@ -113,24 +197,56 @@ class Renderer:
         drag = np.einsum("pk,pkc->pc", view.anchor_weights, (moved @ before.T)[view.anchors])
         arms = view.sheet - NECK_JOINT - start.translation.astype(np.float32) + drag
         sheet = arms + view.sheet_fade * (arms @ (after @ before.T).T - arms) + place
-        camera = head.views[0].fit.camera
+        camera = head.primary_view.fit.camera
         return pixels(camera, points, self.size), pixels(camera, sheet, self.size)
 
-    def _head_values(self, frame: FrameFit, base: int, points: np.ndarray) -> np.ndarray:
-        """What ``kernels.compose`` interpolates over the head, float32 (V, 8)."""
+    def _head_values(
+        self, frame: FrameFit, base: int, points: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What ``kernels.compose`` interpolates over the head, float32 (V, 5 + 3S), the photos of the slots (S,), and
+        the factors of their colours (S, 3)."""
         model, view = self.head.model, self.head.views[base]
+        trusts, unfolded, shut = self._trust(frame, base, points)
+        shown = view.shown * (1 - unfolded) * shut
+        fill = view.fill * shut[:, None]
+        slots = [base, *self._helpers(frame, base, points, trusts)]
+        columns = [fill, model.lashes, shown]
+        for k, slot in enumerate(slots):
+            columns += [self._texture_at[slot], trusts if k == 0 else self._trust(frame, slot, points)[0]]
+        gains = np.stack([self.head.gains[base, slot] for slot in slots]).astype(np.float32)
+        return np.ascontiguousarray(np.column_stack(columns), np.float32), np.array(slots, np.int64), gains
+
+    def _trust(
+        self, frame: FrameFit, photo: int, points: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How far a photo vouches for each vertex in this frame (V,); what of the lids unfolds (V,); light on the eyes
+        (V,)."""
+        model, view = self.head.model, self.head.views[photo]
         closing = (frame.expression - view.fit.frame.expression)[self._blinks]
         # A lid that comes down shows skin that was folded away in the photo.
         unfolded = (model.lids * smoothstep(0.05, 0.5, closing)).max(axis=1)
         trust = view.trust * (1 - unfolded)
-        drawn_out = stretch(points, self._texture_at[base], model.triangles)
+        drawn_out = stretch(points, self._texture_at[photo], model.triangles)
         trust[model.skin] *= smoothstep(5.0, 2.5, drawn_out[model.skin])
         # What a closing lid leaves of the eye is a dark line.
         shut = np.where(model.eyes, 1 - 0.75 * smoothstep(0.5, 1.0, closing.max()), 1.0)
-        trust *= shut
-        shown = view.shown * (1 - unfolded) * shut
-        values = np.column_stack([view.fill * shut[:, None], model.lashes, shown, self._texture_at[base], trust])
-        return np.ascontiguousarray(values, dtype=np.float32)
+        return trust * shut, unfolded, shut
+
+    def _helpers(self, frame: FrameFit, base: int, points: np.ndarray, trust: np.ndarray) -> list[int]:
+        """Other photos, the most useful first, that show what the base does not: a far cheek, teeth, closed lids."""
+        if len(self.head.views) == 1:
+            return []
+        need = 1 - trust
+        others = [k for k in range(len(self.head.views)) if k != base]
+        chosen: list[int] = []
+        for _ in range(min(self.HELPERS, len(others))):
+            gains = {k: float(need @ self._trust(frame, k, points)[0]) for k in others if k not in chosen}
+            best = max(gains, key=lambda k: gains[k])
+            if gains[best] < 10:  # vertices
+                break
+            chosen.append(best)
+            need = need * (1 - self._trust(frame, best, points)[0])
+        return chosen
 
     def _sheet_values(self, base: int, sheet: np.ndarray) -> np.ndarray:
         at = self._sheet_at[base]
@@ -154,3 +270,16 @@ def _in_bands(work: Callable[[int, int], None], rows: int) -> None:
 def _threads() -> ThreadPoolExecutor:
     """Begun with the first frame: a process that forks before has none."""
     return ThreadPoolExecutor(BANDS, "render")
+
+
+def finished(rendered: Rendered, change: np.ndarray, background: Background | None) -> np.ndarray:
+    """A rendered frame and what a network changes of it, float32 (S, S, 3) in levels of 255 -> uint8 (S, S, 3), or RGBA
+    (S, S, 4) for a transparent background."""
+    picture, opacity = rendered.picture, rendered.planes[..., 3:]
+    if background is not None and not background.keeps:
+        change = change * opacity  # what is new behind the person is nothing to mend
+    if background is None or not background.is_transparent:
+        return (picture + change + np.float32(0.5)).clip(0, 255).astype(np.uint8)
+    # The wall was grey: without its share what is left is the person's own colour.
+    own = (picture - (1 - opacity) * np.float32(GREY)) / np.maximum(opacity, np.float32(0.05)) + change
+    return (np.concatenate([own, 255 * opacity], axis=2) + np.float32(0.5)).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,103 @@
+"""A driver's face, followed through pictures: landmarks -> pose, expression and gaze, frame after frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from .faces import Crop, Stretch, Track, crop_around
+from .head.fit import FrameFit, FrameFitter, fit_person
+from .head.model import Camera, FaceModel, face_model
+from .head.motion import Motion
+from .head.person import Head
+from .head.retarget import most_neutral, motion_of
+
+IDENTITY_FRAMES = 8
+"""Faces of a driver that his or her identity is taken from: enough that a round face is no puffed cheeks."""
+FIRST_STEPS, STEPS = 10, 3
+"""Of a frame's fit: where nothing is known, and from the frame before."""
+MAX_ERROR = 0.035
+"""Mean distance of landmarks, in sizes of the face, above which a frame is fitted anew, and if that does not help counts
+as one in which no face was seen."""
+
+
+class DriverFitter:
+    """Fits the frames of one driver, each from the one before."""
+
+    def __init__(self, crop: Crop, fitter: FrameFitter, start: FrameFit) -> None:
+        self.crop = crop
+        self._fitter, self._start = fitter, start
+        self._last: FrameFit | None = None
+
+    @classmethod
+    def of(cls, faces: np.ndarray, frame_size: tuple[int, int], model: FaceModel | None = None) -> DriverFitter:
+        """For a driver of whom ``faces`` (N, L, 2) are known, in pixels of frames of ``frame_size`` (height, width)."""
+        model = face_model() if model is None else model
+        crop = crop_around(faces, frame_size)
+        chosen = np.unique(np.linspace(0, len(faces) - 1, min(IDENTITY_FRAMES, len(faces))).round().astype(int))
+        person = fit_person(model, [in_crop(crop, face) for face in faces[chosen]])
+        cameras = [photo.camera for photo in person.photos]
+        centre = np.median([camera.centre for camera in cameras], axis=0)
+        scale = float(np.median([camera.scale for camera in cameras]))
+        fitter = FrameFitter(model, person.identity, Camera(scale, (float(centre[0]), float(centre[1]))))
+        return cls(crop, fitter, fitter.start())
+
+    @classmethod
+    def of_person(cls, head: Head, crop: Crop) -> DriverFitter:
+        """For the person of a head, in whose photo's ``crop`` the frames come: as when people drive themselves."""
+        view = head.primary_view
+        return cls(crop, FrameFitter(head.model, head.identity, view.fit.camera, view.offset), view.fit.frame)
+
+    def fit(self, face: np.ndarray) -> FrameFit:
+        """The next face (L, 2) in pixels of the frame."""
+        points = in_crop(self.crop, face)
+        frame = None
+        if self._last is not None:
+            frame = self._fitter.fit(points, self._last, STEPS)
+        if frame is None or frame.error > MAX_ERROR:
+            frame = self._fitter.fit(points, self._start, FIRST_STEPS)
+        self._last = frame if frame.error <= MAX_ERROR else None
+        return frame
+
+
+def in_crop(crop: Crop, face: np.ndarray) -> np.ndarray:
+    """Points (..., 2) in pixels of a picture -> sides of the crop."""
+    size = 1024
+    return (crop.to_crop(face, size) + 0.5) / size
+
+
+def motion_of_track(track: Track, driver: DriverFitter | None = None) -> Motion:
+    """All frames of a track, with a driver of that track's own faces unless one is given."""
+    known = track.landmarks[track.seen] if track.seen.any() else track.landmarks
+    driver = DriverFitter.of(known, track.frame_size) if driver is None else driver
+    frames = [driver.fit(face) for face in track.landmarks]
+    return _held(motion_of(frames, track.fps, track.seen), frames)
+
+
+def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple[Motion, FrameFit]]:
+    """A motion while its clip is still followed: pieces, each with the driver's neutral frame, that of the first."""
+    driver, neutral = None, None
+    for stretch in stretches:
+        if driver is None or neutral is None:
+            driver = DriverFitter.of(stretch.known, stretch.frame_size)
+            known = [driver.fit(face) for face in stretch.known]
+            neutral = known[most_neutral(motion_of(known, fps))]
+        frames = [driver.fit(face) for face in stretch.landmarks]
+        yield _held(motion_of(frames, fps, stretch.seen), frames), neutral
+
+
+def _held(motion: Motion, frames: list[FrameFit]) -> Motion:
+    """Where a fit failed the frame before is held, as where no face is seen."""
+    failed = np.array([frame.error > MAX_ERROR for frame in frames])
+    if not failed.any():
+        return motion
+    if failed.all():
+        failed[0] = False
+    source = np.arange(len(frames))
+    good = np.flatnonzero(~failed)
+    source = good[np.clip(np.searchsorted(good, source, side="right") - 1, 0, None)]
+    return Motion(
+        motion.coefficients[source], motion.head[source], motion.gaze[source], motion.translation[source],
+        motion.fps, motion.seen & ~failed, motion.detail[source],
+    )  # fmt: skip

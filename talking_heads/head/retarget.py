@@ -1,0 +1,182 @@
+"""One person's motion for another: what changes in the driver's face since it was neutral, added to the photo's.
+
+Coefficients of two people mean the same, so another person's face cannot leak in: identity is not among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from .fit import MOUTH_AND_LIDS, FrameFit, with_gaze
+from .model import FaceModel, rotation_by
+from .motion import COEFFICIENTS, INDEX, PARTS, Motion, head_angles, head_rotation
+
+if TYPE_CHECKING:
+    from .person import Head
+
+Mode = Literal["relative", "absolute"]
+MODES: tuple[Mode, ...] = ("relative", "absolute")
+BLINKS = (INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"])
+MAX_NEUTRAL_BLINK = 0.6
+"""Of a driver whose eyes look half closed even at rest; more would make every opening a stare."""
+
+
+@dataclass(frozen=True)
+class MotionOptions:
+    """What of a motion is carried over, and how strongly. Raises ValueError for what makes no sense."""
+
+    mode: Mode = "relative"
+    """"relative": changes since the driver's neutral frame; "absolute": the driver's pose and expression as they are."""
+    head: float = 1.0
+    """Strength of the head's turns and way; 0 leaves it as in the photo. So for the next two."""
+    expression: float = 1.0
+    gaze: float = 1.0
+    parts: tuple[str, ...] = ()
+    """Only these parts of the motion, of ``motion.PARTS``; all if none is named."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"unknown motion {self.mode!r}; choose one of {', '.join(MODES)}")
+        for part in self.parts:
+            if part not in PARTS:
+                raise ValueError(f"unknown part {part!r}; choose among {', '.join(PARTS)}")
+        for name in ("head", "expression", "gaze"):
+            if not 0 <= getattr(self, name) <= 4:
+                raise ValueError(f"{name} must lie between 0 and 4, got {getattr(self, name)}")
+
+
+def motion_of(frames: Sequence[FrameFit], fps: float, seen: np.ndarray | None = None) -> Motion:
+    """Fitted frames -> the motion that they are; ``seen`` bool (T,), all if None."""
+    expression = np.stack([frame.expression for frame in frames])
+    coefficients = np.zeros((len(frames), len(COEFFICIENTS)), np.float32)
+    coefficients[:, : expression.shape[1]] = expression  # the model has all but tongueOut, which comes last
+    return Motion(
+        coefficients=coefficients,
+        head=head_angles(np.stack([frame.rotation for frame in frames])),
+        gaze=np.stack([frame.gaze.reshape(-1) for frame in frames]),
+        translation=np.stack([frame.translation for frame in frames]),
+        fps=fps,
+        seen=np.ones(len(frames), bool) if seen is None else seen,
+        detail=np.stack([frame.detail.reshape(-1) for frame in frames]),
+    )
+
+
+def frame_of(motion: Motion, index: int, num_expressions: int) -> FrameFit:
+    """One frame of a motion as a renderer takes it."""
+    return FrameFit(
+        expression=motion.coefficients[index, :num_expressions],
+        rotation=head_rotation(motion.head[index]),
+        translation=motion.translation[index],
+        gaze=motion.gaze[index].reshape(2, 2).astype(float),
+        detail=motion.detail[index].reshape(len(MOUTH_AND_LIDS), 3),
+        error=0.0,
+    )
+
+
+def most_neutral(motion: Motion) -> int:
+    """The frame with the most frontal head, the mouth closed and at rest, and the eyes open; of those that were seen,
+    if any was."""
+    c = motion.coefficients
+    blink = c[:, BLINKS].mean(axis=1)
+    mouth = c[:, INDEX["jawOpen"]] + 0.25 * c[:, [INDEX[name] for name in PARTS["lips"]]].sum(axis=1)
+    gaze = np.abs(motion.gaze).mean(axis=1) / 25
+    unrest = np.radians(np.abs(motion.head[:, :2]).sum(axis=1)) + mouth + 1.5 * blink + 0.3 * gaze
+    unrest = unrest + np.where(motion.seen | ~motion.seen.any(), 0, np.inf)
+    return int(np.argmin(unrest))
+
+
+class Retargeter:
+    """Takes a driver's frames to those of one person. Holds what is constant; nothing changes from frame to frame."""
+
+    def __init__(self, model: FaceModel, photo: FrameFit, neutral: FrameFit, options: MotionOptions) -> None:
+        """``photo``: what the person's photo shows, from which relative motion starts; ``neutral``: the driver at rest."""
+        self.model, self.photo, self.options = model, photo, options
+        self.neutral = neutral
+        self._parts = set[str]()
+        for part in options.parts or ("expression", "head"):
+            self._parts.update(PARTS[part])
+        self._moved = np.array([name in self._parts for name in model.expression_names])
+        self._blinks = [model.index(COEFFICIENTS[k]) for k in BLINKS]
+        lids = 12 if "eyeBlinkLeft" in self._parts else 0
+        lips = 20 if "jawOpen" in self._parts else 0
+        self._detailed = np.zeros((len(MOUTH_AND_LIDS), 1), np.float32)
+        self._detailed[:lids] = 1
+        self._detailed[len(MOUTH_AND_LIDS) - lips :] = 1
+
+    def __call__(self, driver: FrameFit) -> FrameFit:
+        """The person's frame for one of the driver's."""
+        return self._absolute(driver) if self.options.mode == "absolute" else self._relative(driver)
+
+    def _relative(self, driver: FrameFit) -> FrameFit:
+        photo, neutral, options = self.photo, self.neutral, self.options
+        change = options.expression * (driver.expression - neutral.expression)
+        wanted = photo.expression + change
+        blinks = self._blinks
+        wanted[blinks] = _blinked(photo.expression[blinks], neutral.expression[blinks], driver.expression[blinks], options)
+        expression = np.where(self._moved, np.clip(wanted, 0, 1), photo.expression).astype(np.float32)
+        rotation, translation, gaze = photo.rotation, photo.translation, photo.gaze
+        if "head" in self._parts:
+            rotation = _scaled(driver.rotation @ neutral.rotation.T, options.head) @ photo.rotation
+            translation = photo.translation + options.head * (driver.translation - neutral.translation)
+        if "gaze" in self._parts:
+            gaze = photo.gaze + options.gaze * (driver.gaze - neutral.gaze)
+            expression = with_gaze(self.model, expression, gaze)
+        detail = options.expression * self._detailed * (driver.detail - neutral.detail)
+        return FrameFit(expression, rotation, translation, gaze, detail.astype(np.float32), 0.0)
+
+    def _absolute(self, driver: FrameFit) -> FrameFit:
+        photo, options = self.photo, self.options
+        wanted = photo.expression + options.expression * (driver.expression - photo.expression)
+        expression = np.where(self._moved, np.clip(wanted, 0, 1), photo.expression).astype(np.float32)
+        rotation, translation, gaze = photo.rotation, photo.translation, photo.gaze
+        if "head" in self._parts:
+            rotation = _scaled(driver.rotation @ photo.rotation.T, options.head) @ photo.rotation
+            translation = photo.translation + options.head * (driver.translation - photo.translation)
+        if "gaze" in self._parts:
+            gaze = photo.gaze + options.gaze * (driver.gaze - photo.gaze)
+            expression = with_gaze(self.model, expression, gaze)
+        return FrameFit(
+            expression, rotation, translation, gaze, options.expression * self._detailed * driver.detail, 0.0
+        )
+
+
+def _blinked(photo: np.ndarray, neutral: np.ndarray, driver: np.ndarray, options: MotionOptions) -> np.ndarray:
+    """Lids (2,): a driver's lid that shuts shuts the person's, however far either is open at rest."""
+    rest = np.minimum(neutral, MAX_NEUTRAL_BLINK)
+    closing = options.expression * (driver - rest) / (1 - rest)
+    opening = options.expression * np.minimum(driver - rest, 0) / np.maximum(rest, 0.1)
+    result: np.ndarray = np.where(driver >= rest, photo + (1 - photo) * closing, photo + photo * opening)
+    return result
+
+
+def _scaled(rotation: np.ndarray, strength: float) -> np.ndarray:
+    """A rotation by ``strength`` times its angle, about its own axis."""
+    if strength == 1:
+        return rotation
+    cosine = np.clip((np.trace(rotation) - 1) / 2, -1, 1)
+    angle = float(np.arccos(cosine))
+    axis = np.array(
+        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
+    )
+    length = float(np.linalg.norm(axis))
+    return rotation_by(strength * angle * axis / length) if length > 1e-9 else np.eye(3)
+
+
+def frames_of(motion: Motion, num_expressions: int) -> Iterator[FrameFit]:
+    """All frames of a motion."""
+    return (frame_of(motion, index, num_expressions) for index in range(len(motion)))
+
+
+def retargeted(
+    head: Head, frames: Iterable[tuple[FrameFit, FrameFit]], options: MotionOptions
+) -> Iterator[FrameFit]:
+    """A driver's frames, each with the driver's neutral one -> the person's."""
+    retargeter: Retargeter | None = None
+    for frame, neutral in frames:
+        if retargeter is None or retargeter.neutral is not neutral:
+            retargeter = Retargeter(head.model, head.primary_view.fit.frame, neutral, options)
+        yield retargeter(frame)
