@@ -271,3 +271,28 @@ def compose(
             planes[i, j, 1] = layer
             planes[i, j, 2] = still
             planes[i, j, 3] = opacity
+
+
+@compiled
+def reduce_planes(picture, photo, planes, factor, top, bottom, out):
+    """Rows ``top`` to ``bottom`` of ``out`` (9, h, w): means over ``factor`` x ``factor`` pixels of picture and photo
+    (H, W, 3), brought from 0..255 to [-1, 1], and of the first three planes of (H, W, 4)."""
+    share = np.float32(1.0 / (factor * factor))
+    level, one = share * np.float32(1 / 127.5), np.float32(1)
+    for i in range(top, bottom):
+        for j in range(out.shape[2]):
+            a = b = c = d = e = f = g = h = k = np.float32(0)
+            for y in range(i * factor, (i + 1) * factor):
+                for x in range(j * factor, (j + 1) * factor):
+                    a += picture[y, x, 0]
+                    b += picture[y, x, 1]
+                    c += picture[y, x, 2]
+                    d += photo[y, x, 0]
+                    e += photo[y, x, 1]
+                    f += photo[y, x, 2]
+                    g += planes[y, x, 0]
+                    h += planes[y, x, 1]
+                    k += planes[y, x, 2]
+            out[0, i, j], out[1, i, j], out[2, i, j] = a * level - one, b * level - one, c * level - one
+            out[3, i, j], out[4, i, j], out[5, i, j] = d * level - one, e * level - one, f * level - one
+            out[6, i, j], out[7, i, j], out[8, i, j] = g * share, h * share, k * share

@@ -44,6 +44,8 @@ class PhotoView:
     fit: PhotoFit
     offset: np.ndarray = field(repr=False)
     """float32 (V, 3) cm in the model's axes, added to identity and expression: the shape that the photo shows."""
+    rest: np.ndarray = field(repr=False)
+    """float32 (V, 3) cm in the model's axes: the shape with the photo's expression, eyes straight."""
     texture_at: np.ndarray = field(repr=False)
     """float32 (V, 2): where in the photo each vertex is seen."""
     trust: np.ndarray = field(repr=False)
@@ -186,6 +188,7 @@ class _PhotoAnalysis:
         return PhotoView(
             fit=self.fit,
             offset=self.offset,
+            rest=self.base + self.offset,
             texture_at=camera.project(self.turned)[:, :2].copy(),
             trust=self.trust,
             shown=self.shown,

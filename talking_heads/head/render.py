@@ -11,7 +11,7 @@ import numpy as np
 
 from ..background import Background
 from .fit import FrameFit, turn_eyes
-from .kernels import compose, rasterise, stretch
+from .kernels import compose, rasterise, reduce_planes, stretch
 from .model import NECK_JOINT, smoothstep
 from .motion import head_angles
 from .person import MARGIN, REACH, Head, PhotoView, pixels, resized
@@ -42,12 +42,10 @@ class Rendered:
 
         ``size`` divides the picture's side.
         """
-        colours = np.concatenate([self.picture, self.photo], axis=2) * np.float32(1 / 127.5) - np.float32(1)
-        planes = np.concatenate([colours, self.planes[..., :3]], axis=2)
-        factor = len(planes) // size
-        if factor > 1:
-            planes = planes.reshape(size, factor, size, factor, -1).mean(axis=(1, 3))
-        return np.ascontiguousarray(planes.transpose(2, 0, 1))
+        out = np.empty((9, size, size), np.float32)
+        factor = len(self.picture) // size
+        _in_bands(lambda a, b: reduce_planes(self.picture, self.photo, self.planes, factor, a, b, out), size)
+        return out
 
     def mixed(self, other: Rendered, share: np.float32) -> Rendered:
         """This frame, faded to another by ``share`` in 0..1."""
@@ -184,11 +182,11 @@ class Renderer:
         head, model = self.head, self.head.model
         start = view.fit.frame
         change = frame.expression - start.expression
-        moved = np.tensordot(change, model.expression, axes=1)
+        used = np.flatnonzero(change)
+        moved = np.tensordot(change[used], model.expression[used], axes=1)
         if frame.detail.any():
             moved += head.detail_spread @ frame.detail
-        rest = head.neutral + np.tensordot(start.expression, model.expression, axes=1) + view.offset
-        shape = turn_eyes(model, rest + moved, frame.gaze)
+        shape = turn_eyes(model, view.rest + moved, frame.gaze)
         before, after = start.rotation.astype(np.float32), frame.rotation.astype(np.float32)
         place = NECK_JOINT + frame.translation.astype(np.float32)
         arms = shape - NECK_JOINT
