@@ -16,16 +16,31 @@ import numpy as np
 import pytest
 import torch
 
-from talking_heads.face_pose import MEAN_FACE
+from talking_heads.head.model import Camera, face_model
 from talking_heads.landmarks import MediapipeDetector
 
 if TYPE_CHECKING:
     from served import Served
 
+    from talking_heads.avatar import Shots
+    from talking_heads.faces import Portrait
+    from talking_heads.head.person import Head
+
 HOME = tempfile.mkdtemp()
 os.environ["TALKING_HEADS_HOME"] = HOME  # of this process and those that tests start: never the user's own
 
 torch.set_num_threads(1)  # tiny networks: more threads would wait for each other
+
+
+def _mean_face() -> np.ndarray:
+    model = face_model()
+    face = Camera(1.0, (0.0, 0.0)).project(model.mean[model.landmark_vertices])[:, :2]
+    size = face[8, 1] - face[73, 1]
+    return (face - 0.5 * (face[8] + face[73])) / size
+
+
+MEAN_FACE = _mean_face()
+"""float32 (L, 2): the face model's mean, seen from the front, from hairline to chin in -0.5..0.5."""
 
 
 def pytest_unconfigure() -> None:
@@ -65,7 +80,7 @@ class MarkDetector:
 
 
 def _face_through(right: np.ndarray, left: np.ndarray, closed: float) -> np.ndarray:
-    face = close_eyes(MEAN_FACE[:, :2], closed)
+    face = close_eyes(MEAN_FACE, closed)
     across = (left - right) / np.linalg.norm(MEAN_FACE[45] - MEAN_FACE[36])
     turn = np.array([[across[0], -across[1]], [across[1], across[0]]])
     return (0.5 * (right + left) + (face - 0.5 * (face[36] + face[45])) @ turn.T).astype(np.float32)
@@ -86,6 +101,23 @@ def open_mouth(face: np.ndarray, amount: float) -> np.ndarray:
     return face
 
 
+def eye_openness(face: np.ndarray) -> np.ndarray:
+    """Height over width of the two eyes, (..., L, 2) -> (..., 2): about 0.3 open, under 0.1 closed."""
+
+    def apart(a: int, b: int) -> np.ndarray:
+        return np.linalg.norm(face[..., a, :] - face[..., b, :], axis=-1)
+
+    right = (apart(37, 41) + apart(38, 40)) / (2 * apart(36, 39))
+    left = (apart(43, 47) + apart(44, 46)) / (2 * apart(42, 45))
+    return np.stack([right, left], axis=-1)
+
+
+def mouth_openness(face: np.ndarray) -> np.ndarray:
+    """Gap of the inner lips over the mouth's width, (..., L, 2) -> (...): 0 closed."""
+    gap = np.linalg.norm(face[..., [61, 62, 63], :] - face[..., [67, 66, 65], :], axis=-1).mean(axis=-1)
+    return gap / np.linalg.norm(face[..., 48, :] - face[..., 54, :], axis=-1)
+
+
 def paint_face(
     image: np.ndarray, x: float, y: float, scale: float, roll: float = 0.0, person: int = 0, closed: float = 0.0
 ) -> None:
@@ -101,7 +133,7 @@ def paint_face(
 
 def mean_face(size: float, x: float = 128.0, y: float = 128.0) -> np.ndarray:
     """The mean face from the front, ``size`` pixels high, float32 (L, 2)."""
-    return (MEAN_FACE[:, :2] * size + [x, y]).astype(np.float32)
+    return (MEAN_FACE * size + [x, y]).astype(np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -150,19 +182,33 @@ def visitors(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) ->
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model of 32 pixels with random weights; copy before changing."""
-    from talking_heads.models import Discriminator, Embedder, Generator
-    from train.config import preset
-    from train.export import save_model
+def portrait(astronaut: np.ndarray, astronaut_face: np.ndarray) -> Portrait:
+    """The photo with the place of its face."""
+    from talking_heads.faces import Portrait
 
-    config = preset("tiny").model
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(
-        Embedder(**config.embedder, spectral_norm=False),
-        Generator(**config.generator, spectral_norm=False),
-        Discriminator(**config.discriminator, spectral_norm=False),
-        folder,
-    )
-    return folder
+    return Portrait.of(astronaut, astronaut_face)
+
+
+@pytest.fixture(scope="session")
+def shots(portrait: Portrait) -> Shots:
+    """What an avatar keeps of that photo."""
+    from talking_heads.avatar import Shots
+
+    return Shots.of([portrait])
+
+
+@pytest.fixture(scope="session")
+def head(shots: Shots) -> Head:
+    """Its head in three dimensions."""
+    from talking_heads.avatar import make_head
+
+    return make_head(shots)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model of 32 pixels with random weights, whose correction is still nought; copy before
+    changing."""
+    from tiny import save_tiny_model
+
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny", size=32, gain=0.0)

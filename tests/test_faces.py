@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MarkDetector, close_eyes, mean_face, paint_face
+from conftest import MarkDetector, close_eyes, eye_openness, mean_face, paint_face
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -33,7 +33,6 @@ from talking_heads.faces import (
     track_face,
 )
 from talking_heads.landmarks import LandmarkDetector, MediapipeDetector, eye_distance
-from talking_heads.motion import eye_openness
 from talking_heads.video import read_frames
 
 EMPTY_AT_THE_END = Path(__file__).parents[2] / "shared/data/eval_open/clips/pyfeat_face_noface.mov"

@@ -7,33 +7,35 @@ from pathlib import Path
 
 import torch
 
+from talking_heads.models import Discriminator, Embedder, Generator
 from talking_heads.models.generator import GAIN_SPEED
 from train.config import PRESETS, ModelConfig
 from train.export import folded, save_model
-from train.meta import build_networks
 
 SIZE = 64
 
 
-def tiny_config(source_conditioned: bool = True) -> ModelConfig:
-    """The preset "tiny" at 64 px."""
+def tiny_config(render_conditioned: bool = True, size: int = SIZE) -> ModelConfig:
+    """The preset "tiny" at ``size`` px."""
     model = PRESETS["tiny"].model
-    shared = {"image_size": SIZE}
+    shared = {"image_size": size}
     return replace(
         model,
         embedder=model.embedder | shared,
-        generator=model.generator | shared | {"source_conditioned": source_conditioned},
+        generator=model.generator | shared | {"render_conditioned": render_conditioned},
         discriminator=model.discriminator | shared,
     )
 
 
-def save_tiny_model(folder: Path, seed: int = 0, source_conditioned: bool = True) -> Path:
-    """Writes a model whose output depends on everything that goes in."""
-    config = tiny_config(source_conditioned)
+def save_tiny_model(
+    folder: Path, seed: int = 0, render_conditioned: bool = True, size: int = SIZE, gain: float = 0.1
+) -> Path:
+    """Writes a model whose output depends on everything that goes in; with a ``gain`` of 0 it is the render alone."""
+    config = tiny_config(render_conditioned, size)
     torch.manual_seed(seed)
-    networks = build_networks(config)
-    if source_conditioned:  # as after some training; with a gain of zero the output is the warp
-        torch.nn.init.constant_(networks[1].gain, 0.1 / GAIN_SPEED)
+    networks = Embedder(**config.embedder), Generator(**config.generator), Discriminator(**config.discriminator)
+    if render_conditioned:  # as after some training
+        torch.nn.init.constant_(networks[1].gain, gain / GAIN_SPEED)
     embedder, generator, discriminator = (folded(net) for net in networks)
     save_model(embedder, generator, discriminator, folder)
     return folder
