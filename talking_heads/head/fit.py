@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN
+from .kernels import normal_equations
 from .model import EYES, NECK_JOINT, Camera, FaceModel, rotation_by
 
 if TYPE_CHECKING:
@@ -311,11 +312,10 @@ class FrameFitter:
         offset = np.zeros_like(model.mean) if offset is None else offset
         neutral = model.vertices(identity) + offset
         self._neutral = neutral[spots].astype(float)
-        self._muscles = model.expression[:, spots].astype(float)
+        self._by_landmark = np.ascontiguousarray(model.expression[:, spots].transpose(1, 0, 2), dtype=float)
         self._free = np.array([i for i, name in enumerate(model.expression_names) if name not in GAZE_NAMES])
         self._sigma = _prior(model)
-        balls = [(neutral - model.mean)[model.part == name].mean(axis=0) for name in EYES]
-        self._centres = (model.eyeball_centres + np.array(balls)).astype(float)
+        self._centres = eye_centres(model, neutral).astype(float)
 
     def start(self) -> FrameFit:
         """Nobody's expression, seen from the front."""
@@ -326,26 +326,24 @@ class FrameFitter:
     def fit(self, landmarks: np.ndarray, before: FrameFit, steps: int = 3) -> FrameFit:
         """Landmarks (L, 2) in sides of the crop -> the frame, in ``steps`` from ``before``."""
         points = landmarks.astype(float)
-        weight = np.repeat(TRUST / (LANDMARK_SIGMA * face_extent(points)), 2)
-        rotation, translation = before.rotation, before.translation.astype(float)
+        weight = TRUST / (LANDMARK_SIGMA * face_extent(points))
+        rotation, translation = before.rotation.astype(float), before.translation.astype(float)
         expression = before.expression.astype(float)
-        free, pivot = self._free, NECK_JOINT.astype(float)
+        free, joint = self._free, NECK_JOINT.astype(float)
         precision = np.concatenate([np.full(6, 1e-6), 1 / self._sigma[free] ** 2])
-        muscles = self._muscles[free]
-        missing, turned = np.empty(0), np.empty(0)
+        normal, pull = np.empty((len(precision), len(precision))), np.empty(len(precision))
+        missing, turned = np.empty((len(points), 2)), np.empty((len(points), 3))
+        camera, centre = self.camera, np.array(self.camera.centre)
         for step in range(steps + 1):
-            arms = (self._neutral + np.tensordot(expression, self._muscles, axes=1) - pivot) @ rotation.T
-            turned = arms + pivot + translation
-            places, by_point = _project(turned, self.camera.scale, np.array(self.camera.centre), self.camera.distance)
-            missing = points - places
+            normal_equations(
+                self._neutral, self._by_landmark, expression, rotation, joint, translation,
+                camera.scale, centre, camera.distance, points, weight, free, normal, pull, missing, turned,
+            )  # fmt: skip
             if step == steps:
                 break
-            own = np.concatenate(
-                [by_point @ _by_turn(arms), by_point, _along(by_point, muscles @ rotation.T)], axis=2
-            ).reshape(2 * len(points), -1)
-            weighted = own * weight[:, None]
-            held = np.concatenate([np.zeros(6), expression[free] / self._sigma[free] ** 2])
-            change = _bounded_step(weighted, weight * missing.reshape(-1), precision, held, expression[free])
+            pull[6:] -= expression[free] / self._sigma[free] ** 2
+            normal[np.diag_indices_from(normal)] += precision
+            change = _bounded_step(normal, pull, expression[free])
             rotation = rotation_by(change[:3]) @ rotation
             translation = translation + change[3:6]
             expression[free] = np.clip(expression[free] + change[6:], 0, 1)
@@ -387,15 +385,11 @@ class FrameFitter:
         return result
 
 
-def _bounded_step(
-    jacobian: np.ndarray, residual: np.ndarray, precision: np.ndarray, held: np.ndarray, expression: np.ndarray
-) -> np.ndarray:
+def _bounded_step(normal: np.ndarray, pull: np.ndarray, expression: np.ndarray) -> np.ndarray:
     """The Gauss-Newton step whose expression stays in 0..1: what would leave it is put on the bound and left out.
 
-    ``jacobian`` (R, 6 + F), ``expression`` (F,) now. Returns (6 + F,).
+    ``normal`` (6 + F, 6 + F), ``pull`` (6 + F,), ``expression`` (F,) now. Returns (6 + F,).
     """
-    normal = jacobian.T @ jacobian + np.diag(precision)
-    pull = jacobian.T @ residual - held
     step = np.linalg.solve(normal, pull)
     fixed = np.zeros(len(pull), bool)
     for _ in range(2):
@@ -415,11 +409,16 @@ def _bounded_step(
 def turn_eyes(model: FaceModel, vertices: np.ndarray, gaze: np.ndarray) -> np.ndarray:
     """Vertices (V, 3) in the model's axes with the eyeballs turned by gaze (2, 2), in degrees, about their centres."""
     result = vertices.copy()
-    for eye, name in enumerate(EYES):
-        ball = model.part == name
-        centre = model.eyeball_centres[eye] + (vertices[ball] - model.mean[ball]).mean(axis=0)
+    for eye, centre in enumerate(eye_centres(model, vertices)):
+        ball = model.eye == eye
         result[ball] = (vertices[ball] - centre) @ eye_rotation(gaze[eye]).T.astype(np.float32) + centre
     return result
+
+
+def eye_centres(model: FaceModel, vertices: np.ndarray) -> np.ndarray:
+    """Vertices (V, 3) -> float32 (2, 3): the middles of the left and of the right eyeball."""
+    moved = [(vertices - model.mean)[model.eye == eye].mean(axis=0) for eye in (0, 1)]
+    return model.eyeball_centres + np.array(moved, np.float32)
 
 
 def eye_rotation(angles: np.ndarray) -> np.ndarray:

@@ -123,6 +123,11 @@ class FaceModel:
         return np.isin(self.part, EYES)
 
     @cached_property
+    def eye(self) -> np.ndarray:
+        """(V,) int64: 0 for the left eyeball, 1 for the right one, else -1."""
+        return np.where(self.part == EYES[0], 0, np.where(self.part == EYES[1], 1, -1))
+
+    @cached_property
     def inside(self) -> np.ndarray:
         """(V,) bool: the inside of the mouth, and the eye sockets."""
         return ~self.skin & ~self.eyes

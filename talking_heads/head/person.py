@@ -22,7 +22,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from ..landmarks import INNER_LIP
-from .fit import PersonFit, PhotoFit, detail_spread, posed, turn_eyes
+from .fit import PersonFit, PhotoFit, detail_spread, eye_centres, posed, turn_eyes
 from .kernels import interpolate, rasterise, sample, vertex_normals
 from .model import NECK_JOINT, Camera, FaceModel, smoothstep
 from .retarget import most_neutral, motion_of
@@ -46,6 +46,8 @@ class PhotoView:
     """float32 (V, 3) cm in the model's axes, added to identity and expression: the shape that the photo shows."""
     rest: np.ndarray = field(repr=False)
     """float32 (V, 3) cm in the model's axes: the shape with the photo's expression, eyes straight."""
+    eye_centres: np.ndarray = field(repr=False)
+    """float32 (2, 3) cm: what the left and the right eyeball turn about."""
     texture_at: np.ndarray = field(repr=False)
     """float32 (V, 2): where in the photo each vertex is seen."""
     trust: np.ndarray = field(repr=False)
@@ -189,6 +191,7 @@ class _PhotoAnalysis:
             fit=self.fit,
             offset=self.offset,
             rest=self.base + self.offset,
+            eye_centres=eye_centres(self.model, self.base + self.offset),
             texture_at=camera.project(self.turned)[:, :2].copy(),
             trust=self.trust,
             shown=self.shown,

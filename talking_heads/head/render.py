@@ -10,11 +10,11 @@ from functools import cache
 import numpy as np
 
 from ..background import Background
-from .fit import FrameFit, turn_eyes
-from .kernels import compose, rasterise, reduce_planes, stretch
+from .fit import FrameFit, eye_rotation
+from .kernels import compose, pose_head, pose_sheet, rasterise, reduce_planes, stretch
 from .model import NECK_JOINT, smoothstep
 from .motion import head_angles
-from .person import MARGIN, REACH, Head, PhotoView, pixels, resized
+from .person import MARGIN, REACH, Head, PhotoView, resized
 
 GREY = 128
 """What is behind a person whose background is transparent, before it is taken out again."""
@@ -179,24 +179,29 @@ class Renderer:
 
     def _points(self, frame: FrameFit, view: PhotoView) -> tuple[np.ndarray, np.ndarray]:
         """Head (V, 3) and sheet (P, 3) in pixels and depth."""
-        head, model = self.head, self.head.model
-        start = view.fit.frame
+        head, model, start = self.head, self.head.model, view.fit.frame
         change = frame.expression - start.expression
         used = np.flatnonzero(change)
-        moved = np.tensordot(change[used], model.expression[used], axes=1)
-        if frame.detail.any():
-            moved += head.detail_spread @ frame.detail
-        shape = turn_eyes(model, view.rest + moved, frame.gaze)
+        detail = frame.detail if frame.detail.any() else frame.detail[:0]
         before, after = start.rotation.astype(np.float32), frame.rotation.astype(np.float32)
         place = NECK_JOINT + frame.translation.astype(np.float32)
-        arms = shape - NECK_JOINT
-        there = arms @ before.T
-        points = there + head.fade * (arms @ after.T - there) + place
-        drag = np.einsum("pk,pkc->pc", view.anchor_weights, (moved @ before.T)[view.anchors])
-        arms = view.sheet - NECK_JOINT - start.translation.astype(np.float32) + drag
-        sheet = arms + view.sheet_fade * (arms @ (after @ before.T).T - arms) + place
         camera = head.primary_view.fit.camera
-        return pixels(camera, points, self.size), pixels(camera, sheet, self.size)
+        lens = tuple(np.float32(x) for x in (
+            self.size * camera.scale, self.size * camera.centre[0], self.size * camera.centre[1], camera.distance
+        ))  # fmt: skip
+        points, moved = np.empty_like(view.rest), np.empty_like(view.rest)
+        turns = np.stack([eye_rotation(angles) for angles in frame.gaze]).astype(np.float32)
+        pose_head(
+            view.rest, model.expression, used, change[used].astype(np.float32), head.detail_spread,
+            detail.astype(np.float32), model.eye, view.eye_centres, turns, before, after, head.fade, NECK_JOINT, place,
+            *lens, points, moved,
+        )  # fmt: skip
+        sheet = np.empty_like(view.sheet)
+        arms = view.sheet - NECK_JOINT - start.translation.astype(np.float32)
+        pose_sheet(
+            arms, view.anchors, view.anchor_weights, moved, before, after @ before.T, view.sheet_fade, place, *lens, sheet
+        )
+        return points, sheet
 
     def _head_values(
         self, frame: FrameFit, base: int, points: np.ndarray
