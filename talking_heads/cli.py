@@ -8,7 +8,7 @@ comes at once.
 from __future__ import annotations
 
 import contextlib
-import importlib
+import difflib
 import json
 import logging
 import math
@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -28,19 +27,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from . import __version__
-from .errors import MissingDependencyError, NoFaceError, OutputError, TalkingHeadsError, UnreadableMediaError
+from . import __version__, _training_tools
+from .errors import NoFaceError, OutputError, TalkingHeadsError, UnreadableMediaError
 from .examples import EXAMPLE
-from .expressions import RANGES, FaceControls
-from .presets import PRESETS, load_preset
+from .head.motion import COEFFICIENTS, PARTS, Motion
+from .head.presets import PRESETS, RANGES, FaceControls, load_preset
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .avatar import Avatar
-    from .pipeline import FrameGenerator, ProgressCallback, TalkingHeadPipeline, TalkingHeadVideo
+    from .background import Background
+    from .pipeline import FrameGenerator, ProgressCallback, Size, TalkingHeadPipeline, TalkingHeadVideo
 
-MANY = ("--photos",)
+MANY = ("--photos", "--parts", "--coefficient")
 """Options that take every value up to the next option."""
 
 app = typer.Typer(
@@ -66,21 +66,82 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+PERSON, MOTION, PICTURE, MACHINE = "Person", "Motion", "Picture", "Model and machine"
+"""Groups of options in the help of a command."""
+
+
+def _known_parts(parts: list[str] | None) -> list[str] | None:
+    for part in parts or []:
+        if part not in PARTS:
+            raise typer.BadParameter(f"{part} is none of {', '.join(PARTS)}.")
+    return parts
+
+
 Photos = Annotated[
-    list[Path] | None, typer.Option(help="1 to 32 photos of one person: --photos a.jpg b.jpg", show_default=False)
+    list[Path] | None,
+    typer.Option(help="1 to 32 photos of one person: --photos a.jpg b.jpg", show_default=False, rich_help_panel=PERSON),
+]
+SavedAvatar = Annotated[
+    str | None, typer.Option(help="A saved avatar instead of photos: folder or org/name.", rich_help_panel=PERSON)
+]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="|".join(PARTS), help="Move these alone: --parts lips eyes", callback=_known_parts, show_default="all",
+        rich_help_panel=MOTION,
+    ),
+]  # fmt: skip
+Strength = Annotated[
+    float,
+    typer.Option(
+        help="Of what is carried over: 0 none, 1 as the driver.", callback=_finite, min=0, max=2, rich_help_panel=MOTION
+    ),
+]
+Start = Annotated[
+    float | None, typer.Option(help="Second of the clip to begin at.", callback=_finite, rich_help_panel=MOTION)
+]
+End = Annotated[
+    float | None, typer.Option(help="Second of the clip to end at.", callback=_finite, rich_help_panel=MOTION)
+]
+FrameSize = Annotated[
+    Literal["256", "512", "photo"] | None,
+    typer.Option(
+        help="Pixels of the side, or those that the photo has.", show_default="512 if the photo has them",
+        rich_help_panel=PICTURE,
+    ),
+]  # fmt: skip
+Wall = Annotated[
+    str,
+    typer.Option(
+        "--background", help="keep, blur, transparent, a colour, or a picture's path.", rich_help_panel=PICTURE
+    ),
+]
+OpaqueWall = Annotated[
+    str, typer.Option("--background", help="keep, blur, a colour, or a picture's path.", rich_help_panel=PICTURE)
+]
+Label = Annotated[
+    bool, typer.Option("--label/--no-label", help='Write "AI-generated" into a corner.', rich_help_panel=PICTURE)
 ]
 Model = Annotated[
-    str | None, typer.Option(help="Folder of a model, or org/name of the Hub.", show_default="the bundled one")
+    str | None,
+    typer.Option(
+        help="Folder of a model, or org/name of the Hub.", show_default="the bundled one", rich_help_panel=MACHINE
+    ),
 ]
-Detector = Annotated[Literal["mediapipe", "face-alignment"], typer.Option(help="Finds the landmarks of faces.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="cuda if there is one")]
+Detector = Annotated[
+    Literal["mediapipe", "face-alignment"],
+    typer.Option(help="Finds the landmarks of faces.", rich_help_panel=MACHINE),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="cuda if there is one", rich_help_panel=MACHINE),
+]
 Engine = Annotated[
     Literal["auto", "torch", "openvino"],
-    typer.Option(help="Computes the network; auto: OpenVINO for long clips on a CPU, where it is installed."),
-]
-Label = Annotated[bool, typer.Option("--label/--no-label", help='Write "AI-generated" into a corner.')]
-Strength = Annotated[
-    float, typer.Option(help="Of relative motion: 0 none, 1 as the driver.", callback=_finite, min=0, max=2)
+    typer.Option(
+        help="Computes the network; auto: OpenVINO for long clips on a CPU, where it is installed.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 
 
@@ -92,7 +153,36 @@ def _known_preset(name: str | None) -> str | None:
 
 def _control(name: str, text: str) -> Any:
     low, high = RANGES[name]
-    return typer.Option(help=text, callback=_finite, min=low, max=high)
+    return typer.Option(help=text, callback=_finite, min=low, max=high, rich_help_panel="Controls")
+
+
+def _coefficients(words: Sequence[str]) -> dict[str, float]:
+    """NAME=VALUE, names in any case -> values in -1..1 by the names of ARKit."""
+    known = {name.lower(): name for name in COEFFICIENTS}
+    found = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        if name.lower() not in known:
+            near = [known[key] for key in known if name and name.lower() in key]
+            near = near or [known[key] for key in difflib.get_close_matches(name.lower(), known, 4)]
+            advice = (
+                f"did you mean {', '.join(near[:6])}?" if near else "ARKit's are jawOpen, mouthSmileLeft and so on."
+            )
+            raise typer.BadParameter(
+                f"there is no {name or 'nameless'} coefficient; {advice}", param_hint="--coefficient"
+            )
+        name = known[name.lower()]
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not -1 <= value <= 1:
+            raise typer.BadParameter(
+                f"{name} must lie between -1 and 1, such as {name}=0.5, got {text or 'nothing'}.",
+                param_hint="--coefficient",
+            )
+        found[name] = value
+    return found
 
 
 @app.callback()
@@ -109,92 +199,166 @@ def _options(
 
 @app.command()
 def animate(
-    output: Annotated[Path, typer.Option(help="The mp4 to write.")],
-    driving: Annotated[Path | None, typer.Option(help="Clip whose motion is taken.", show_default=False)] = None,
+    output: Annotated[Path, typer.Option(help="The mp4, webm or mov to write.")],
+    photos: Photos = None,
+    avatar: SavedAvatar = None,
+    driving: Annotated[
+        Path | None, typer.Option(help="Clip whose motion is taken.", show_default=False, rich_help_panel=MOTION)
+    ] = None,
+    motion_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Motion of track or of Live Link Face (csv); plays at its own frame rate.",
+            show_default=False,
+            rich_help_panel=MOTION,
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"Motion that needs no clip: {', '.join(PRESETS)}.", callback=_known_preset, show_default=False
+            help=f"Motion that needs no file: {', '.join(PRESETS)}.",
+            callback=_known_preset,
+            show_default=False,
+            rich_help_panel=MOTION,
         ),
     ] = None,
-    photos: Photos = None,
-    avatar: Annotated[str | None, typer.Option(help="A saved avatar instead of photos: folder or org/name.")] = None,
-    model: Model = None,
-    detector: Detector = "mediapipe",
     motion: Annotated[
         Literal["relative", "absolute"],
-        typer.Option(help="Carry over what changes in the driver's face, or its landmarks as they are."),
+        typer.Option(
+            help="Carry over what changes in the driver's face, or its pose and expression as they are.",
+            rich_help_panel=MOTION,
+        ),
     ] = "relative",
     head: Strength = 1.0,
     expression: Strength = 1.0,
     gaze: Strength = 1.0,
-    start: Annotated[float | None, typer.Option(help="Second of the clip to begin at.", callback=_finite)] = None,
-    end: Annotated[float | None, typer.Option(help="Second of the clip to end at.", callback=_finite)] = None,
-    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Show the clip beside the result.")] = False,
-    in_photo: Annotated[
-        bool, typer.Option("--in-photo", help="Show the whole first photo, its head in motion.")
-    ] = False,
+    parts: Parts = None,
+    start: Start = None,
+    end: End = None,
     stream: Annotated[
         bool,
         typer.Option(
-            "--stream", help="Follow the clip while painting: sooner; its first second sets crop and neutral pose."
+            "--stream",
+            help="Follow the clip while painting: sooner; its first second sets the neutral pose.",
+            rich_help_panel=MOTION,
         ),
     ] = False,
+    size: FrameSize = None,
+    background: Wall = "keep",
+    in_photo: Annotated[
+        bool,
+        typer.Option("--in-photo", help="Show the whole first photo, its head in motion.", rich_help_panel=PICTURE),
+    ] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Show the clip beside the result.", rich_help_panel=PICTURE)
+    ] = False,
     label: Label = False,
+    model: Model = None,
+    detector: Detector = "mediapipe",
     device: Device = None,
     engine: Engine = "auto",
 ) -> None:
-    """Photos (or an avatar) and a driving clip (or a preset) -> an mp4 with the clip's sound."""
-    from .video import check_writable, probe
+    """Photos (or an avatar) and a driving clip (or a motion file, or a preset) -> a video with the clip's sound."""
+    from .background import check_output, parse_background
+    from .video import VIDEO_SUFFIXES, check_writable, probe
 
     _check_one_of(photos, avatar)
-    if (driving is None) == (preset is None):
-        raise typer.BadParameter("give either a clip or a preset.", param_hint="--driving / --preset")
-    if driving is None and (start is not None or end is not None or side_by_side):
-        raise typer.BadParameter("they are for clips.", param_hint="--start / --end / --side-by-side")
+    if sum(source is not None for source in (driving, motion_file, preset)) != 1:
+        raise typer.BadParameter(
+            "give either a clip, a motion file or a preset.", param_hint="--driving / --motion-file / --preset"
+        )
+    if driving is None and (start is not None or end is not None or side_by_side or stream):
+        raise typer.BadParameter("they are for clips.", param_hint="--start / --end / --side-by-side / --stream")
     if in_photo and not photos:
         raise typer.BadParameter("an avatar does not hold the whole photo: give photos.", param_hint="--in-photo")
     # What can be known before the work is said before the work.
-    check_writable(output)
-    if driving is not None:
-        probe(driving)
-        _check_other_file(output, driving)
-    _check_photos(photos or [])
-    from .provenance import check_credentials  # brings torch: last
+    wall = parse_background(background)
+    if in_photo and (size or not wall.keeps):
+        raise typer.BadParameter(
+            "it shows the photo as it is, without --size and --background.", param_hint="--in-photo"
+        )
+    if side_by_side and wall.is_transparent:
+        raise typer.BadParameter("it goes with no transparent background.", param_hint="--side-by-side")
+    check_output(wall, output)
+    check_writable(output, (".mp4",) if side_by_side else VIDEO_SUFFIXES)
+    driver: Path | Motion
+    with _notes() as notes:
+        if driving is not None:
+            driver = driving
+            probe(driving)
+            _check_other_file(output, driving)
+        else:
+            driver = load_preset(str(preset)) if motion_file is None else Motion.load(motion_file)
+        _check_photos(photos or [])
+        from .provenance import check_credentials  # brings torch: last
 
-    check_credentials()
-    pipe = _load(model, detector, device, engine)
+        check_credentials()
+        pipe = _load(model, detector, device, engine)
+        with _progress_bars() as show:
+            portraits = pipe.portraits(photos) if photos else []
+            person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(portraits)
+            pixels = _pixels(pipe, person, size, wall)
+            video = pipe(
+                person, driver, motion=motion, head=head, expression=expression, gaze=gaze, parts=parts or (),
+                start=start, end=end, into=portraits[0] if in_photo else None, size=pixels, background=wall,
+                stream=stream, on_progress=show,
+            )  # fmt: skip
+            (video.save_side_by_side if side_by_side else video.save)(output, show, label=label)
+            notes.extend(video.warnings)
+    typer.echo(output)
+
+
+@app.command()
+def track(
+    clip: Annotated[Path, typer.Argument(help="A clip of a face.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="The csv to write, with the columns of Live Link Face.")],
+    start: Start = None,
+    end: End = None,
+    detector: Detector = "mediapipe",
+) -> None:
+    """A clip -> how the face in it moves, for ``animate --motion-file`` and other programs."""
+    from .video import check_writable, probe
+
+    check_writable(output, (".csv",))
+    probe(clip)
+    from .faces import held_gaps
+
+    pipe = _load(None, detector, None)
     with _notes() as notes, _progress_bars() as show:
-        portraits = pipe.portraits(photos) if photos else []
-        person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(portraits)
-        video = pipe(
-            person, driving or load_preset(str(preset)), motion=motion, head=head, expression=expression, gaze=gaze,
-            start=start, end=end, into=portraits[0] if in_photo else None, stream=stream, on_progress=show,
-        )  # fmt: skip
-        (video.save_side_by_side if side_by_side else video.save)(output, show, label=label)
-        notes.extend(video.warnings)
+        motion = pipe.track(clip, start=start, end=end, on_progress=show)
+        motion.save(output)
+        notes.extend(gap.sentence(motion.fps) for gap in held_gaps(motion.seen, motion.fps))
     typer.echo(output)
 
 
 @app.command()
 def live(
     photos: Photos = None,
-    avatar: Annotated[str | None, typer.Option(help="A saved avatar instead of photos: folder or org/name.")] = None,
+    avatar: SavedAvatar = None,
     source: Annotated[str, typer.Option(help="Number of a camera, or a clip, which is played in real time.")] = "0",
     output: Annotated[Path | None, typer.Option(help="An mp4 of what was to be seen.", show_default=False)] = None,
-    model: Model = None,
-    detector: Detector = "mediapipe",
     head: Strength = 1.0,
     expression: Strength = 1.0,
     gaze: Strength = 1.0,
+    parts: Parts = None,
+    size: FrameSize = None,
+    background: OpaqueWall = "keep",
+    model: Model = None,
+    detector: Detector = "mediapipe",
     device: Device = None,
     engine: Engine = "auto",
 ) -> None:
     """Photos (or an avatar) that move like whoever is before the camera, at once; ends with q, Escape or Ctrl-C."""
+    from .background import parse_background
     from .camera import Window, in_real_time, read_camera
     from .video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
 
     _check_one_of(photos, avatar)
+    wall = parse_background(background)
+    if wall.is_transparent:
+        raise typer.BadParameter(
+            "a window has something behind it; transparent is for files.", param_hint="--background"
+        )
     if output is not None:
         check_writable(output)
     fps = 25.0
@@ -210,7 +374,12 @@ def live(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_notes())
         person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
-        heads = stack.enter_context(pipe.live(person, head=head, expression=expression, gaze=gaze))
+        pixels = _pixels(pipe, person, size, wall)
+        heads = stack.enter_context(
+            pipe.live(
+                person, head=head, expression=expression, gaze=gaze, parts=parts or (), size=pixels, background=wall
+            )
+        )
         camera = read_camera(int(source)) if source.isdecimal() else in_real_time(read_frames(source), fps)
         stop = threading.Event()
 
@@ -268,7 +437,7 @@ def live(
 def edit(
     output: Annotated[Path, typer.Option(help="The png to write.")],
     photos: Photos = None,
-    avatar: Annotated[str | None, typer.Option(help="A saved avatar instead of photos: folder or org/name.")] = None,
+    avatar: SavedAvatar = None,
     yaw: Annotated[float, _control("yaw", "Degrees to the right of the image.")] = 0.0,
     pitch: Annotated[float, _control("pitch", "Degrees down.")] = 0.0,
     roll: Annotated[float, _control("roll", "Degrees clockwise.")] = 0.0,
@@ -279,28 +448,42 @@ def edit(
     brows: Annotated[float, _control("brows", "-1: lowered, 1: raised.")] = 0.0,
     gaze_x: Annotated[float, _control("gaze_x", "-1: to the left of the image, 1: to the right.")] = 0.0,
     gaze_y: Annotated[float, _control("gaze_y", "-1: up, 1: down.")] = 0.0,
+    coefficient: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Add -1 to 1 to a coefficient of ARKit: --coefficient jawOpen=0.5 cheekPuff=1",
+            show_default=False,
+            rich_help_panel="Controls",
+        ),
+    ] = None,
+    size: FrameSize = None,
+    background: Wall = "keep",
     label: Label = False,
     model: Model = None,
     detector: Detector = "mediapipe",
     device: Device = None,
 ) -> None:
     """Photos (or an avatar) -> a png of the person with another pose and expression; 0 is as in the photo."""
+    from .background import parse_background
     from .video import check_writable
 
     _check_one_of(photos, avatar)
-    check_writable(output, (".png",))
-    _check_photos(photos or [])
     controls = FaceControls(
         yaw=yaw, pitch=pitch, roll=roll, mouth=mouth, lips=lips, smile=smile, eyelids=eyelids, brows=brows,
-        gaze_x=gaze_x, gaze_y=gaze_y,
+        gaze_x=gaze_x, gaze_y=gaze_y, coefficients=_coefficients(coefficient or []),
     )  # fmt: skip
+    wall = parse_background(background)
+    check_writable(output, (".png",))
+    _check_photos(photos or [])
     from .provenance import check_credentials, save_picture  # brings torch: last
 
     check_credentials()
     pipe = _load(model, detector, device)
     with _notes():
         person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
-        save_picture(pipe.edit(person, controls), output, label=label)
+        pixels = _pixels(pipe, person, size, wall)
+        save_picture(pipe.edit(person, controls, size=pixels, background=wall), output, label=label)
     typer.echo(output)
 
 
@@ -392,6 +575,9 @@ def benchmark(
     fine_tuning: Annotated[
         bool, typer.Option("--fine-tuning", help="Also how long fine-tuning to one and to eight photos takes.")
     ] = False,
+    size: Annotated[
+        Literal["256", "512"] | None, typer.Option(help="Measure clips of this size alone.", show_default="both")
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="A png to draw; also measures clips of a tenth to twice --seconds.", show_default=False),
@@ -401,9 +587,9 @@ def benchmark(
     engine: Engine = "auto",
 ) -> None:
     """Measure this machine: each part of the work, and a clip from end to end; or how fast it meta-trains."""
-    from .benchmark import as_table, measure
+    from .benchmark import SIZES, as_table, measure
 
-    if training and (model or device or engine != "auto" or memory or fine_tuning or plot):
+    if training and (model or device or engine != "auto" or memory or fine_tuning or size or plot):
         raise typer.BadParameter("it goes with no other option than --json and --seconds.", param_hint="--training")
     if minutes is not None and not memory:
         raise typer.BadParameter("it is for --memory.", param_hint="--minutes")
@@ -417,7 +603,8 @@ def benchmark(
         tools = partial(_training_tools, "benchmark") if fine_tuning else None  # imported late: loading is measured
         with _progress_bars() as show:
             measured = measure(
-                seconds, model, None if device is None else _device(device), engine, lengths=plot is not None,
+                seconds, model, None if device is None else _device(device), engine,
+                sizes=SIZES if size is None else (int(size),), lengths=plot is not None,
                 memory_minutes=(minutes or 10.0) if memory else None, training_tools=tools, on_progress=show,
             )  # fmt: skip
     typer.echo(json.dumps(measured, indent=2) if as_json else as_table(measured))
@@ -506,6 +693,20 @@ def _device(name: str | None) -> str:
     return name
 
 
+def _pixels(pipe: TalkingHeadPipeline, person: Avatar, size: str | None, wall: Background) -> Size:
+    """--size as the pipeline takes it, and whether the model can show that at all."""
+    pixels: Size = "photo" if size == "photo" else None if size is None else int(size)
+    if (size or not wall.keeps) and not (person.generator or pipe.generator).config.render_conditioned:
+        raise typer.BadParameter(
+            "this model paints the whole picture itself, in one size.", param_hint="--size / --background"
+        )
+    try:
+        pipe.frame_size(person, pixels)
+    except ValueError as error:  # no multiple of the network's own size
+        raise typer.BadParameter(f"{error}.", param_hint="--size") from None
+    return pixels
+
+
 def _load_avatar(source: str, pipe: TalkingHeadPipeline) -> Avatar:
     from .avatar import Avatar
 
@@ -515,16 +716,6 @@ def _load_avatar(source: str, pipe: TalkingHeadPipeline) -> Avatar:
 def _fine_tuned(pipe: TalkingHeadPipeline, photos: Sequence[Path], steps: int, show: ProgressCallback) -> Avatar:
     fine_tune = _training_tools("finetune").fine_tune
     return fine_tune(pipe, photos, steps=steps, on_step=lambda step, *_: show("fine-tuning", step, steps))
-
-
-def _training_tools(name: str) -> ModuleType:
-    """A module of the training package, by name: the library must not depend on it, it is there or it is not."""
-    try:
-        return importlib.import_module(f"train.{name}")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Training cannot be loaded ({error}). Install it: pip install talking-heads[train]."
-        ) from None
 
 
 def _keeping(video: TalkingHeadVideo, chosen: set[int], kept: list[np.ndarray]) -> TalkingHeadVideo:
@@ -581,9 +772,9 @@ def _notes() -> Iterator[list[str]]:
 
 
 def spread(arguments: Sequence[str]) -> list[str]:
-    """``--photos a b`` -> ``--photos a --photos b``: shells expand ``*.jpg`` this way.
+    """``--photos a b`` -> ``--photos a --photos b``: shells expand ``*.jpg`` this way. So for all of MANY.
 
-    Commands with photos have no bare words. A photo whose name begins with a dash is given as ``./-name.jpg``.
+    Commands with such options have no bare words. A photo whose name begins with a dash is given as ``./-name.jpg``.
     """
     result: list[str] = []
     option: str | None = None
