@@ -5,9 +5,12 @@
 
 Of each clip's frames with a face, the T source frames are spread over the first half, beginning with the first frame,
 and the hold-out frames over the second half: they are the same for every T. All share the clip's one crop. An avatar is
-made of the sources and painted with the landmarks of each hold-out frame as they are (absolute motion), which is then
-compared with that frame. Two baselines need no network: ``still`` is the first source, ``warp`` the source that the
-pipeline would choose, warped to the landmarks. The row ``truth`` puts the true frames in the painted ones' place: its
+made of the sources; its head is fitted to the landmarks of each hold-out frame (absolute motion), and what each method
+makes of that is compared with the frame. Three methods need no network: ``still`` is the first source, ``warp`` the
+source that the pipeline would choose, bent to the landmarks (warp_baseline.py), ``render`` the drawn head alone.
+``feed-forward`` is the pipeline: the network's correction over that drawing. Frames are made at the size that the
+pipeline chooses, 512 pixels where the clip's crop has enough of them, and compared at that of the network, 256: larger
+ones are averaged. The row ``truth`` puts the true frames in the painted ones' place: its
 CSIM is what a person reaches among real frames. Jitter is that of the 16 consecutive frames of the second half in which
 the face moves least, over that of the same frames as they were filmed. FID is that of all hold-out frames of all clips
 at one T together: it comes with the last clip and without an interval. With few frames it is biased upwards, so it is
@@ -38,15 +41,19 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from talking_heads import TalkingHeadPipeline
+from talking_heads.avatar import Shots
+from talking_heads.driver import DriverFitter
 from talking_heads.errors import NoFaceError, UnreadableMediaError
-from talking_heads.faces import crop_around
+from talking_heads.faces import Crop, Portrait, crop_around
+from talking_heads.head.fit import FrameFit
+from talking_heads.head.person import Head
 from talking_heads.pipeline import MAX_PHOTOS
 from talking_heads.video import contact_sheet, save_image
 
 from .features import load_feature_net
 from .finetune import fine_tune_avatar
 from .metrics import (
-    Judge,
+    FrameMetrics,
     clip_values,
     frechet_distance,
     inception_features,
@@ -62,16 +69,17 @@ from .reenact import (
     MIN_FRAMES,
     Driven,
     Driver,
-    Portrait,
-    cut_frames,
+    Targets,
     drive,
     file_names,
     find_portraits,
     flat,
-    painters,
+    methods_of,
+    numbered_frames,
     save_sheets,
     write_cross,
 )
+from .reenact import Portrait as DrivenPortrait
 from .report import (
     FACE_ERRORS,
     FACES,
@@ -166,20 +174,41 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Crops:
-    """The frames of a clip that matter, as the model sees them."""
+class ClipFrames:
+    """The frames of a clip that matter."""
 
-    frames: dict[int, np.ndarray]
+    pictures: dict[int, np.ndarray]
+    """The sources as they were filmed, uint8 (h, w, 3): their heads need what is beyond the crop."""
+    crops: dict[int, np.ndarray]
+    """The others, cropped to what is compared: uint8 (H, H, 3)."""
+    crop: Crop
     landmarks: np.ndarray
-    """Of all the clip's frames, smoothed, in pixels of the crop, float32 (T, L, 2)."""
+    """Of all the clip's frames, smoothed, in their pixels, float32 (T, L, 2)."""
     sources: dict[int, np.ndarray]
     """For each T, which frames are sources; then the frames held out, and a run of them for jitter (or none)."""
     held_out: np.ndarray
     run: np.ndarray
 
-    def take(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (K, H, H, 3) and their landmarks (K, L, 2)."""
-        return np.stack([self.frames[int(k)] for k in chosen]), self.landmarks[chosen]
+    def shots(self, chosen: np.ndarray) -> Shots:
+        """Sources as an avatar keeps them."""
+        return Shots.of([Portrait(self.pictures[int(k)], self.landmarks[k], self.crop) for k in chosen])
+
+    def cropped(self, chosen: np.ndarray) -> np.ndarray:
+        """Other frames as they are compared, uint8 (K, H, H, 3)."""
+        return np.stack([self.crops[int(k)] for k in chosen])
+
+    def independent(self, head: Head, size: int) -> list[Targets]:
+        """The hold-out frames, each alone: nothing is carried over from one to the next, they are far apart."""
+        return [self._targets(head, self.held_out[k : k + 1], size) for k in range(len(self.held_out))]
+
+    def consecutive(self, head: Head, size: int) -> Targets:
+        """The run for jitter."""
+        return self._targets(head, self.run, size)
+
+    def _targets(self, head: Head, chosen: np.ndarray, size: int) -> Targets:
+        fitter = DriverFitter.of_person(head, self.crop)
+        frames: list[FrameFit] = [fitter.fit(face) for face in self.landmarks[chosen]]
+        return Targets(frames, self.crop.to_crop(self.landmarks[chosen], size))
 
 
 def split_frames(usable: np.ndarray, shots: Sequence[int], held_out: int) -> tuple[dict[int, np.ndarray], np.ndarray]:
@@ -193,55 +222,60 @@ def split_frames(usable: np.ndarray, shots: Sequence[int], held_out: int) -> tup
     return sources, usable[places.round().astype(int)]
 
 
-def read_crops(pipe: TalkingHeadPipeline, clip: Path, shots: Sequence[int], held_out: int) -> Crops:
+def read_clip(pipe: TalkingHeadPipeline, clip: Path, shots: Sequence[int], held_out: int) -> ClipFrames:
     """Two passes over the file, so that it is never in memory. Raises UnreadableMediaError and NoFaceError."""
-    track = pipe.track(clip)
+    track = pipe.track_landmarks(clip)
     usable = np.flatnonzero(track.seen)
     if len(usable) < MIN_FRAMES:
         raise NoFaceError(f"A face is seen in {len(usable)} frames only; {MIN_FRAMES} are needed.")
     crop = crop_around(track.landmarks[usable], track.frame_size)
-    landmarks = crop.to_crop(track.landmarks, pipe.image_size)
     sources, held = split_frames(usable, shots, held_out)
-    run = stillest_run(landmarks, usable[len(usable) // 2 :])
-    wanted = set(np.concatenate([held, run, *sources.values()]).tolist())
-    frames = cut_frames(clip, track.fps, crop, wanted, pipe.image_size)
-    return Crops(frames, landmarks, sources, held, run)
+    run = stillest_run(crop.to_crop(track.landmarks, pipe.image_size), usable[len(usable) // 2 :])
+    whole, cropped = (set(np.concatenate(numbers).tolist()) for numbers in (list(sources.values()), [held, run]))
+    pictures, crops = {}, {}
+    for k, picture in numbered_frames(clip, track.fps, whole | cropped):
+        if k in whole:
+            pictures[k] = picture
+        else:
+            crops[k] = crop.cut(picture, pipe.image_size)
+    return ClipFrames(pictures, crops, crop, track.landmarks, sources, held, run)
 
 
-def evaluate_clip(pipe: TalkingHeadPipeline, judge: Judge, job: Job, options: Options) -> Iterator[Result]:
-    """One clip at every T; saves its contact sheets. Raises what ``read_crops`` and ``fine_tune_avatar`` raise."""
-    crops = read_crops(pipe, job.files[0], options.shots, options.frames)
-    true_frames, targets = crops.take(crops.held_out)
-    truth = judge.look(true_frames)
-    own = jitter(judge.detect(crops.take(crops.run)[0])) if len(crops.run) else math.nan
-    real_frames = judge.compare(truth, truth)
-    real = clip_values(real_frames, own, own)
-    true_features = _features(judge, {"truth": true_frames})
-    for shots, sources in crops.sources.items():
-        avatar = pipe.avatar_from_shots(*crops.take(sources))
-        far = turns(targets, crops.landmarks[sources]) >= FAR
+def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, options: Options) -> Iterator[Result]:
+    """One clip at every T; saves its contact sheets. Raises what ``read_clip`` and ``fine_tune_avatar`` raise."""
+    clip, size = read_clip(pipe, job.files[0], options.shots, options.frames), pipe.image_size
+    true_frames = clip.cropped(clip.held_out)
+    truth = metrics.observe(true_frames)
+    reference = jitter(metrics.detect(clip.cropped(clip.run))) if len(clip.run) else math.nan
+    real_frames = metrics.compare(truth, truth)
+    real = clip_values(real_frames, reference, reference)
+    true_features = _features(metrics, {"truth": true_frames})
+    for shots, sources in clip.sources.items():
+        avatar = pipe.avatar_from_shots(clip.shots(sources))
+        far = turns(clip.landmarks[clip.held_out], clip.landmarks[sources]) >= FAR
         tuned = None
         if options.fine_tune:
             tuned = fine_tune_avatar(
                 pipe, avatar, options.fine_tune, feature_net=options.feature_net, seed=options.seed
             )  # fmt: skip
-        columns = {"source": np.repeat(avatar.photo_images[:1], len(targets), 0), "truth": true_frames}
+        independent, consecutive = clip.independent(avatar.head, size), clip.consecutive(avatar.head, size)
+        source = avatar.shots.crops(size)[:1]
+        columns = {"source": np.repeat(source, len(independent), 0), "truth": true_frames}
         values, turned = {}, {}
-        for name, paint in painters(pipe, avatar, tuned).items():
-            # One by one: hold-out frames are far apart, and a cross-fade from one to the next would be wrong.
-            frames = np.concatenate([paint(targets[k : k + 1]) for k in range(len(targets))])
-            trembling = jitter(judge.detect(paint(crops.landmarks[crops.run]))) if len(crops.run) else math.nan
-            by_frame = judge.compare(judge.look(frames), truth)
-            values[name] = clip_values(by_frame, trembling, own)
+        for name, method in methods_of(pipe, avatar, tuned).items():
+            frames = np.concatenate([method(targets) for targets in independent])
+            own_jitter = jitter(metrics.detect(method(consecutive))) if len(consecutive) else math.nan
+            by_frame = metrics.compare(metrics.observe(frames), truth)
+            values[name] = clip_values(by_frame, own_jitter, reference)
             turned[name] = _of_turned(by_frame, far)
             columns[name] = frames
         if "csim" in real:
             for measured in values.values():
                 measured["csim_share"] = measured["csim"] / real["csim"]
         _save_sheet(columns, options.output / "sheets" / f"{flat(job.source)}-T{shots}.png")
-        features = _features(judge, {name: columns[name] for name in values}) | true_features
+        features = _features(metrics, {name: columns[name] for name in values}) | true_features
         values["truth"], turned["truth"] = real, _of_turned(real_frames, far)
-        yield Result(job.source, job.identity, shots, len(sources), len(targets), values, features, turned)
+        yield Result(job.source, job.identity, shots, len(sources), len(independent), values, features, turned)
 
 
 def _of_turned(by_frame: Mapping[str, np.ndarray], far: np.ndarray) -> dict[str, np.ndarray]:
@@ -249,11 +283,12 @@ def _of_turned(by_frame: Mapping[str, np.ndarray], far: np.ndarray) -> dict[str,
     return {metric.name: by_frame[metric.name][far] for metric in TURNED_METRICS if metric.name in by_frame}
 
 
-def _features(judge: Judge, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _features(metrics: FrameMetrics, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """For FID, of frames by method; none without Inception."""
-    if judge.inception is None:
+    net = metrics.inception
+    if net is None:
         return {}
-    return {name: inception_features(judge.inception, frames).astype(np.float32) for name, frames in pictures.items()}
+    return {name: inception_features(net, frames).astype(np.float32) for name, frames in pictures.items()}
 
 
 def _save_sheet(columns: Mapping[str, np.ndarray], path: Path) -> None:
@@ -270,17 +305,17 @@ def _save_sheet(columns: Mapping[str, np.ndarray], path: Path) -> None:
 @cache  # one of each a process
 def _tools(
     model: str | None, feature_net: Path | None, identity_net: Path | None, inception: Path | None
-) -> tuple[TalkingHeadPipeline, Judge]:
+) -> tuple[TalkingHeadPipeline, FrameMetrics]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = TalkingHeadPipeline.from_pretrained(model).to(device)
     features = None if feature_net is None else load_feature_net(feature_net)
     identity = None if identity_net is None else load_identity_net(identity_net)
     network = None if inception is None else load_inception(inception, device)
-    return pipe, Judge(pipe.detector, features, identity, network, device)
+    return pipe, FrameMetrics(pipe.detector, features, identity, network, device)
 
 
-def tools(options: Options) -> tuple[TalkingHeadPipeline, Judge]:
-    """The model, and what judges it; loaded once. Raises InvalidModelError for either."""
+def tools(options: Options) -> tuple[TalkingHeadPipeline, FrameMetrics]:
+    """The model, and what measures it; loaded once. Raises InvalidModelError for either."""
     return _tools(options.model, options.feature_net, options.identity_net, options.inception)
 
 
@@ -291,7 +326,7 @@ def _run(job: Job, options: Options) -> Outcome:
         return Outcome(job.source, (), str(error))
 
 
-def _drive(driver: Driver, options: Options, portraits: Sequence[Portrait]) -> Driven:
+def _drive(driver: Driver, options: Options, portraits: Sequence[DrivenPortrait]) -> Driven:
     try:
         return drive(*tools(options), driver, portraits, options.cross_frames, options.output)
     except (NoFaceError, UnreadableMediaError) as error:
@@ -307,7 +342,7 @@ def evaluate(jobs: Sequence[Job], options: Options, workers: int = 1) -> Generat
 
 
 def cross_reenact(
-    drivers: Sequence[Driver], portraits: Sequence[Portrait], options: Options, workers: int = 1
+    drivers: Sequence[Driver], portraits: Sequence[DrivenPortrait], options: Options, workers: int = 1
 ) -> Generator[Driven]:
     """Every portrait driven by every clip, in ``workers`` processes; yields what each clip drove as it comes.
 
@@ -421,7 +456,7 @@ def _record(result: Result) -> dict[str, Any]:
 def _markdown(at: Mapping[int, Sequence[Result]], report: Mapping[str, Any]) -> Iterator[str]:
     yield f"# Self-reenactment with {report['options']['model'] or 'the bundled model'}\n"
     yield (
-        "Sources from the first half of each clip, hold-out frames from the second half, absolute landmarks, one crop "
+        "Sources from the first half of each clip, hold-out frames from the second half, absolute motion, one crop "
         "a clip. Mean and 95 % bootstrap interval over people; `truth` is the true frames in the painted ones' place."
     )
     for sentence in report["notes"]:
@@ -553,7 +588,11 @@ def _measure_clips(jobs: Sequence[Job], options: Options, workers: int) -> None:
 
 
 def _measure_pairs(
-    jobs: Sequence[Job], portraits: Sequence[Portrait], left_out: Mapping[str, str], options: Options, workers: int
+    jobs: Sequence[Job],
+    portraits: Sequence[DrivenPortrait],
+    left_out: Mapping[str, str],
+    options: Options,
+    workers: int,
 ) -> None:
     (options.output / "cross").mkdir(parents=True, exist_ok=True)
     names = file_names([job.source for job in jobs])

@@ -1,7 +1,8 @@
 """How good painted frames are: what ``train.evaluate`` measures.
 
-A ``Judge`` looks at frames once (landmarks, identity) and compares two looks frame by frame. Frames are uint8 RGB
-(T, H, H, 3) at one size. Where the detector finds no face, what needs landmarks is NaN, and ``faces`` counts it.
+``FrameMetrics`` observes frames once (landmarks, identity) and compares two observations frame by frame. Frames are
+uint8 RGB (T, H, H, 3) at one size. Where the detector finds no face, what needs landmarks is NaN, and ``faces`` counts
+it.
 
 FID (Heusel et al., arXiv 1706.08500) compares two sets of frames, not pairs. It needs the network that most code for it
 uses, ``inception-2015-12-05.pt`` as NVIDIA's StyleGAN releases publish it. With few frames it is biased upwards, the
@@ -14,6 +15,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -24,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talking_heads.errors import InvalidModelError
-from talking_heads.face_pose import MEAN_FACE, fit_pose
 from talking_heads.faces import Crop
+from talking_heads.head.model import face_model
 from talking_heads.images import to_float
 from talking_heads.landmarks import (
     INNER_LIP,
@@ -52,6 +54,8 @@ PARTS: Mapping[str, np.ndarray] = {
     "irises": np.r_[IRISES],
 }
 """Points over which the landmark error is averaged, by the metric's name."""
+RIGID = np.array([0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45, 71, 72, 73, 74, 75])
+"""Points that move with the skull rather than with the expression."""
 RUN = 16
 """Consecutive frames in which jitter is measured."""
 LEAST_VARIATION = 0.015
@@ -291,9 +295,28 @@ def landmark_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {name: float(distances[points].mean()) for name, points in PARTS.items()}
 
 
+@cache
+def mean_face() -> np.ndarray:
+    """Landmarks of the mean neutral face, float64 (L, 3) cm: x to the right, y down, z towards the viewer."""
+    model = face_model()
+    return model.mean[model.landmark_vertices].astype(np.float64) * [1, -1, 1]
+
+
+def fit_pose(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks (L, 2) -> the rotation (3, 3) that brings the mean face nearest to them, in its axes.
+
+    Scaled orthographic, at the points that move with the skull.
+    """
+    shape, points = mean_face()[RIGID], landmarks[RIGID].astype(np.float64)
+    affine, *_ = np.linalg.lstsq(shape - shape.mean(axis=0), points - points.mean(axis=0), rcond=None)  # (3, 2)
+    u, _, vt = np.linalg.svd(affine.T, full_matrices=False)  # nearest scaled pair of orthonormal rows
+    rows = u @ vt
+    return np.vstack([rows, np.cross(rows[0], rows[1])])
+
+
 def pose_error(painted: np.ndarray, truth: np.ndarray) -> float:
     """Angle in degrees between the head poses of two sets of landmarks (L, 2)."""
-    one, other = (fit_pose(MEAN_FACE, points).rotation for points in (painted, truth))
+    one, other = fit_pose(painted), fit_pose(truth)
     return float(np.degrees(np.arccos(np.clip((np.trace(one @ other.T) - 1) / 2, -1, 1))))
 
 
@@ -375,9 +398,9 @@ def stillest_run(landmarks: np.ndarray, usable: np.ndarray, length: int = RUN) -
     return min(windows, key=lambda window: float(np.abs(np.diff(landmarks[window], axis=0)).mean()))
 
 
-def clip_values(metrics: Mapping[str, np.ndarray], trembling: float, own: float) -> dict[str, float]:
-    """Metrics frame by frame, each (T,) -> one number each, and ``jitter``: that of the painted frames over ``own``."""
-    ratio = trembling / own if own else math.nan
+def clip_values(metrics: Mapping[str, np.ndarray], painted_jitter: float, reference: float) -> dict[str, float]:
+    """Metrics frame by frame, each (T,) -> one number each, and ``jitter``: of painted frames, over ``reference``."""
+    ratio = painted_jitter / reference if reference else math.nan
     return {name: mean(values) for name, values in metrics.items()} | {"jitter": ratio}
 
 
@@ -387,12 +410,12 @@ def mean(values: np.ndarray) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-# -------------------------------------------------------------------------------------------------------------- judging
+# ------------------------------------------------------------------------------------------------------ whole frames
 
 
 @dataclass(frozen=True)
-class Look:
-    """Frames as a judge sees them."""
+class Observation:
+    """Frames, and what is detected in them."""
 
     frames: np.ndarray
     """uint8 RGB (T, H, H, 3)."""
@@ -402,10 +425,10 @@ class Look:
     """float32 (T, 256) of unit length, NaN where no face was found; (T, 0) without an identity network."""
 
 
-class Judge:
+class FrameMetrics:
     """Compares frames; what needs a network that is not given is left out.
 
-    ``inception`` is for ``inception_features``, of which the Judge makes no use itself.
+    ``inception`` is for ``inception_features``, of which this makes no use itself.
     """
 
     def __init__(
@@ -427,14 +450,14 @@ class Judge:
         nobody = np.full((NUM_LANDMARKS, 2), np.nan, dtype=np.float32)
         return np.stack([next(iter(self.detector.detect(frame)), nobody) for frame in frames])
 
-    def look(self, frames: np.ndarray) -> Look:
+    def observe(self, frames: np.ndarray) -> Observation:
         """Frames, uint8 RGB (T, H, H, 3), with landmarks and identities."""
         landmarks = self.detect(frames)
-        return Look(frames, landmarks, self.identify(frames, landmarks))
+        return Observation(frames, landmarks, self.identify(frames, landmarks))
 
     @torch.inference_mode()
     def identify(self, frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """Who is seen in frames (T, H, H, 3) with known landmarks (T, L, 2): identities as in a Look."""
+        """Who is seen in frames (T, H, H, 3) with known landmarks (T, L, 2): identities as in an Observation."""
         if self.identity_net is None:
             return np.zeros((len(frames), 0), dtype=np.float32)
         result = np.full((len(frames), 256), np.nan, dtype=np.float32)
@@ -444,7 +467,7 @@ class Judge:
             result[found] = self.identity_net(to_float(faces).to(self.device)).cpu().numpy()
         return result
 
-    def compare(self, painted: Look, truth: Look) -> dict[str, np.ndarray]:
+    def compare(self, painted: Observation, truth: Observation) -> dict[str, np.ndarray]:
         """Metrics by name, each float (T,), of painted frames beside the true ones; for the units see their functions.
 
         ``csim`` is the mean cosine between the identity of a painted frame and those of the *other* true frames, so

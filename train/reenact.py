@@ -2,14 +2,16 @@
 
     python -m train.evaluate --model MODEL --clips FOLDER --portraits FOLDER --output FOLDER [--cross-frames 48]
 
-Every portrait is driven by every clip, with relative motion and all of it, as the pipeline does unless told otherwise.
-Painted are the consecutive frames of the clip from the first in which its face is seen. How they should look nobody
-knows; measured is what should hold anyway:
+Every portrait is driven by every clip, with relative motion and all of it, as the pipeline does unless told otherwise,
+by three methods: ``warp`` bends the photo to the landmarks of the moved head, ``render`` is the drawn head alone,
+``feed-forward`` the pipeline. All are compared at the size of the network: where the pipeline gives larger frames they
+are made at that size and averaged down. Painted are the consecutive frames of the clip from the first in which its face
+is seen. How they should look nobody knows; measured is what should hold anyway:
 
 * CSIM: the identity of each painted frame against that of the portrait's crop;
-* landmark and head pose errors: between the landmarks that were asked for and those detected in the painted frame, over
-  the eye distance of those asked for. Frames in which the driver's face is not seen (its pose is held there) are
-  painted but not measured;
+* landmark and head pose errors: between the landmarks that were asked for, which are those of the moved head, and those
+  detected in the painted frame, over the eye distance of those asked for. Frames in which the driver's face is not seen
+  (its pose is held there) are painted but not measured;
 * jitter: that of the landmarks detected in the 16 consecutive painted frames in which the driver's face moves least,
   over that of the landmarks detected in the same frames of the driver's own crop;
 * correlation and gain of the openings of the eyes and of the mouth: those detected in the painted frames against those
@@ -24,6 +26,7 @@ Writes ``cross.json``, ``cross.md``, ``cross/PORTRAIT.png`` (rows: clips, in the
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,15 +40,19 @@ import torch
 from PIL import Image, ImageOps
 
 from talking_heads import Avatar, TalkingHeadPipeline
+from talking_heads.avatar import Shots
+from talking_heads.driver import motion_of_track
 from talking_heads.errors import FaceError, NoFaceError, UnreadableMediaError
-from talking_heads.faces import Crop, Gap, Track, crop_around
-from talking_heads.images import to_uint8
-from talking_heads.motion import choose_shots
-from talking_heads.pipeline import warp_shots
+from talking_heads.faces import Gap, Track, crop_around
+from talking_heads.head.fit import FrameFit
+from talking_heads.head.motion import Motion
+from talking_heads.head.person import Head
+from talking_heads.head.render import PhotoChoice, PhotoChooser, Renderer
+from talking_heads.head.retarget import MotionOptions, frame_of, frames_of, most_neutral, retargeted
+from talking_heads.images import to_float, to_uint8
 from talking_heads.video import AI_GENERATED, VideoWriter, contact_sheet, read_frames, save_image
-from talking_heads.warping import landmarks_to_tensor, warp_photo
 
-from .metrics import Judge, clip_values, face_errors, following, jitter, stillest_run
+from .metrics import FrameMetrics, clip_values, face_errors, following, jitter, stillest_run
 from .prepare import find_jobs
 from .report import (
     FACE_ERRORS,
@@ -60,9 +67,7 @@ from .report import (
     wins,
     write_report,
 )
-
-Painter = Callable[[np.ndarray], np.ndarray]
-"""Landmarks of consecutive frames (T, L, 2) -> uint8 RGB (T, H, H, 3)."""
+from .warp_baseline import warp_photo
 
 MIN_FRAMES = 8
 """Frames with a face that a clip must have."""
@@ -72,7 +77,7 @@ CELL = 160
 """Side of their pictures in pixels."""
 WORST = 5
 METHODS = ("warp", "render", "feed-forward")
-"""Those of ``painters`` that drive portraits, as far as there are."""
+"""Those of ``methods_of`` that drive portraits, as far as there are."""
 CONTESTS = (("feed-forward", "render"), ("feed-forward", "warp"), ("render", "warp"))
 METRICS = (
     Metric("csim", "CSIM to the portrait", 3, "higher"),
@@ -85,45 +90,80 @@ METRICS = (
     FACES,
 )
 
-_WARP_BATCH = 8
-
 
 # ------------------------------------------------------------------------------------------------------------- methods
 
 
-def painters(pipe: TalkingHeadPipeline, avatar: Avatar, tuned: Avatar | None = None) -> dict[str, Painter]:
+@dataclass(frozen=True)
+class Targets:
+    """What consecutive frames should show."""
+
+    frames: Sequence[FrameFit]
+    """The person's pose and expression in each of T frames."""
+    landmarks: np.ndarray
+    """float32 (T, L, 2): where the face should be, in pixels of the frames as they are compared."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+FrameMethod = Callable[[Targets], np.ndarray]
+"""Targets -> uint8 RGB (T, H, H, 3), H the size of the pipeline's network."""
+
+
+def methods_of(pipe: TalkingHeadPipeline, avatar: Avatar, tuned: Avatar | None = None) -> dict[str, FrameMethod]:
     """The methods that are compared, by name, without the truth."""
+    size, shots = pipe.image_size, avatar.shots
+    photos, landmarks = shots.crops(size), torch.from_numpy(shots.landmarks_at(size))
+    images = to_float(photos)
+    renderer = Renderer(avatar.head, pipe.frame_size(avatar, None))
 
-    def still(landmarks: np.ndarray) -> np.ndarray:
-        return np.repeat(avatar.photo_images[:1], len(landmarks), axis=0)
+    def still(targets: Targets) -> np.ndarray:
+        return np.repeat(photos[:1], len(targets), axis=0)
 
-    def warp(landmarks: np.ndarray) -> np.ndarray:
-        weights = np.stack([shares for _, shares in choose_shots(landmarks, avatar.landmarks.cpu().numpy())])
-        targets = landmarks_to_tensor(landmarks).to(avatar.shots.device)
+    @torch.inference_mode()
+    def warp(targets: Targets) -> np.ndarray:
         frames = []
-        with torch.inference_mode():
-            for first in range(0, len(landmarks), _WARP_BATCH):
-                some = slice(first, first + _WARP_BATCH)
-                frames.append(to_uint8(warp_shots(avatar.shots, avatar.landmarks, targets[some], weights[some], _bare)))
-        return np.concatenate(frames)
+        for points, choice in zip(torch.from_numpy(targets.landmarks), _choices(avatar.head, targets), strict=True):
+            chosen = [k for k, _ in choice.bases]
+            warped = warp_photo(images[chosen], landmarks[chosen], points.expand(len(chosen), -1, -1))
+            shares = torch.tensor([share for _, share in choice.bases])
+            frames.append(torch.einsum("k,kchw->chw", shares, warped))
+        return to_uint8(torch.stack(frames))
 
-    def painted_by(person: Avatar) -> Painter:
-        return lambda landmarks: np.stack(list(pipe.paint(person, landmarks)))
+    def render(targets: Targets) -> np.ndarray:
+        pairs = zip(targets.frames, _choices(avatar.head, targets), strict=True)
+        return np.stack([reduced(renderer.draw(frame, choice).picture, size) for frame, choice in pairs])
 
-    methods = {"still": still, "warp": warp, "feed-forward": painted_by(avatar)}
-    return methods if tuned is None else methods | {"fine-tuned": painted_by(tuned)}
+    def generated_by(person: Avatar) -> FrameMethod:
+        def generate(targets: Targets) -> np.ndarray:
+            with contextlib.closing(pipe.generate(person, targets.frames)) as frames:
+                return np.stack([reduced(frame, size) for frame in frames])
+
+        return generate
+
+    methods = {"still": still, "warp": warp, "render": render, "feed-forward": generated_by(avatar)}
+    return methods if tuned is None else methods | {"fine-tuned": generated_by(tuned)}
 
 
-def _bare(photos: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The baseline is the warp alone, without what helps it where a head turns far."""
-    return warp_photo(photos, source, target)[0]
+def _choices(head: Head, targets: Targets) -> Iterator[PhotoChoice]:
+    """Which photos each frame is drawn from, as the pipeline chooses them."""
+    chooser = PhotoChooser(head)
+    return (chooser.choose(frame) for frame in targets.frames)
 
 
-def cut_frames(clip: Path, fps: float, crop: Crop, wanted: Iterable[int], size: int) -> dict[int, np.ndarray]:
-    """The ``wanted`` frames of a clip, by their numbers, cropped to uint8 (size, size, 3). One pass over the file."""
+def reduced(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8, or float in 0..255, (n * size, n * size, 3) -> uint8 (size, size, 3), by averaging n x n pixels."""
+    n = len(image) // size
+    means = image.reshape(size, n, size, n, 3).mean(axis=(1, 3), dtype=np.float32)
+    return (means + np.float32(0.5)).clip(0, 255).astype(np.uint8)
+
+
+def numbered_frames(clip: Path, fps: float, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """The ``wanted`` frames of a clip, uint8 RGB, with their numbers. One pass over the file, one frame in memory."""
     numbers = set(wanted)
     pictures = enumerate(islice(read_frames(clip, fps=fps), max(numbers) + 1))
-    return {k: crop.cut(picture, size) for k, picture in pictures if k in numbers}
+    return ((k, picture) for k, picture in pictures if k in numbers)
 
 
 # ----------------------------------------------------------------------------------------------- portraits and drivers
@@ -131,16 +171,14 @@ def cut_frames(clip: Path, fps: float, crop: Crop, wanted: Iterable[int], size: 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A photo of somebody, as the model sees it."""
+    """A photo of somebody who is driven."""
 
     name: str
     """Path inside of the folder."""
     file: str
     """What its files are called, without a suffix."""
-    image: np.ndarray
-    """uint8 RGB (H, H, 3)."""
-    landmarks: np.ndarray
-    """float32 (L, 2) in its pixels."""
+    shots: Shots
+    """The photo's face, cut out: one shot."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +205,11 @@ def find_portraits(pipe: TalkingHeadPipeline, folder: Path, leave_out: Path) -> 
     portraits, left_out = [], {}
     for path, source, name in zip(paths, sources, file_names(sources), strict=True):
         try:
-            images, landmarks = pipe.look_at([path])
+            shots = Shots.of(pipe.portraits([path]))
         except (FaceError, UnreadableMediaError) as error:
             left_out[source] = str(error)
         else:
-            portraits.append(Portrait(source, name, images[0], landmarks[0]))
+            portraits.append(Portrait(source, name, shots))
     if not portraits:
         source, reason = next(iter(left_out.items()))
         raise NoFaceError(f"None of the portraits can be used. {source}: {reason}")
@@ -240,58 +278,78 @@ class Driven:
 
 
 def drive(
-    pipe: TalkingHeadPipeline, judge: Judge, driver: Driver, portraits: Sequence[Portrait], frames: int, output: Path
+    pipe: TalkingHeadPipeline,
+    metrics: FrameMetrics,
+    driver: Driver,
+    portraits: Sequence[Portrait],
+    frames: int,
+    output: Path,
 ) -> Driven:
     """All portraits with the first ``frames`` frames of one clip, which is tracked once; writes the pairs' videos.
 
     Raises UnreadableMediaError and NoFaceError for the clip, OutputError for the videos.
     """
-    first, track = first_frames(pipe.track(driver.path), frames)
+    first, track = first_frames(pipe.track_landmarks(driver.path), frames)
     seen = np.flatnonzero(track.seen)
     if len(seen) < MIN_FRAMES:
         raise NoFaceError(f"A face is seen in {len(seen)} of {len(track)} frames only; {MIN_FRAMES} are needed.")
-    crop = crop_around(track.landmarks, track.frame_size)  # the pipeline's own
-    numbers = range(first, first + len(track))
-    own_frames = np.stack(list(cut_frames(driver.path, track.fps, crop, numbers, pipe.image_size).values()))
-    run = stillest_run(crop.to_crop(track.landmarks, pipe.image_size), seen)
-    own = judge.detect(own_frames)
+    motion, size = motion_of_track(track), pipe.image_size
+    crop = crop_around(track.landmarks, track.frame_size)
+    numbered = numbered_frames(driver.path, track.fps, range(first, first + len(track)))
+    driver_frames = np.stack([crop.cut(picture, size) for _, picture in numbered])
+    run = stillest_run(crop.to_crop(track.landmarks, size), seen)
+    driver_landmarks = metrics.detect(driver_frames)
     moments = seen[np.linspace(0, len(seen) - 1, MOMENTS).round().astype(int)]
     pairs = []
     for portrait in portraits:
-        avatar = pipe.avatar_from_shots(portrait.image[None], portrait.landmarks[None])
-        asked = pipe.target_landmarks(avatar, track, "relative", head=1.0, expression=1.0, gaze=1.0)
-        person = judge.identify(portrait.image[None], portrait.landmarks[None])[0]
+        avatar = pipe.avatar_from_shots(portrait.shots)
+        targets = relative_targets(avatar.head, motion, size)
+        identity = metrics.identify(portrait.shots.crops(size), portrait.shots.landmarks_at(size))[0]
         painted, values = {}, {}
-        for method, paint in painters(pipe, avatar).items():
-            if method in METHODS:
-                painted[method] = paint(asked)
-                values[method] = _pair_values(judge, painted[method], asked, person, seen, run, own)
+        for name, method in methods_of(pipe, avatar).items():
+            if name in METHODS:
+                painted[name] = method(targets)
+                values[name] = _pair_values(
+                    metrics, painted[name], targets.landmarks, identity, seen, run, driver_landmarks
+                )
         ours = painted["feed-forward"]
         video = f"cross/clips/{portrait.file}/{driver.file}.mp4"
-        _save_video(own_frames, ours, track.fps, output / video)
+        _save_video(driver_frames, ours, track.fps, output / video)
         small = np.stack([_small(frame) for frame in ours[moments]])
         pairs.append(Pair(portrait.name, driver.clip, len(seen), video, values, small))
-    return Driven(driver.clip, tuple(pairs), tuple(_small(frame) for frame in own_frames[moments]))
+    return Driven(driver.clip, tuple(pairs), tuple(_small(frame) for frame in driver_frames[moments]))
+
+
+def relative_targets(head: Head, motion: Motion, size: int) -> Targets:
+    """A driver's motion for the person of ``head``, as ``pipe(avatar, motion)`` carries it over.
+
+    Landmarks are the moved head's, in pixels of frames of ``size``.
+    """
+    count = len(head.model.expression_names)
+    neutral = frame_of(motion, most_neutral(motion), count)
+    frames = list(retargeted(head, ((frame, neutral) for frame in frames_of(motion, count)), MotionOptions()))
+    renderer = Renderer(head, size)
+    return Targets(frames, np.stack([renderer.landmarks(frame) for frame in frames]))
 
 
 def _pair_values(
-    judge: Judge,
+    metrics: FrameMetrics,
     painted: np.ndarray,
     asked: np.ndarray,
-    person: np.ndarray,
+    identity: np.ndarray,
     seen: np.ndarray,
     run: np.ndarray,
-    own: np.ndarray,
+    driver: np.ndarray,
 ) -> dict[str, float]:
-    """The mean of each metric over the frames ``seen``; ``own``: landmarks detected in the driver's crops (T, L, 2)."""
-    look = judge.look(painted)
-    metrics = face_errors(look.landmarks, asked)
-    if judge.identity_net is not None:
-        metrics["csim"] = look.identities @ person
+    """The mean of each metric over the frames ``seen``; ``driver``: landmarks detected in its own crops (T, L, 2)."""
+    observation = metrics.observe(painted)
+    values = face_errors(observation.landmarks, asked)
+    if metrics.identity_net is not None:
+        values["csim"] = observation.identities @ identity
     means = clip_values(
-        {name: values[seen] for name, values in metrics.items()}, jitter(look.landmarks[run]), jitter(own[run])
+        {name: value[seen] for name, value in values.items()}, jitter(observation.landmarks[run]), jitter(driver[run])
     )
-    return means | following(look.landmarks[seen], own[seen])
+    return means | following(observation.landmarks[seen], driver[seen])
 
 
 def _save_video(left: np.ndarray, right: np.ndarray, fps: float, path: Path) -> None:
@@ -394,6 +452,6 @@ def save_sheets(driven: Iterable[Driven], portraits: Iterable[Portrait], output:
         for one in driven:
             pair = next(pair for pair in one.pairs if pair.portrait == portrait.name)
             moments = [picture for two in zip(one.frames, pair.painted, strict=True) for picture in two]
-            rows.append([portrait.image, *moments])
+            rows.append([portrait.shots.crops(CELL)[0], *moments])
         if rows:
             save_image(contact_sheet(rows, labels, CELL), output / _sheet(portrait))
