@@ -189,12 +189,12 @@ class Avatar(ModelMixin, ConfigMixin):
         ).to(self.embedding.device)  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
-        """For other processes, which make the head anew."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_head", "_head_lock")}
+        """For other processes: a lock cannot be sent; the head, if there is one already, goes along."""
+        return {k: v for k, v in self.__dict__.items() if k != "_head_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._head, self._head_lock = None, threading.Lock()
+        self._head_lock = threading.Lock()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
         """Writes ``config.json`` and the weights into a folder; beside first, then renamed. Raises OutputError.

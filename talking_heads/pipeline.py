@@ -31,6 +31,7 @@ from .errors import IncompatibleAvatarError, InvalidModelError
 from .faces import Portrait, Track, follow_face, held_gaps, only_face, track_face
 from .head.fit import FrameFit, fit_warnings
 from .head.motion import Motion
+from .head.person import Head
 from .head.presets import FaceControls
 from .head.render import PhotoChooser, Rendered, Renderer, finished
 from .head.retarget import Mode, MotionOptions, Retargeter, frame_of, frames_of, most_neutral, retargeted
@@ -358,15 +359,16 @@ class TalkingHeadPipeline(DiffusionPipeline):
         return self.avatar_from_shots(Shots.of(self.portraits(photos)))
 
     @torch.inference_mode()
-    def avatar_from_shots(self, shots: Shots) -> Avatar:
-        """What is kept of the photos -> avatar: draw, embed, mean over photos, project (psi' = P e); fit the head."""
+    def avatar_from_shots(self, shots: Shots, head: Head | None = None) -> Avatar:
+        """What is kept of the photos -> avatar: draw, embed, mean over photos, project (psi' = P e); fit the head, unless
+        ``make_head`` has made it of them already."""
         drawn = draw_landmarks(shots.landmarks_at(self.image_size), self.image_size)
         dtype = self.embedder.dtype
         images, lines = (to_float(x).to(self.device, dtype)[None] for x in (shots.crops(self.image_size), drawn))
         with self._autocast():
             embedding = self.embedder(images, lines).mean(dim=1)  # (1, N)
         style = self.generator.projection(embedding.to(self.generator.dtype))  # (1, S)
-        head = make_head(shots)
+        head = make_head(shots) if head is None else head
         for sentence in fit_warnings(head):
             logger.warning(sentence)
         # Out of inference mode's tensors, so that the avatar can be trained.

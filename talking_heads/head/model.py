@@ -98,6 +98,10 @@ class FaceModel:
         values["around_eyes"] = values["around_eyes"].astype(bool)
         return cls(expression_names=names, **values)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """The bundled model is not sent to other processes: they have it."""
+        return (face_model, ()) if self is face_model() else super().__reduce_ex__(protocol)
+
     def vertices(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
         """Coefficients (<= I,) and (E,) -> vertices float32 (V, 3) in centimetres."""
         vertices = self.mean.copy()
