@@ -17,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
-from itertools import chain, islice, repeat
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
+from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ from .errors import TalkingHeadsError
 from .examples import EXAMPLE
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .pipeline import ProgressCallback, TalkingHeadPipeline
 
 CLIP_SIZE = (1280, 720)
@@ -36,6 +39,12 @@ MEMORY_CLIP_SIZE = (256, 256)
 """Small, so that a long clip costs minutes and not hours."""
 SHORT_CLIP_SECONDS = 10.0
 """The clip to which the memory of a long one is compared."""
+SIZES = (256, 512)
+"""Sides of the frames with which clips are measured: the bundled model's own, and that of the library's default."""
+PHOTO_SIDE = 512
+"""Pixels to which the bundled clip's frames, the photos here, are enlarged: their faces have enough for 512 then."""
+TRACKED_FRAMES = 50
+"""So many of the clip's frames are held in memory, to measure tracking without decoding."""
 LENGTHS = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Of the clips for frames a second against length, in lengths of the clip of the benchmark."""
 STARTS = 5
@@ -48,6 +57,7 @@ def measure(
     device: str | None = None,
     engine: str = "auto",
     *,
+    sizes: Sequence[int] = SIZES,
     lengths: bool = False,
     memory_minutes: float | None = None,
     training_tools: Callable[[], ModuleType] | None = None,
@@ -55,10 +65,12 @@ def measure(
 ) -> dict[str, Any]:
     """Everything as one dictionary of JSON values; ``seconds`` is the length of the clip.
 
-    The clip is the bundled one, repeated and enlarged to 1280 x 720, with its sound. Loading counts the imports that
-    this process has not made yet. ``lengths``: also frames a second of clips of a tenth to twice that length.
-    ``memory_minutes``: also the peak memory of a clip that long, against that of a short one. ``training_tools``:
-    also fine-tuning, by ``measure_fine_tuning`` of the module that this imports once the model is loaded.
+    The clip is the bundled one, repeated and enlarged to 1280 x 720, with its sound; photos are its frames, enlarged.
+    Loading counts the imports that this process has not made yet. ``sizes``: of the frames that are painted from end
+    to end; the first is that of all else which is measured of clips. ``lengths``: also frames a second of clips of a
+    tenth to twice that length. ``memory_minutes``: also the peak memory of a clip that long, against that of a short
+    one. ``training_tools``: also fine-tuning, by ``measure_fine_tuning`` of the module that this imports once the model
+    is loaded.
     ``on_progress`` hears of a stage for each measurement.
     Raises TalkingHeadsError where the model cannot be loaded, or cannot be fine-tuned if it shall be.
     """
@@ -71,11 +83,15 @@ def measure(
     tools = None if training_tools is None else training_tools()
     if tools is not None:
         pipe.load_discriminator()  # if there is none, this says so before everything else is measured
+    if not pipe.generator.config.render_conditioned:
+        sizes = ()  # it has one
+    sizes = [size for size in sizes if size % pipe.image_size == 0] or [pipe.image_size]
     budget = min(1.0, 0.1 * seconds)  # seconds for each part
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip = folder / "clip.mp4"
         write_clip(clip, _num_frames(seconds))
+        photo = _photos(1)[0]
         measured: dict[str, Any] = {
             "talking_heads": __version__,
             "machine": machine(pipe.device),
@@ -87,6 +103,7 @@ def measure(
                 "precision": _precision(pipe.device),
                 "load_seconds": round(load_seconds, 2),
             },
+            "photo": f"a frame of the bundled clip, enlarged to {photo.shape[1]} x {photo.shape[0]}",
         }
 
         def add(name: str, work: Callable[[], Any]) -> None:
@@ -96,12 +113,16 @@ def measure(
             show(stage, 1, 1)
 
         add("milliseconds_a_frame", lambda: _parts(pipe, clip, folder, budget))
-        add("end_to_end", lambda: _end_to_end(pipe, clip, folder, stream=False))
-        add("end_to_end_as_a_stream", lambda: _end_to_end(pipe, clip, folder, stream=True))
+        add("avatar_one_photo_s", lambda: _avatar_seconds(pipe, 1))
+        add("avatar_eight_photos_s", lambda: _avatar_seconds(pipe, 8))
+        for size in sizes:
+            stage = f"end_to_end_{size}" if size == SIZES[1] else "end_to_end"
+            add(stage, partial(_end_to_end, pipe, clip, folder, size, stream=False))
+        add("end_to_end_as_a_stream", lambda: _end_to_end(pipe, clip, folder, sizes[0], stream=True))
         add("responsiveness", lambda: _responsiveness(pipe, clip, (model, device, engine)))
         measured["peak_memory_mb"] = peak_memory()
         if lengths:
-            add("frames_per_second_by_seconds", lambda: _by_seconds(pipe, seconds, folder))
+            add("frames_per_second_by_seconds", lambda: _by_seconds(pipe, seconds, folder, sizes[0]))
         if memory_minutes is not None:
             measured["memory"] = _memory(60 * memory_minutes, folder, (model, device, engine), show)
         if tools is not None:
@@ -197,44 +218,55 @@ def _calibrate(device: Any, budget: float) -> dict[str, float]:
 
 def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -> dict[str, float]:
     """Milliseconds a frame of each part, in the order in which a frame passes them."""
-    import numpy as np
     import torch
 
     from .drawing import draw_landmarks
+    from .driver import DriverFitter
     from .engines import compile_openvino
-    from .faces import find_faces, window_around
+    from .faces import track_face
+    from .head.render import Renderer
     from .images import to_float
+    from .provenance import marked
     from .video import VideoWriter, probe, read_frames
-    from .warping import landmarks_to_tensor, source_planes
 
     number = probe(clip).num_frames or 1
-    frame = next(iter(read_frames(clip)))
-    face = find_faces(frame, pipe.detector)[0]
-    crops, landmarks = pipe.look_at([frame])
-    parts = {
-        "decoding": _milliseconds(lambda: sum(1 for _ in read_frames(clip)), 0) / number,
-        "detection": _milliseconds(lambda: pipe.detector.detect(window_around(frame, face)[0]), budget),
-        "drawing": _milliseconds(lambda: draw_landmarks(landmarks[0], pipe.image_size), budget),
-    }
-    photo, points = to_float(crops).to(pipe.device), landmarks_to_tensor(landmarks).to(pipe.device)
-    lines = to_float(draw_landmarks(landmarks, pipe.image_size)).to(pipe.device)
+    frames = list(islice(read_frames(clip), TRACKED_FRAMES))
+    parts = {"decoding": _milliseconds(lambda: sum(1 for _ in read_frames(clip)), 0) / number}
+    track = track_face(frames, pipe.detector, CLIP_FPS)
+    track_all = partial(track_face, frames, pipe.detector, CLIP_FPS)
+    parts["detection_and_tracking"] = _milliseconds(track_all, 0) / len(frames)
+    driver = DriverFitter.of(track.landmarks, track.frame_size)
+    faces = cycle(track.landmarks)
+    parts["fitting"] = _milliseconds(lambda: driver.fit(next(faces)), budget)
+    head = pipe.create_avatar(_photos(1)).head
+    poses = cycle([driver.fit(face) for face in track.landmarks])
+    for size in SIZES:
+        renderer = Renderer(head, size)
+        parts[f"drawing_{size}"] = _milliseconds(lambda: renderer.draw(next(poses)), budget)  # noqa: B023  (at once)
+    rendered = renderer.draw(next(poses))
+    own = pipe.image_size
+    marks = rendered.landmarks_at(own)
+    parts["landmark_image"] = _milliseconds(lambda: draw_landmarks(marks, own), budget)
+    lines = to_float(draw_landmarks(marks, own)).to(pipe.device)
+    planes = None
+    if pipe.generator.config.render_conditioned:
+        planes = torch.from_numpy(rendered.generator_planes(own))[None].to(pipe.device)
     with torch.inference_mode():
-        parts["warping"] = _milliseconds(lambda: source_planes(photo, points, points + 1), budget)
         style = pipe.generator.projection(torch.zeros(1, pipe.generator.config.embedding_dim, device=pipe.device))[0]
-        source = source_planes(photo, points, points + 1) if pipe.generator.config.source_conditioned else None
         for precision in ("fp32", "bf16"):
             for batch in (1, 4):
 
                 def generate(batch: int = batch) -> None:
-                    given = None if source is None else source.expand(batch, -1, -1, -1)
-                    pipe.generator(lines.expand(batch, -1, -1, -1), style=style, source=given)
+                    given = None if planes is None else planes.expand(batch, -1, -1, -1)
+                    pipe.generator(lines.expand(batch, -1, -1, -1), style=style, render=given)
 
                 with torch.autocast(pipe.device.type, torch.bfloat16, enabled=precision == "bf16"):
                     parts[f"generation_{precision}_batch_{batch}"] = _milliseconds(generate, budget) / batch
         if pipe.engine_name == "openvino":
             openvino = compile_openvino(pipe.generator, keep=True)
-            parts["generation_openvino"] = _milliseconds(lambda: openvino(lines, style, source), budget)
-    painted = np.ascontiguousarray(crops[0])
+            parts["generation_openvino"] = _milliseconds(lambda: openvino(lines, style, planes), budget)
+    painted = rendered.picture.clip(0, 255).astype("uint8")
+    parts["marking"] = _milliseconds(lambda: next(marked([painted], label=False)), budget)
 
     def encode() -> None:
         with VideoWriter(folder / "part.mp4", CLIP_FPS) as writer:
@@ -245,15 +277,23 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     return {name: round(value, 3) for name, value in parts.items()}
 
 
-def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path, *, stream: bool) -> dict[str, Any]:
+def _avatar_seconds(pipe: TalkingHeadPipeline, number: int) -> float:
+    """From so many photos to an avatar, with a model that is loaded."""
+    photos = _photos(number)
+    begin = time.perf_counter()
+    pipe.create_avatar(photos)
+    return round(time.perf_counter() - begin, 3)
+
+
+def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path, size: int, *, stream: bool) -> dict[str, Any]:
     """From a photo and the clip to an mp4 with sound, as ``animate`` does it with a model that is loaded."""
     from .engines import choose_engine
 
-    photo = _photo()
+    photos = _photos(1)
     begin = time.perf_counter()
-    avatar = pipe.create_avatar([photo])
+    avatar = pipe.create_avatar(photos)
     met = time.perf_counter()
-    video = pipe(avatar, clip, stream=stream)
+    video = pipe(avatar, clip, size=size, stream=stream)
     tracked = time.perf_counter()
     video.save(folder / "result.mp4")
     end = time.perf_counter()
@@ -263,6 +303,7 @@ def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path, *, stream: 
     return {
         "clip": f"{len(video) / video.fps:g} s, {video.fps:g} fps, {CLIP_SIZE[0]} x {CLIP_SIZE[1]}, with sound",
         "frames": len(video),
+        "size": pipe.frame_size(avatar, size),
         "engine": choose_engine(pipe.engine, pipe.generator, len(video)),
         "avatar_seconds": round(met - begin, 3),
         **{name: round(value, 3) for name, value in steps.items()},
@@ -271,7 +312,7 @@ def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path, *, stream: 
     }
 
 
-def _by_seconds(pipe: TalkingHeadPipeline, seconds: float, folder: Path) -> dict[str, dict[str, float]]:
+def _by_seconds(pipe: TalkingHeadPipeline, seconds: float, folder: Path, size: int) -> dict[str, dict[str, float]]:
     """Frames a second from end to end by the seconds of the clip: followed to its end first, and as a stream."""
     rates: dict[str, dict[str, float]] = {"followed_first": {}, "stream": {}}
     for length in LENGTHS:
@@ -279,7 +320,7 @@ def _by_seconds(pipe: TalkingHeadPipeline, seconds: float, folder: Path) -> dict
         clip = folder / "length.mp4"
         write_clip(clip, number)
         for way, by_length in rates.items():
-            measured = _end_to_end(pipe, clip, folder, stream=way == "stream")
+            measured = _end_to_end(pipe, clip, folder, size, stream=way == "stream")
             by_length[f"{number / CLIP_FPS:g}"] = measured["frames_per_second"]
     return rates
 
@@ -296,7 +337,7 @@ def _responsiveness(pipe: TalkingHeadPipeline, clip: Path, loading: tuple[Any, .
     begin = time.perf_counter()
     for _ in _fresh_process(_paint_first_frame, *loading):
         cold = time.perf_counter() - begin
-    avatar = pipe.create_avatar([_photo()])
+    avatar = pipe.create_avatar(_photos(1))
     warm = {}
     for stream in (True, False):
         begin = time.perf_counter()
@@ -312,11 +353,16 @@ def _responsiveness(pipe: TalkingHeadPipeline, clip: Path, loading: tuple[Any, .
     }
 
 
-def _photo() -> Any:
-    """The first frame of the bundled clip, uint8 RGB (H, W, 3)."""
-    from .video import read_frames
+def _photos(number: int) -> list[np.ndarray]:
+    """Frames of the bundled clip, evenly spread from the first on, uint8 RGB (H, W, 3), enlarged to PHOTO_SIDE."""
+    import numpy as np
+    from PIL import Image
 
-    return next(iter(read_frames(EXAMPLE)))
+    from .video import probe, read_frames
+
+    step = (probe(EXAMPLE).num_frames or 1) // number
+    frames = islice(read_frames(EXAMPLE), 0, None if number == 1 else number * step, step)
+    return [np.asarray(Image.fromarray(frame).resize((PHOTO_SIDE, PHOTO_SIDE))) for frame in islice(frames, number)]
 
 
 def _start_seconds(*arguments: str) -> float:
@@ -357,7 +403,7 @@ def _memory(seconds: float, folder: Path, loading: tuple[Any, ...], on_progress:
 
 def _paint_first_frame(say: Callable[[Any], None], *loading: Any) -> None:
     pipe = _load(*loading)
-    with contextlib.closing(pipe(pipe.create_avatar([_photo()]), EXAMPLE, stream=True).frames()) as frames:
+    with contextlib.closing(pipe(pipe.create_avatar(_photos(1)), EXAMPLE, stream=True).frames()) as frames:
         next(frames)
     say("painted")
 
@@ -369,7 +415,7 @@ def _animate(say: Callable[[Any], None], clip: str, result: str, *loading: Any) 
 
     pipe = _load(*loading)
     begin = time.perf_counter()
-    video = pipe(pipe.create_avatar([_photo()]), clip, on_progress=show)
+    video = pipe(pipe.create_avatar(_photos(1)), clip, size=pipe.image_size, on_progress=show)
     video.save(result, show)
     rate = len(video) / (time.perf_counter() - begin)
     say({"frames": len(video), "frames_per_second": round(rate, 2), "peak_memory_mb": peak_memory()})
@@ -448,7 +494,7 @@ def _lines(values: dict[str, Any], indent: str = "") -> Iterator[str]:
             yield label
             yield from _lines(value, indent + "  ")
         else:
-            yield f"{label:<34}{value}"
+            yield f"{label:<48}{value}"
 
 
 def _main() -> None:

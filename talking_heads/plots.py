@@ -40,8 +40,9 @@ def plot_speed(measured: dict[str, Any]) -> np.ndarray:
 
 
 def _generation(measured: dict[str, Any]) -> str:
-    """Name of the part that computes the generator in the clip from end to end."""
-    if measured["end_to_end"]["engine"] == "openvino":
+    """Name of the part that computes the generator in the clips from end to end."""
+    engines = {values["engine"] for name, values in measured.items() if name.startswith("end_to_end")}
+    if "openvino" in engines:
         return "generation_openvino"
     return f"generation_{measured['model']['precision']}_batch_4"
 
