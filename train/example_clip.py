@@ -1,8 +1,9 @@
 """The bundled driving clip: a person who does not exist, painted and lit by our own renderer, says one sentence.
 
-    python -m train.example_clip --face-model ict_facekit.npz --output talking_heads/examples/driving.mp4
+    python -m train.example_clip --source FaceXModel --output talking_heads/examples/driving.mp4
 
-Needs ``espeak-ng`` for the voice (only here, when the clip is made). Everything else is the face model and this page.
+Needs ``espeak-ng`` for the voice (only here, when the clip is made), and the face model before its reduction, which has
+shoulders (reduce_face_model.py). Everything else is this page.
 """
 
 from __future__ import annotations
@@ -21,27 +22,24 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 
 from talking_heads.errors import MissingDependencyError
+from talking_heads.head.kernels import interpolate, rasterise, vertex_normals
+from talking_heads.head.model import Camera, smoothstep
+from talking_heads.head.motion import head_rotation
+from talking_heads.head.person import neck_fade, pixels
 
-from .face_model import (
-    Camera,
-    FaceModel,
-    distances,
-    downsample,
-    gaze_angle,
-    inside_outline,
-    rasterise,
-    rotation,
-    smooth_curve,
-    smoothstep,
-    turn_head,
-    vertex_normals,
-)
+from .reduce_face_model import PARTS, Source, gaze_angle, load_source, smooth_curve
 from .terminal import mistakes_in_one_line
 
 SENTENCE = "Hello. This face is painted by software, and it moves as I speak."
 SIZE, SUPERSAMPLE, FPS, SECONDS = 320, 2, 25, 6.0
 SPEECH_STARTS = 0.6  # seconds
-NECK_JOINT = (0.0, -6.0, -1.0)  # cm: the head turns about this point
+NECK_JOINT = np.array([0.0, -6.0, -1.0])  # cm: the head turns about this point
+NUM_IDENTITY = 60
+ONE_SIDED = ("jawOpen", "mouthFunnel", "mouthPucker")
+# Vertices of the full model, from one corner to the other. The lips' outline is closed.
+BROWS_AT = ((268, 493, 1914, 2044, 1401), (3615, 4240, 4114, 2734, 2509))
+LIDS_AT = ((1507, 1542, 1537, 1528), (3742, 3751, 3756, 3721))
+LIPS_AT = (5708, 5695, 2081, 0, 4275, 6200, 6213, 6346, 6461, 5518, 5957, 5841, 5708)
 
 SKIN, LIPS = (0.74, 0.555, 0.47), (0.62, 0.36, 0.345)
 HAIR, BROWS = (0.17, 0.115, 0.08), (0.22, 0.15, 0.11)
@@ -72,11 +70,10 @@ class Coat:
 # --- paint -----------------------------------------------------------------------------------------------------------
 
 
-def measure(model: FaceModel) -> Coat:
+def measure(model: Source) -> Coat:
     """Where lips, brows, lashes, hair and irises lie on the face at rest."""
     rest = model.mean
-    marks = rest[model.landmark_vertices]  # (68, 3)
-    part = model.vertex_part
+    part = np.array([*PARTS, "shell"])[model.part]
     body = np.isin(part, ["face", "head_neck"])
     below_collar = np.clip(0.5 - (rest[:, 1] + 12.2 + 0.35 * rest[:, 2]), 0, 1)
     kind = np.stack(
@@ -94,20 +91,20 @@ def measure(model: FaceModel) -> Coat:
 
     brows = np.full(len(rest), -9.0)
     lashes = np.full(len(rest), 9.0)
-    for brow, lid in ((slice(17, 22), slice(36, 40)), (slice(22, 27), slice(42, 46))):
-        line = smooth_curve(marks[brow])
-        outer = np.linspace(0, 1, len(line)) if brow.start == 22 else np.linspace(1, 0, len(line))
+    for side, (brow, lid) in enumerate(zip(BROWS_AT, LIDS_AT, strict=True)):
+        line = smooth_curve(rest[list(brow)])
+        outer = np.linspace(0, 1, len(line)) if side == 1 else np.linspace(1, 0, len(line))
         thickness = 0.44 - 0.24 * outer**2 - 0.22 * (1 - smoothstep(0.0, 0.22, outer))
         brows = np.maximum(brows, (thickness - distances(rest, line)).max(axis=1))
-        lashes = np.minimum(lashes, distances(rest, smooth_curve(marks[lid])).min(axis=1))
+        lashes = np.minimum(lashes, distances(rest, smooth_curve(rest[list(lid)])).min(axis=1))
 
     return Coat(
         position=rest,
-        lips=inside_outline(rest[:, :2], smooth_curve(np.vstack([marks[48:60], marks[48:49]]))[:, :2]),
+        lips=inside_outline(rest[:, :2], smooth_curve(rest[list(LIPS_AT)])[:, :2]),
         brows=brows,
         lashes=lashes,
         hair=hairline(rest, part),
-        gaze_angle=gaze_angle(rest, part),
+        gaze_angle=gaze_angle(rest, model.part),
         kind=kind,
     )
 
@@ -197,6 +194,21 @@ def noise(position: np.ndarray) -> np.ndarray:
     return value
 
 
+def distances(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """(N, D), (M, D) -> (N, M)."""
+    return np.sqrt(((points[:, None] - curve[None]) ** 2).sum(axis=-1))
+
+
+def inside_outline(points: np.ndarray, outline: np.ndarray) -> np.ndarray:
+    """(N, 2) and a closed outline (M, 2) -> (N,) distance to it, positive inside (even-odd rule)."""
+    x, y = points[:, :1], points[:, 1:]
+    (ax, ay), (bx, by) = outline[:-1].T, outline[1:].T
+    crosses = (ay > y) != (by > y)
+    height = np.where(by == ay, 1.0, by - ay)
+    inside = (crosses & (x < ax + (y - ay) / height * (bx - ax))).sum(axis=1) % 2 == 1
+    return distances(points, outline).min(axis=1) * np.where(inside, 1.0, -1.0)
+
+
 def mix(below: np.ndarray, above: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Lay ``above`` over ``below`` (N, 3) by ``share`` (N,)."""
     return below + share[:, None] * (above - below)
@@ -212,11 +224,18 @@ def visibility(vertices: np.ndarray, triangles: np.ndarray, direction: np.ndarra
     side /= np.linalg.norm(side)
     view = vertices @ np.stack([side, np.cross(forward, side), forward], axis=1)
     view = view - [0, -2, 0]
-    points = np.column_stack([(view[:, :2] / 19 * 0.5 + 0.5) * size, view[:, 2]])
-    depth = rasterise(points, triangles, size, size).depth
+    points = np.column_stack([(view[:, :2] / 19 * 0.5 + 0.5) * size, view[:, 2]]).astype(np.float32)
+    _, depth = nearest_surface(points, triangles, size)
     column, row = (np.clip(points[:, k].astype(int), 1, size - 2) for k in (0, 1))
     lit = [points[:, 2] > depth[row + i, column + j] - 0.35 for i in (-1, 0, 1) for j in (-1, 0, 1)]
     return np.mean(lit, axis=0)
+
+
+def nearest_surface(points: np.ndarray, triangles: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (V, 3) in pixels and depth -> (size, size) each: the triangle that a pixel sees, or -1, and its depth."""
+    nearest, depth = np.empty((size, size), np.int32), np.empty((size, size), np.float32)
+    rasterise(points, triangles, 0, size, nearest, depth)
+    return nearest, depth
 
 
 def lamps() -> tuple[np.ndarray, np.ndarray]:
@@ -286,8 +305,8 @@ def mouth_tracks(sound: np.ndarray, rate: int, frames: int) -> tuple[np.ndarray,
     return gaussian_filter1d(loudness, 0.7), gaussian_filter1d(brightness, 1.0)
 
 
-def performance(model: FaceModel, loudness: np.ndarray, brightness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mouth tracks (T,) -> expression weights (T, E) and head turns (T, 3, 3)."""
+def performance(loudness: np.ndarray, brightness: np.ndarray) -> tuple[list[dict[str, float]], np.ndarray]:
+    """Mouth tracks (T,) -> for each frame the strengths of expressions, by ICT's names, and head turns (T, 3, 3)."""
     frames = len(loudness)
     t = np.arange(frames) / FPS
     lids = np.maximum(blink(t, 1.35), blink(t, 4.25))
@@ -302,8 +321,8 @@ def performance(model: FaceModel, loudness: np.ndarray, brightness: np.ndarray) 
     spread = smoothstep(0.2, 0.6, brightness) * loudness
     round_ = smoothstep(0.42, 0.12, brightness) * loudness
     closed = smoothstep(0.25, 0.02, loudness)
-    weights = [
-        model.weights(
+    strengths = [
+        both_sides(
             jawOpen=0.06 * (1 - closed[i]) + 0.46 * loudness[i] ** 1.2,
             mouthFunnel=0.45 * round_[i],
             mouthPucker=0.35 * round_[i],
@@ -324,8 +343,18 @@ def performance(model: FaceModel, loudness: np.ndarray, brightness: np.ndarray) 
         )
         for i in range(frames)
     ]
-    turns = [rotation(yaw[i], pitch[i], roll[i]) for i in range(frames)]
-    return np.array(weights), np.array(turns)
+    # Roll leans to the viewer's left here, and the head's angles to the right.
+    turns = [head_rotation([yaw[i], pitch[i], -roll[i]]) for i in range(frames)]
+    return strengths, np.array(turns)
+
+
+def both_sides(**strengths: float) -> dict[str, float]:
+    """Strengths by name -> by ICT's name. A name without a side stands for the left and the right of what has two."""
+    result = {}
+    for name, strength in strengths.items():
+        single = name.endswith(("_L", "_R")) or name in ONE_SIDED
+        result.update(dict.fromkeys((name,) if single else (f"{name}_L", f"{name}_R"), strength))
+    return result
 
 
 # --- picture and sound -----------------------------------------------------------------------------------------------
@@ -334,16 +363,16 @@ def performance(model: FaceModel, loudness: np.ndarray, brightness: np.ndarray) 
 class Studio:
     """One person before one wall."""
 
-    def __init__(self, model: FaceModel, seed: int) -> None:
+    def __init__(self, model: Source, seed: int) -> None:
         self.model = model
         coat = measure(model)
         self.fields = fields(coat)
-        identity = np.random.default_rng(seed).normal(0, 0.55, 60)
-        self.body = model.vertices(identity)
+        identity = np.random.default_rng(seed).normal(0, 0.55, NUM_IDENTITY).astype(np.float32)
+        self.body = model.mean + np.tensordot(identity, model.identity[:NUM_IDENTITY], axes=1)
         # Hair stands off the scalp and grows in locks; shoulders reach out of the picture.
         lift = smoothstep(-0.2, 2.2, coat.hair) * (0.85 + 0.25 * hair_strands(coat.position))
         self.body += vertex_normals(self.body, model.triangles) * lift[:, None]
-        down = smoothstep(-11.0, -17.0, self.body[:, 1]) * (model.vertex_part == "head_neck")
+        down = smoothstep(-11.0, -17.0, self.body[:, 1]) * (model.part == PARTS.index("head_neck"))
         self.body[:, 0] *= 1 + 1.1 * down
         self.body[:, 1] -= 5 * smoothstep(-13.0, -18.0, coat.position[:, 1])
         self.lamps = lamps()
@@ -352,23 +381,27 @@ class Studio:
         glow = np.exp(-((columns + 0.15) ** 2 + (rows * 2 - 0.9) ** 2) / 1.1)
         self.wall = (np.array(WALL_TOP) * (1 - rows) + np.array(WALL_BOTTOM) * rows) * (0.82 + 0.22 * glow)
 
-    def photograph(self, expression: np.ndarray, turn: np.ndarray) -> np.ndarray:
-        """Expression weights (E,), head turn (3, 3) -> uint8 RGB (SIZE, SIZE, 3)."""
+    def photograph(self, expression: dict[str, float], turn: np.ndarray) -> np.ndarray:
+        """Strengths of expressions by ICT's name, head turn (3, 3) -> uint8 RGB (SIZE, SIZE, 3)."""
         model = self.model
-        vertices = self.body + model.vertices(None, expression) - model.mean
-        vertices = turn_head(vertices, turn, model.mean, NECK_JOINT)
+        vertices = self.body + model.pose(expression) - model.mean
+        arms = vertices - NECK_JOINT
+        vertices += neck_fade(model.mean[:, 1:2]) * (arms @ turn.T - arms)  # the shoulders stay
         key, sky = (
             np.mean([visibility(vertices, model.triangles, lamp) for lamp in group], axis=0) for group in self.lamps
         )
         side = SIZE * SUPERSAMPLE
-        camera = Camera(scale=side / 33.5, centre=(side / 2, side * 0.525), distance=110.0)
-        seen = rasterise(camera.project(vertices), model.triangles, side, side)
-        values = np.column_stack([self.fields, vertex_normals(vertices, model.triangles), key, sky])
-        pixels = seen.interpolate(values)[seen.covered]
-        albedo, gloss = paint(pixels[:, :15])
+        camera = Camera(scale=1 / 33.5, centre=(0.5, 0.525), distance=110.0)
+        points = pixels(camera, vertices, side)
+        nearest, _ = nearest_surface(points, model.triangles, side)
+        covered = nearest >= 0
+        values = np.column_stack([self.fields, vertex_normals(vertices, model.triangles), key, sky]).astype(np.float32)
+        seen = interpolate(points, model.triangles, nearest, values)[covered]
+        albedo, gloss = paint(seen[:, :15])
         picture = self.wall.copy()
-        picture[seen.covered] = shade(albedo, gloss, pixels[:, 14], pixels[:, 15:])
-        return (downsample(np.clip(picture, 0, 1), SUPERSAMPLE) * 255 + 0.5).astype(np.uint8)
+        picture[covered] = shade(albedo, gloss, seen[:, 14], seen[:, 15:])
+        small = np.clip(picture, 0, 1).reshape(SIZE, SUPERSAMPLE, SIZE, SUPERSAMPLE, 3).mean(axis=(1, 3))
+        return (small * 255 + 0.5).astype(np.uint8)
 
 
 def speak(sentence: str) -> tuple[np.ndarray, int]:
@@ -400,29 +433,29 @@ def write_clip(path: Path, frames: list[np.ndarray], sound: np.ndarray, rate: in
         container.mux(audio.encode())
 
 
-def make_clip(face_model: Path, output: Path, seed: int) -> None:
+def make_clip(source: Path, output: Path, seed: int) -> None:
     """Speak, move, photograph, write."""
-    model = FaceModel.load(face_model)
+    model = load_source(source)
     voice, rate = speak(SENTENCE)
     frames = int(SECONDS * FPS)
     sound = np.zeros(int(SECONDS * rate))
     start = int(SPEECH_STARTS * rate)
     spoken = voice[: len(sound) - start]
     sound[start : start + len(spoken)] = spoken * (0.7 / np.abs(spoken).max())
-    expressions, turns = performance(model, *mouth_tracks(sound, rate, frames))
+    expressions, turns = performance(*mouth_tracks(sound, rate, frames))
     studio = Studio(model, seed)
     pictures = [studio.photograph(expression, turn) for expression, turn in zip(expressions, turns, strict=True)]
     write_clip(output, pictures, sound, rate)
 
 
 def main(
-    face_model: Path = typer.Option(..., help="ict_facekit.npz"),
+    source: Path = typer.Option(..., help="ICT-FaceKit's folder FaceXModel, or ict_facekit.npz"),
     output: Path = typer.Option(Path("talking_heads/examples/driving.mp4")),
     seed: int = typer.Option(1, help="which person"),
 ) -> None:
     """Render the bundled driving clip."""
     with mistakes_in_one_line():
-        make_clip(face_model, output, seed)
+        make_clip(source, output, seed)
 
 
 if __name__ == "__main__":
