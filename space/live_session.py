@@ -19,21 +19,21 @@ COUNTED = 20
 """Of so many frames it is said how many were painted a second."""
 
 
-class Sitting:
+class LiveSession:
     """Closes itself, and with it the ``live`` that it was given, once no frame has come for IDLE_SECONDS."""
 
-    def __init__(self, live: Live, person: Person, shape: tuple[int, ...]) -> None:
-        """``live`` is of the person's avatar, and for frames of ``shape`` (H, W, 3)."""
-        self._live, self._person, self._avatar, self._shape = live, person, person.avatar, shape
+    def __init__(self, live: Live, person: Person, shape: tuple[int, ...], options: tuple[object, ...] = ()) -> None:
+        """``live`` is of the person's avatar, made with ``options``, and for frames of ``shape`` (H, W, 3)."""
+        self._live, self._person, self._avatar, self._made_for = live, person, person.avatar, (shape, options)
         self._last = time.monotonic()
         self._painted: deque[tuple[float, int]] = deque(maxlen=COUNTED)
         self._use = threading.RLock()
         self._closed = threading.Event()
-        threading.Thread(target=self._watch, name="sitting", daemon=True).start()
+        threading.Thread(target=self._watch, name="session", daemon=True).start()
 
-    def serves(self, person: Person, shape: tuple[int, ...]) -> bool:
+    def serves(self, person: Person, shape: tuple[int, ...], options: tuple[object, ...] = ()) -> bool:
         """Whether it can go on with frames of this shape for this person, whose avatar may have changed."""
-        same = person is self._person and person.avatar is self._avatar and shape == self._shape
+        same = person is self._person and person.avatar is self._avatar and (shape, options) == self._made_for
         return same and not self._closed.is_set()
 
     def see(self, frame: np.ndarray, *, label: bool) -> np.ndarray | None:

@@ -25,8 +25,8 @@ GOOD, BAD = (255, 196, 0), (230, 60, 60)
 NO_PHOTO = Image.new("RGB", (SHOWN, SHOWN), (90, 90, 90))
 
 
-@dataclass(frozen=True)
-class Sight:
+@dataclass(frozen=True, eq=False)
+class PhotoAnalysis:
     """What was seen in one photo. Of the photo only the path is kept."""
 
     path: str
@@ -36,94 +36,100 @@ class Sight:
     """A sentence, where nothing can be done with the photo."""
     too_large: bool = False
     """Whether it is not even to be shown."""
+    detector: str = ""
+    """The name of who looked."""
 
     @classmethod
-    def of(cls, path: str, detector: LandmarkDetector, megapixels: int) -> Sight:
+    def of(cls, path: str, detector: LandmarkDetector, megapixels: int) -> PhotoAnalysis:
         """Reads the photo and looks for faces; what a user can cause becomes the ``problem``."""
         try:
             check_pixels(path, megapixels)
-            return cls(path, tuple(main_faces(read_photo(path), detector)))
+            return cls(path, tuple(main_faces(read_photo(path), detector)), detector=detector.name)
         except TalkingHeadsError as error:
-            return cls(path, problem=str(error), too_large=isinstance(error, LimitError))
+            too_large = isinstance(error, LimitError)
+            return cls(path, problem=str(error), too_large=too_large, detector=detector.name)
 
 
 @dataclass
 class Person:
     """The photos of one visitor, or an avatar that was loaded. Lives as long as the visit."""
 
-    sights: list[Sight] = field(default_factory=list)
+    analyses: list[PhotoAnalysis] = field(default_factory=list)
     picked: dict[str, int] = field(default_factory=dict)
     """Which face was chosen, where a photo shows several."""
     avatar: Avatar | None = None
-    """Made from these photos, tuned to them, or loaded from a file."""
+    """WorkResult from these photos, tuned to them, or loaded from a file."""
 
     @classmethod
     def in_photos(
         cls, paths: Sequence[str], detector: LandmarkDetector, megapixels: int, before: Person | None = None
     ) -> Person:
-        """Looks at each photo that ``before`` has not seen; an avatar stays while the photos do."""
-        known = {sight.path: sight for sight in before.sights} if before else {}
-        sights = [known[path] if path in known else Sight.of(path, detector, megapixels) for path in paths]
-        person = cls(sights, dict(before.picked) if before else {})
-        if before and [sight.path for sight in before.sights] == list(paths):
+        """Looks at each photo that ``before`` has not seen with this detector; an avatar stays while the photos do."""
+        before = before or cls()
+        known = {analysis.path: analysis for analysis in before.analyses if analysis.detector == detector.name}
+        analyses = [known[path] if path in known else PhotoAnalysis.of(path, detector, megapixels) for path in paths]
+        person = cls(analyses, {path: face for path, face in before.picked.items() if path in known})
+        if analyses == before.analyses:
             person.avatar = before.avatar
         return person
 
     def pick(self, number: int, face: int) -> Person:
         """With one face of photo ``number`` (from 0) chosen: another person, so the avatar is dropped."""
-        return Person(self.sights, self.picked | {self.sights[number].path: face})
+        return Person(self.analyses, self.picked | {self.analyses[number].path: face})
 
     def asked(self) -> int | None:
         """The photo of which a face is asked for: the first undecided one, else the first that shows several."""
-        several = (number for number, sight in enumerate(self.sights) if len(sight.faces) > 1)
+        several = (number for number, analysis in enumerate(self.analyses) if len(analysis.faces) > 1)
         undecided = self.undecided()
         return next(several, None) if undecided is None else undecided
 
     def undecided(self) -> int | None:
         """The first photo in which a face must be chosen yet."""
-        open_ = (k for k, sight in enumerate(self.sights) if len(sight.faces) > 1 and sight.path not in self.picked)
-        return next(open_, None)
+        for number, analysis in enumerate(self.analyses):
+            if len(analysis.faces) > 1 and analysis.path not in self.picked:
+                return number
+        return None
 
     def portraits(self) -> list[Portrait]:
         """Reads the photos again. Raises FaceError where one of them cannot be used as it is."""
-        return [self.portrait(number) for number in range(len(self.sights))]
+        return [self.portrait(number) for number in range(len(self.analyses))]
 
     def portrait(self, number: int) -> Portrait:
         """Reads photo ``number`` (from 0) again. Raises FaceError where it cannot be used as it is."""
-        sight = self.sights[number]
-        name = "the photo" if len(self.sights) == 1 else f"photo {number + 1}"
-        if sight.problem:
-            raise FaceError(sight.problem.replace("the photo", name, 1))
-        if len(sight.faces) > 1 and sight.path not in self.picked:
-            raise FaceError(f"There are {len(sight.faces)} faces in {name}. Choose whose it is.")
-        return Portrait.of(read_photo(sight.path), sight.faces[self.picked.get(sight.path, 0)])
+        analysis = self.analyses[number]
+        name = "the photo" if len(self.analyses) == 1 else f"photo {number + 1}"
+        if analysis.problem:
+            raise FaceError(analysis.problem.replace("the photo", name, 1))
+        if len(analysis.faces) > 1 and analysis.path not in self.picked:
+            raise FaceError(f"There are {len(analysis.faces)} faces in {name}. Choose whose it is.")
+        return Portrait.of(read_photo(analysis.path), analysis.faces[self.picked.get(analysis.path, 0)])
 
     def pictures(self) -> list[tuple[Image.Image, str]]:
         """Each photo with its crop and landmarks, and a caption."""
-        return [picture(sight, self.picked, number) for number, sight in enumerate(self.sights, start=1)]
+        return [picture(analysis, self.picked, number) for number, analysis in enumerate(self.analyses, start=1)]
 
 
-def picture(sight: Sight, picked: Mapping[str, int], number: int) -> tuple[Image.Image, str]:
+def picture(analysis: PhotoAnalysis, picked: Mapping[str, int], number: int) -> tuple[Image.Image, str]:
     """One photo as the model sees it, at most SHOWN pixels large, and what to know about it."""
     try:
-        photo = NO_PHOTO if sight.too_large else Image.fromarray(read_photo(sight.path))
+        photo = NO_PHOTO if analysis.too_large else Image.fromarray(read_photo(analysis.path))
     except TalkingHeadsError:
         photo = NO_PHOTO
     scale = SHOWN / max(photo.size)
     shown = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
     draw = ImageDraw.Draw(shown)
     width = max(2, SHOWN // 170)
-    if sight.problem:
+    if analysis.problem:
         draw.rectangle((0, 0, shown.width - 1, shown.height - 1), outline=BAD, width=2 * width)
-        return shown, f"{number}: {sight.problem}"
-    if len(sight.faces) > 1 and sight.path not in picked:
+        return shown, f"{number}: {analysis.problem}"
+    if len(analysis.faces) > 1 and analysis.path not in picked:
         font = ImageFont.load_default(SHOWN / 16)
-        for label, face in enumerate(sight.faces, start=1):
+        for label, face in enumerate(analysis.faces, start=1):
             low, high = face.min(axis=0) * scale, face.max(axis=0) * scale
             draw.rectangle((*low, *high), outline=GOOD, width=width)
             draw.text(tuple(low + 2 * width), str(label), fill=GOOD, font=font, stroke_width=2, stroke_fill="black")
-        return shown, f"{number}: {len(sight.faces)} faces. Choose one below."
-    face = sight.faces[picked.get(sight.path, 0)]
+        return shown, f"{number}: {len(analysis.faces)} faces. Choose one below."
+    face = analysis.faces[picked.get(analysis.path, 0)]
     crop = Portrait.of(np.asarray(photo), face).crop
     edges = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5]])  # of a crop of one pixel
     corners = edges @ crop.matrix(1)[:, :2].T + crop.matrix(1)[:, 2]
@@ -131,7 +137,7 @@ def picture(sight: Sight, picked: Mapping[str, int], number: int) -> tuple[Image
     for part in PARTS:
         points = [tuple(point * scale) for point in face[part.first : part.last + 1]]
         draw.line(points + points[:1] * part.closed, fill=part.colour, width=width)
-    return shown, f"{number}: ready" + (f", face {picked[sight.path] + 1}" if sight.path in picked else "")
+    return shown, f"{number}: ready" + (f", face {picked[analysis.path] + 1}" if analysis.path in picked else "")
 
 
 def check_pixels(path: str, megapixels: int) -> None:

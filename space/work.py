@@ -10,42 +10,42 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 BEAT = 0.5
-"""Seconds after which the work is reported again although nothing new was said."""
+"""Seconds after which the work is reported again although there is nothing new."""
 PAUSE = 0.2
 """Seconds at least between two reports: each is a message to a browser, or a picture."""
 
 
 class Cancelled(Exception):  # noqa: N818  (no error: somebody left)
-    """Raised within the work, by ``say``, when its result is no longer wanted."""
+    """Raised within the work, by ``report``, when its result is no longer wanted."""
 
 
-Say = Callable[[Any], None]
+ReportCallback = Callable[[Any], None]
 
 
 class Work(Generic[T]):
-    """``for said in work: ...`` runs it; then its ``result`` is there. Leaving the loop early cancels it.
+    """``for report in work: ...`` runs it; then its ``result`` is there. Leaving the loop early cancels it.
 
-    ``do(say)`` is called in a thread; whatever it says comes out of the loop, the latest where it says more than is
+    ``do(report)`` is called in a thread; whatever it says comes out of the loop, the latest where it says more than is
     taken. What it raises is raised by the loop.
     """
 
     result: T
 
-    def __init__(self, do: Callable[[Say], T]) -> None:
+    def __init__(self, do: Callable[[ReportCallback], T]) -> None:
         self._do = do
 
     def __iter__(self) -> Generator[Any, None, None]:
         events: queue.Queue[tuple[str, Any]] = queue.Queue()
         unwanted = threading.Event()
 
-        def say(what: Any) -> None:
+        def report(what: Any) -> None:
             if unwanted.is_set():
                 raise Cancelled
-            events.put(("said", what))
+            events.put(("reported", what))
 
         def run() -> None:
             try:
-                events.put(("done", self._do(say)))
+                events.put(("done", self._do(report)))
             except BaseException as error:  # noqa: BLE001  (all of it belongs to the other thread)
                 events.put(("failed", error))
 
@@ -61,7 +61,7 @@ class Work(Generic[T]):
                     return
                 if kind == "failed":
                     raise value
-                if kind == "said":
+                if kind == "reported":
                     last = value
                 if last is not None and time.monotonic() - reported > PAUSE:
                     yield last
@@ -77,12 +77,12 @@ def _latest(events: queue.Queue[tuple[str, Any]]) -> tuple[str, Any]:
         event = events.get(timeout=BEAT)
     except queue.Empty:
         return "nothing", None
-    while event[0] == "said" and not events.empty():
+    while event[0] == "reported" and not events.empty():
         event = events.get()
     return event
 
 
-class Pace:
+class RateEstimate:
     """Seconds that a frame (or a step) of each kind of work takes here, learned from the work itself."""
 
     def __init__(self) -> None:
@@ -101,11 +101,11 @@ class Pace:
 
 
 class Clock:
-    """How long the stages of one piece of work still take. ``pace`` learns from it."""
+    """How long the stages of one piece of work still take. ``rates`` learns from it."""
 
-    def __init__(self, pace: Pace, later: dict[str, int]) -> None:
+    def __init__(self, rates: RateEstimate, later: dict[str, int]) -> None:
         """``later``: the stages to come, and their number of frames."""
-        self.pace, self.later = pace, dict(later)
+        self.rates, self.later = rates, dict(later)
         self._stage, self._began, self._first = "", 0.0, 0
 
     def left(self, stage: str, done: int, total: int | None) -> float | None:
@@ -117,10 +117,10 @@ class Clock:
         frames = done - self._first
         if total is None:
             return None
-        rate = (now - self._began) / frames if frames else self.pace.estimate(**{stage: 1})
-        rest = self.pace.estimate(**self.later)
+        rate = (now - self._began) / frames if frames else self.rates.estimate(**{stage: 1})
+        rest = self.rates.estimate(**self.later)
         if done >= total and frames:
-            self.pace.learn(stage, (now - self._began) / frames)
+            self.rates.learn(stage, (now - self._began) / frames)
         return None if rate is None or rest is None else rate * (total - done) + rest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Served:
         return {
             path
             for path in self.cache.rglob("*")
-            if path.is_file() and path.name.startswith(("talking-head", "avatar"))
+            if path.is_file() and path.name.startswith(("talking-head", "avatar", "motion"))
         }
 
 
@@ -46,6 +47,9 @@ def served(model: Path, detector: LandmarkDetector, cache: Path, limits: Limits 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(cache))
         demo = build_demo(pipe, limits)
+        for thread in threading.enumerate():
+            if thread.name == "warm-up":  # the page would say how long things take only then
+                thread.join()
         demo.launch(**launch_options(limits), prevent_thread_lock=True, quiet=True)
         try:
             yield Served(str(demo.local_url), cache, demo)

@@ -23,7 +23,7 @@ from served import Served
 from space import demo
 from space.demo import KEPT_SECONDS, launch_options
 from space.settings import Limits
-from space.studio import Made, Studio, Wish
+from space.service import WorkResult, Service, AnimateRequest
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.expressions import FaceControls
 from talking_heads.landmarks import MediapipeDetector
@@ -332,15 +332,15 @@ def test_a_gpu_is_asked_for_by_the_call(
     blocks = demo.build_demo(pipe, Limits(), on_gpu).blocks.values()
     assert not any(block.elem_id == "camera" for block in blocks)
     assert any("Run the page on" in str(getattr(block, "value", "")) for block in blocks)
-    studio = Studio(pipe, Limits(), on_gpu=on_gpu)
-    person = studio.look([str(visitors / "ada.png")])
+    service = Service(pipe, Limits(), on_gpu=on_gpu)
+    person = service.look([str(visitors / "ada.png")])
     seconds = []
     for clip in ("moving.mp4", "slow.mp4"):
-        *_, made = studio.animate(person, Wish(driving=str(visitors / clip)), tmp_path)
-        assert isinstance(made, Made) and made.video and probe(made.video).num_frames
+        *_, made = service.animate(person, AnimateRequest(driving=str(visitors / clip)), tmp_path)
+        assert isinstance(made, WorkResult) and made.video and probe(made.video).num_frames
         seconds.append(asked["_paint"])
     assert 0 < seconds[0] < seconds[1] < 60
-    assert studio.edit(person, FaceControls(yaw=5)).shape == (32, 32, 3)
-    *_, made = studio.personalise(person, 2)
-    assert isinstance(made, Made) and made.avatar.generator is not None
+    assert service.edit(person, FaceControls(yaw=5)).shape == (32, 32, 3)
+    *_, made = service.personalise(person, 2)
+    assert isinstance(made, WorkResult) and made.avatar.generator is not None
     assert set(asked) == {"_embed", "_paint", "_pose", "_tune"}

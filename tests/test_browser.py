@@ -230,7 +230,7 @@ def test_the_avatar_moves_like_who_is_before_the_camera(page: Page, visitors: Pa
 def test_who_leaves_before_the_camera_is_not_waited_for(
     browser: Browser, server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("space.sitting.IDLE_SECONDS", 1.0)
+    monkeypatch.setattr("space.live_session.IDLE_SECONDS", 1.0)
     page = browser.new_page()
     page.goto(server.url)
     page.locator("#example-1").click()

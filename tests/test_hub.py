@@ -446,14 +446,14 @@ def test_the_page_acts_for_the_visitor_and_never_for_its_owner(hub: HubDouble, c
     """Its machine is logged in as "me"; the visitor is "you"."""
     lines = client(
         """
-        from space.demo import Page
-        from space.person import Person, Sight
+        from space.page import Page
+        from space.person import Person
         from space.settings import Limits
-        from space.studio import Studio
+        from space.service import Service
         pipe = load("org/tiny", cache_dir=here)
         avatar = pipe.create_avatar([astronaut()])
         avatar.push_to_hub("me/ada")
-        page = Page(Studio(pipe, Limits()), None, Path(here) / "cache")
+        page = Page(Service(pipe, Limits()), None, Path(here) / "cache")
         page.cache.mkdir()
         complaint(page.read_avatar, None, "me/ada")
         avatar.save_pretrained(Path(here) / "ada")
@@ -468,7 +468,7 @@ def test_the_page_acts_for_the_visitor_and_never_for_its_owner(hub: HubDouble, c
         print(page._push(person, True, "you/ada", True, "hf_you"))
         complaint(page.read_avatar, None, "you/ada")
         again = page.read_avatar(None, "you/ada", "hf_you")
-        page.studio.limits = Limits(megabytes=0)
+        page.service.limits = Limits(megabytes=0)
         complaint(page.read_avatar, None, "you/ada", "hf_you")
         assert torch.equal(again.embedding, avatar.embedding)
         assert not list(page.cache.iterdir())  # nothing of it is kept

@@ -18,8 +18,8 @@ from PIL import Image
 from space.demo import NO_PICTURE, Page
 from space.person import Person
 from space.settings import Limits
-from space.sitting import Sitting
-from space.studio import Studio
+from space.live_session import LiveSession
+from space.service import Service
 from talking_heads import TalkingHeadPipeline
 from talking_heads.landmarks import MediapipeDetector
 from talking_heads.video import AI_GENERATED
@@ -29,12 +29,12 @@ from talking_heads.video import AI_GENERATED
 def page(tiny_model: Path, detector: MediapipeDetector, tmp_path_factory: pytest.TempPathFactory) -> Page:
     pipe = TalkingHeadPipeline.from_pretrained(tiny_model, engine="torch")
     pipe.detector = detector
-    return Page(Studio(pipe, Limits()), None, tmp_path_factory.mktemp("cache"))  # type: ignore[arg-type]
+    return Page(Service(pipe, Limits()), None, tmp_path_factory.mktemp("cache"))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def person(page: Page, visitors: Path) -> Person:
-    return page.studio.look([str(visitors / "ada.png")])
+    return page.service.look([str(visitors / "ada.png")])
 
 
 @pytest.fixture
@@ -59,69 +59,69 @@ def decoded(shown: str) -> Image.Image:
 
 
 def test_frames_become_pictures_until_the_camera_is_stopped(page: Page, person: Person, frame: np.ndarray) -> None:
-    sitting, shown, words = page._live(frame, None, person, True, True)
+    session, shown, words = page._live(frame, None, person, True, True)
     picture = decoded(shown)
     assert picture.size == (32, 32) and AI_GENERATED["comment"].encode() == picture.info["comment"]
     assert "Starting" in words
-    again, moved, words = page._live(np.roll(frame, 8, axis=0), sitting, person, True, True)
-    assert again is sitting and moved != shown
+    again, moved, words = page._live(np.roll(frame, 8, axis=0), session, person, True, True)
+    assert again is session and moved != shown
     assert re.search(r"\d\.\d frames a second, delay \d+ ms", words)
     assert lives()
-    assert page._leave(sitting) == (None, NO_PICTURE, "")
+    assert page._leave(session) == (None, NO_PICTURE, "")
     assert not lives()
-    assert sitting.see(frame, label=True) is None  # a frame that was on its way
+    assert session.see(frame, label=True) is None  # a frame that was on its way
 
 
 def test_the_label_is_the_visitors_choice(page: Page, person: Person, frame: np.ndarray) -> None:
-    sitting = page.studio.sit(person, frame.shape)
-    plain, labelled = (sitting.see(frame, label=label) for label in (False, True))
-    sitting.close()
+    session = page.service.sit(person, frame.shape)
+    plain, labelled = (session.see(frame, label=label) for label in (False, True))
+    session.close()
     apart = np.abs(plain.astype(int) - labelled)  # of two looks at one face the landmarks differ a little
     assert apart[:16].max() > 60 and apart[20:].max() < 20
 
 
 def test_without_consent_or_a_person_it_is_said_and_nothing_runs(page: Page, person: Person, frame: np.ndarray) -> None:
-    sitting, shown, words = page._live(frame, None, person, False, True)
-    assert sitting is None and shown == NO_PICTURE and "Confirm first that" in words
+    session, shown, words = page._live(frame, None, person, False, True)
+    assert session is None and shown == NO_PICTURE and "Confirm first that" in words
     assert "Add at least one photo" in page._live(frame, None, Person(), True, True)[2]
-    sitting, *_ = page._live(frame, None, person, True, True)
+    session, *_ = page._live(frame, None, person, True, True)
     assert (
-        page._live(frame, sitting, person, False, True)[0] is None
+        page._live(frame, session, person, False, True)[0] is None
     )  # taken back: closed, as the end of this test sees
 
 
 def test_nobody_before_the_camera(page: Page, person: Person, frame: np.ndarray) -> None:
-    sitting, _, words = page._live(grey(128, 240, 240), None, person, True, True)
+    session, _, words = page._live(grey(128, 240, 240), None, person, True, True)
     assert "No face is seen" in words
-    assert "second" in page._live(frame, sitting, person, True, True)[2]
-    page._leave(sitting)
+    assert "second" in page._live(frame, session, person, True, True)[2]
+    page._leave(session)
 
 
 def test_another_avatar_or_size_begins_anew(page: Page, person: Person, frame: np.ndarray) -> None:
     first, *_ = page._live(frame, None, person, True, True)
-    person.avatar = page.studio._new_avatar(person)
+    person.avatar = page.service._new_avatar(person)
     second, *_ = page._live(frame, first, person, True, True)
     third, *_ = page._live(frame[:, 10:-10], second, person, True, True)
-    fourth, *_ = page._live(frame[:, 10:-10], third, Person(person.sights), True, True)
-    assert len({id(sitting) for sitting in (first, second, third, fourth)}) == 4
+    fourth, *_ = page._live(frame[:, 10:-10], third, Person(person.analyses), True, True)
+    assert len({id(session) for session in (first, second, third, fourth)}) == 4
     assert len(lives()) == 1
     page._leave(fourth)
 
 
 def test_it_ends_where_frames_fail(page: Page, person: Person, frame: np.ndarray) -> None:
-    sitting, *_ = page._live(frame, None, person, True, True)
+    session, *_ = page._live(frame, None, person, True, True)
     with pytest.raises(ValueError, match="uint8"):
-        page._live(frame.astype(np.float32), sitting, person, True, True)
+        page._live(frame.astype(np.float32), session, person, True, True)
     assert not lives()
 
 
 def test_it_closes_itself_when_no_frames_come(
     page: Page, person: Person, frame: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("space.sitting.IDLE_SECONDS", 0.5)
-    sitting, *_ = page._live(frame, None, person, True, True)
-    assert isinstance(sitting, Sitting) and sitting.serves(person, frame.shape)
+    monkeypatch.setattr("space.live_session.IDLE_SECONDS", 0.5)
+    session, *_ = page._live(frame, None, person, True, True)
+    assert isinstance(session, LiveSession) and session.serves(person, frame.shape)
     end = time.monotonic() + 30
     while lives() and time.monotonic() < end:
         time.sleep(0.05)
-    assert not lives() and not sitting.serves(person, frame.shape)
+    assert not lives() and not session.serves(person, frame.shape)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from space.person import Person
 from space.settings import LimitError, Limits
-from space.studio import Wish
-from space.work import BEAT, Cancelled, Clock, Pace, Work, in_words
+from space.service import AnimateRequest
+from space.work import BEAT, Cancelled, Clock, RateEstimate, Work, in_words
 from talking_heads.errors import FaceError
 
 
@@ -35,9 +35,9 @@ class TestLimits:
 
 class TestWork:
     def test_reports_and_gives_its_result(self) -> None:
-        def do(say):  # type: ignore[no-untyped-def]
+        def do(report):  # type: ignore[no-untyped-def]
             for number in range(3):
-                say(number)
+                report(number)
                 time.sleep(0.25)
             return "done"
 
@@ -46,27 +46,27 @@ class TestWork:
         assert work.result == "done"
 
     def test_only_the_latest_of_many_reports_is_told(self) -> None:
-        told = list(Work(lambda say: [say(number) for number in range(1000)]))
+        told = list(Work(lambda report: [report(number) for number in range(1000)]))
         assert len(told) < 10
 
     def test_silence_is_bridged(self) -> None:
-        def do(say):  # type: ignore[no-untyped-def]
-            say("here")
+        def do(report):  # type: ignore[no-untyped-def]
+            report("here")
             time.sleep(3 * BEAT)
 
         assert list(Work(do)).count("here") >= 2
 
     def test_errors_come_out(self) -> None:
         with pytest.raises(FaceError, match="nobody"):
-            list(Work(lambda say: (_ for _ in ()).throw(FaceError("nobody"))))
+            list(Work(lambda report: (_ for _ in ()).throw(FaceError("nobody"))))
 
     def test_leaving_the_loop_stops_it(self) -> None:
         ended = threading.Event()
 
-        def do(say):  # type: ignore[no-untyped-def]
+        def do(report):  # type: ignore[no-untyped-def]
             try:
                 while True:
-                    say("still here")
+                    report("still here")
                     time.sleep(0.01)
             except Cancelled:
                 ended.set()
@@ -80,22 +80,22 @@ class TestWork:
 
 class TestPace:
     def test_knows_nothing_before_it_has_seen_something(self) -> None:
-        assert Pace().estimate(painting=10) is None
+        assert RateEstimate().estimate(painting=10) is None
 
     def test_sums_the_stages(self) -> None:
-        pace = Pace()
-        pace.learn("tracking", 0.1)
-        pace.learn("painting", 0.5)
-        assert pace.estimate(tracking=10, painting=10) == pytest.approx(6)
-        pace.learn("painting", 0.8)
-        assert pace.estimate(painting=1) == pytest.approx(0.6)
+        rates = RateEstimate()
+        rates.learn("tracking", 0.1)
+        rates.learn("painting", 0.5)
+        assert rates.estimate(tracking=10, painting=10) == pytest.approx(6)
+        rates.learn("painting", 0.8)
+        assert rates.estimate(painting=1) == pytest.approx(0.6)
 
     def test_the_time_left_falls_to_zero(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = 0.0
         monkeypatch.setattr(time, "monotonic", lambda: now)
-        pace = Pace()
-        pace.learn("painting", 1.0)
-        clock = Clock(pace, {"tracking": 10, "painting": 10})
+        rates = RateEstimate()
+        rates.learn("painting", 1.0)
+        clock = Clock(rates, {"tracking": 10, "painting": 10})
         assert clock.left("tracking", 0, 10) is None  # never done before
         now = 2.0
         assert clock.left("tracking", 4, 10) == pytest.approx(0.5 * 6 + 10)
@@ -104,7 +104,7 @@ class TestPace:
         assert clock.left("painting", 0, 10) == pytest.approx(10)
         now = 7.0
         assert clock.left("painting", 10, 10) == 0
-        assert pace.estimate(tracking=1) == pytest.approx(0.5)
+        assert rates.estimate(tracking=1) == pytest.approx(0.5)
 
     @pytest.mark.parametrize(
         ("seconds", "words"),
@@ -137,9 +137,9 @@ class TestPerson:
         person = looked([photos["one"]], marks)
         seen = marks.pictures
         again = looked([photos["one"], photos["none"]], marks, person)
-        assert again.sights[0] is person.sights[0]
+        assert again.analyses[0] is person.analyses[0]
         assert marks.pictures > seen  # the other one
-        assert looked([photos["one"]], marks, again).sights[0] is person.sights[0]
+        assert looked([photos["one"]], marks, again).analyses[0] is person.analyses[0]
 
     def test_an_avatar_stays_while_the_photos_do(self, photos: dict[str, str], marks: MarkDetector) -> None:
         person = looked([photos["one"]], marks)
@@ -201,6 +201,6 @@ class TestChecks:
             ({"driving": "a.mp4", "start": 3.0, "end": 2.0}, "The end must lie behind the start"),
         ],
     )
-    def test_wishes_that_nobody_can_grant(self, values: dict, sentence: str) -> None:
+    def test_requests_that_cannot_be_served(self, values: dict, sentence: str) -> None:
         with pytest.raises(LimitError, match=sentence):
-            Wish(**values)
+            AnimateRequest(**values)

@@ -1,0 +1,431 @@
+"""The page's work as named endpoints, for gradio_client and MCP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import gradio as gr
+from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
+
+from talking_heads.head.motion import PARTS
+from talking_heads.head.presets import PRESETS, RANGES
+from talking_heads.landmarks import DETECTORS
+
+from .handlers import LOOKS, RENDERS, Handler, own_folder, warn, with_user_errors
+from .page import Page
+from .person import Person
+from .service import OUTPUTS, SIZES, AnimateRequest, Detector, FrameSize, Output, Part, WorkResult
+from .settings import LimitError
+
+
+def photo_files(cache: str) -> gr.File:
+    """Several files. gradio's MCP server knows how to send one; in a list, addresses arrive here as they are.
+
+    Not a subclass of gr.File: gradio would write a stub file for it beside this one.
+    """
+
+    def fetched(item: Any) -> str:
+        try:
+            if isinstance(item, str):
+                fetch = save_base64_to_cache if item.startswith("data:") else ssrf_protected_download
+                path = fetch(item, cache)
+                files.temp_files.add(path)  # for gradio to delete it in time
+                return path
+            # Only files that are declared as files were checked to be uploads of this visitor's.
+            return gr.FileData.model_validate(item, context={"validate_meta": True}).path
+        except Exception as error:  # gradio's own, of many kinds
+            sentence = "A photo could not be fetched. Give an uploaded file, or an https: or data: address."
+            raise gr.Error(sentence, print_exception=False) from error
+
+    def paths(payload: list[Any] | None) -> list[str]:
+        if not isinstance(payload or [], list):
+            raise gr.Error("Give photos as a list of files or addresses.", print_exception=False)
+        return [fetched(item) for item in payload or []]
+
+    def described() -> dict[str, Any]:
+        one = gr.FileData.model_json_schema()  # in place: MCP servers lose references within a list
+        return {"$defs": one.pop("$defs"), "type": "array", "items": one, "additional_description": None}
+
+    files: Any = gr.File(label="Photos", file_count="multiple")
+    files.data_model, files.preprocess, files.api_info = None, paths, described
+    return files
+
+
+class Endpoints:
+    """Named endpoints, hung at components that nobody sees: gradio checks files and describes types by components."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.service = page, page.service
+
+    def add(self) -> None:
+        """Puts them into the Blocks that is open."""
+
+        def photos() -> gr.File:
+            return photo_files(str(self.page.cache))
+
+        def file(label: str) -> gr.File:
+            return gr.File(label=label)
+
+        def consent() -> gr.Checkbox:
+            return gr.Checkbox(False, label="Consent")
+
+        def span() -> list[gr.components.Component]:
+            return [gr.Number(None, label=label) for label in ("Start", "End")]
+
+        def movement() -> list[gr.components.Component]:
+            return [
+                gr.File(label="Driving"),
+                gr.Dropdown(list(PRESETS), value=None, label="Preset"),
+                gr.Radio(["relative", "absolute"], value="relative", label="Motion"),
+                *(gr.Number(1.0, label=label) for label in ("Head", "Expression", "Gaze")),
+                *span(),
+            ]
+
+        def label() -> gr.Checkbox:
+            return gr.Checkbox(True, label="Label")
+
+        def more_movement() -> list[gr.components.Component]:
+            return [file("Motion file"), gr.CheckboxGroup(list(PARTS), label="Parts")]
+
+        def frames() -> list[gr.components.Component]:
+            return [
+                gr.Radio(list(SIZES), value="auto", label="Size"),
+                gr.Textbox("keep", label="Background"),
+                gr.File(label="Background picture"),
+            ]
+
+        def detector() -> gr.Radio:
+            return gr.Radio(list(DETECTORS), value="mediapipe", label="Detector")
+
+        def video() -> gr.Video:
+            return gr.Video(label="Video")
+
+        with gr.Row(visible=False):
+            output = gr.Radio(list(OUTPUTS), value="head", label="Output")
+            steps = gr.Number(40, label="Steps", precision=0)
+            controls = [gr.Number(0.0, label=name) for name in RANGES]
+            picture = gr.Image(label="Picture", type="filepath", format="png")
+            seen, findings = gr.Gallery(label="Seen", format="png"), gr.JSON(label="Findings")
+            self._endpoint(
+                self.animate,
+                [photos(), consent(), *movement(), output, label(), *more_movement(), *frames(), detector()],
+                video(),
+                RENDERS,
+            )
+            self._endpoint(self.create_avatar, [photos(), consent(), detector()], file("Avatar"), LOOKS)
+            self._endpoint(
+                self.animate_avatar,
+                [file("Avatar"), consent(), *movement(), label(), *more_movement(), *frames(), detector()],
+                video(),
+                RENDERS,
+            )
+            self._endpoint(self.personalise, [photos(), consent(), steps, detector()], file("Avatar"), RENDERS)
+            self._endpoint(
+                self.edit,
+                [photos(), consent(), *controls, gr.JSON(label="Coefficients"), *frames(), detector()],
+                picture,
+                LOOKS,
+            )
+            self._endpoint(self.track, [file("Driving"), *span(), detector()], file("Motion"), RENDERS)
+            self._endpoint(self.preview_landmarks, [photos(), detector()], seen, LOOKS)
+            self._endpoint(self.verify, [file("File")], findings, LOOKS)
+
+    @staticmethod
+    def _endpoint(handler: Handler, inputs: list[Any], output: Any, line: dict[str, Any]) -> None:
+        gr.Button(visible=False).click(with_user_errors(handler), inputs, output, api_name=handler.__name__, **line)
+
+    def animate(
+        self,
+        photos: list[str],
+        consent: bool = False,
+        driving: str | None = None,
+        preset: str | None = None,
+        motion: Literal["relative", "absolute"] = "relative",
+        head: float = 1.0,
+        expression: float = 1.0,
+        gaze: float = 1.0,
+        start: float | None = None,
+        end: float | None = None,
+        output: Output = "head",
+        label: bool = True,
+        motion_file: str | None = None,
+        parts: list[Part] | None = None,
+        size: FrameSize = "auto",
+        background: str = "keep",
+        background_picture: str | None = None,
+        detector: Detector = "mediapipe",
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  (this is how gradio finds it)
+    ) -> Iterator[str | None]:
+        """Make a video of a person who moves like a driving clip, like a preset motion, or as a motion file says.
+
+        Args:
+            photos: Photos of one person, each with one face.
+            consent: That the person in the photos agrees; without it nothing is made.
+            driving: A clip in which one face is seen; its motion and its sound are taken. Leave out for a preset.
+            preset: A motion that comes with the software, instead of a clip.
+            motion: "relative" carries over what changes in the driver's face, "absolute" its pose and expression.
+            head: How much of the head's motion is carried over, 0 to 2, without unit.
+            expression: How much of the expression is carried over, 0 to 2, without unit.
+            gaze: How much of the gaze is carried over, 0 to 2, without unit.
+            start: Second of the clip or motion file to begin at, 0 or more.
+            end: Second of the clip or motion file to end at, above start.
+            output: "head", "side by side" with the clip, or "in the photo": the head back in the first photo.
+            label: Whether the video says to the eye that it is AI-generated.
+            motion_file: A CSV of Live Link Face (as track makes them) instead of a clip or preset.
+            parts: Only these parts move: lips, eyes, brows, expression (all three and the cheeks), head. None: all.
+            size: Side of the frames in pixels: 256, 512, photo (as the photo), auto (512 where the photo has them).
+            background: Behind the person: keep, blur, transparent (a webm), or a colour such as "#20a040" or "green".
+            background_picture: A picture to put behind the person, instead of the background's name.
+            detector: What finds the face: mediapipe, or face-alignment where it is installed.
+
+        Returns:
+            An mp4, or a webm where it is transparent, with the clip's sound, marked as AI-generated.
+        """
+        request = self._request(
+            driving, preset, motion, head, expression, gaze, start, end, output, label, motion_file, parts, size,
+            background, background_picture, detector,
+        )  # fmt: skip
+        person = self.service.look(photos or [], detector=detector)
+        self.service.check_consent(person, consent)
+        yield from self._rendered(person, request, progress)
+
+    def animate_avatar(
+        self,
+        avatar: str,
+        consent: bool = False,
+        driving: str | None = None,
+        preset: str | None = None,
+        motion: Literal["relative", "absolute"] = "relative",
+        head: float = 1.0,
+        expression: float = 1.0,
+        gaze: float = 1.0,
+        start: float | None = None,
+        end: float | None = None,
+        label: bool = True,
+        motion_file: str | None = None,
+        parts: list[Part] | None = None,
+        size: FrameSize = "auto",
+        background: str = "keep",
+        background_picture: str | None = None,
+        detector: Detector = "mediapipe",
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[str | None]:
+        """Make a video of an avatar that moves like a driving clip, like a preset motion, or as a motion file says.
+
+        Args:
+            avatar: A file that create_avatar or personalise has made.
+            consent: That the person agrees; without it nothing is made.
+            driving: A clip in which one face is seen; its motion and its sound are taken. Leave out for a preset.
+            preset: A motion that comes with the software, instead of a clip.
+            motion: "relative" carries over what changes in the driver's face, "absolute" its pose and expression.
+            head: How much of the head's motion is carried over, 0 to 2, without unit.
+            expression: How much of the expression is carried over, 0 to 2, without unit.
+            gaze: How much of the gaze is carried over, 0 to 2, without unit.
+            start: Second of the clip or motion file to begin at, 0 or more.
+            end: Second of the clip or motion file to end at, above start.
+            label: Whether the video says to the eye that it is AI-generated.
+            motion_file: A CSV of Live Link Face (as track makes them) instead of a clip or preset.
+            parts: Only these parts move: lips, eyes, brows, expression (all three and the cheeks), head. None: all.
+            size: Side of the frames in pixels: 256, 512, photo (as the photo), auto (512 where the photo has them).
+            background: Behind the person: keep, blur, transparent (a webm), or a colour such as "#20a040" or "green".
+            background_picture: A picture to put behind the person, instead of the background's name.
+            detector: What finds the face in the clip: mediapipe, or face-alignment where it is installed.
+
+        Returns:
+            An mp4, or a webm where it is transparent, with the clip's sound, marked as AI-generated.
+        """
+        request = self._request(
+            driving, preset, motion, head, expression, gaze, start, end, "head", label, motion_file, parts, size,
+            background, background_picture, detector,
+        )  # fmt: skip
+        person = Person(avatar=self.page.read_avatar(avatar))
+        self.service.check_consent(person, consent)
+        yield from self._rendered(person, request, progress)
+
+    def _request(
+        self, driving: str | None, preset: str | None, motion: Any, head: float, expression: float, gaze: float,
+        start: float | None, end: float | None, output: Output, label: bool, motion_file: str | None,
+        parts: list[Part] | None, size: str, background: str, background_picture: str | None, detector: Detector,
+    ) -> AnimateRequest:  # fmt: skip
+        return AnimateRequest(
+            driving, preset, motion, head, expression, gaze, start, end, output, label, motion_file,
+            tuple(parts or ()), self.service.frame_options(size, background, background_picture), detector,
+        )  # fmt: skip
+
+    def _rendered(self, person: Person, request: AnimateRequest, progress: gr.Progress) -> Iterator[str | None]:
+        with own_folder(self.page.cache) as folder:
+            yield from self._followed(self.service.animate(person, request, folder), progress)
+
+    @staticmethod
+    def _followed(work: Iterator[Any], progress: gr.Progress) -> Iterator[str | None]:
+        """Tells of the progress; at the end the path of the file."""
+        for report in work:
+            if isinstance(report, WorkResult):
+                result = report
+            else:
+                progress((report.done, report.total), desc=report.stage, unit="frames")
+                yield None
+        warn(result.warnings)
+        yield str(result.file)
+
+    def create_avatar(self, photos: list[str], consent: bool = False, detector: Detector = "mediapipe") -> str:
+        """Make an avatar of a person, to be animated as often as you like.
+
+        Args:
+            photos: Photos of one person, each with one face.
+            consent: That the person in the photos agrees; without it nothing is made.
+            detector: What finds the face: mediapipe, or face-alignment where it is installed.
+
+        Returns:
+            The avatar, a .safetensors file.
+        """
+        person = self.service.look(photos or [], detector=detector)
+        self.service.check_consent(person, consent)
+        avatar = self.service.avatar_of(person)
+        warn(self.service.notes_on(avatar))
+        return self.page.saved(avatar)
+
+    def personalise(
+        self,
+        photos: list[str],
+        consent: bool = False,
+        steps: int = 40,
+        detector: Detector = "mediapipe",
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[str | None]:
+        """Make an avatar of a person and fine-tune it to the photos.
+
+        Args:
+            photos: Photos of one person, each with one face.
+            consent: That the person in the photos agrees; without it nothing is made.
+            steps: Steps of fine-tuning, 1 or more; 40 are a good start.
+            detector: What finds the face: mediapipe, or face-alignment where it is installed.
+
+        Returns:
+            The avatar with a generator of its own, a .safetensors file.
+        """
+        person = self.service.look(photos or [], detector=detector)
+        self.service.check_consent(person, consent)
+        for report in self.service.personalise(person, int(steps or 0)):
+            if isinstance(report, WorkResult):
+                assert report.avatar is not None
+                yield self.page.saved(report.avatar)
+            else:
+                progress((report.done, report.total), desc=report.stage, unit="steps")
+                yield None
+
+    def edit(
+        self,
+        photos: list[str],
+        consent: bool = False,
+        yaw: float = 0,
+        pitch: float = 0,
+        roll: float = 0,
+        mouth: float = 0,
+        lips: float = 0,
+        smile: float = 0,
+        eyelids: float = 0,
+        brows: float = 0,
+        gaze_x: float = 0,
+        gaze_y: float = 0,
+        coefficients: dict[str, float] | None = None,
+        size: FrameSize = "auto",
+        background: str = "keep",
+        background_picture: str | None = None,
+        detector: Detector = "mediapipe",
+    ) -> str:
+        """Change pose and expression of a person: one picture. All zero is the pose and expression of the photo.
+
+        Args:
+            photos: Photos of one person, each with one face.
+            consent: That the person in the photos agrees; without it nothing is made.
+            yaw: Turn of the head to the right of the picture, degrees, -25 to 25.
+            pitch: Nod downwards, degrees, -15 to 15.
+            roll: Lean of the head clockwise, degrees, -20 to 20.
+            mouth: 0 as in the photo to 1 wide open.
+            lips: -1 drawn wide to 1 rounded.
+            smile: -1 corners of the mouth down to 1 up.
+            eyelids: -1 closed to 1 wide open.
+            brows: -1 lowered to 1 raised.
+            gaze_x: -1 (25 degrees to the left of the picture) to 1 (to its right).
+            gaze_y: -1 (20 degrees up) to 1 (down).
+            coefficients: Added to single coefficients of ARKit, -1 to 1 each, by name: {"jawOpen": 0.4}.
+            size: Side of the picture in pixels: 256, 512, photo (as the photo), auto (512 where the photo has them).
+            background: Behind the person: keep, blur, transparent, or a colour such as "#20a040" or "green".
+            background_picture: A picture to put behind the person, instead of the background's name.
+            detector: What finds the face: mediapipe, or face-alignment where it is installed.
+
+        Returns:
+            A picture of the head, marked as AI-generated.
+        """
+        frames = self.service.frame_options(size, background, background_picture)
+        person = self.service.look(photos or [], detector=detector)
+        self.service.check_consent(person, consent)
+        values = (yaw, pitch, roll, mouth, lips, smile, eyelids, brows, gaze_x, gaze_y)
+        controls: dict[str, Any] = dict(zip(RANGES, values, strict=True))
+        if coefficients:
+            controls["coefficients"] = _numbers_by_name(coefficients)
+        path = self.page.edited(person, controls, frames)
+        warn(self.service.notes_on(self.service.avatar_of(person)))
+        return path
+
+    def track(
+        self,
+        driving: str,
+        start: float | None = None,
+        end: float | None = None,
+        detector: Detector = "mediapipe",
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[str | None]:
+        """Take the motion of the face in a clip: 52 ARKit coefficients (0 to 1), head and eyes (radians) a frame.
+
+        Args:
+            driving: A clip in which one face is seen.
+            start: Second of the clip to begin at, 0 or more.
+            end: Second of the clip to end at, above start.
+            detector: What finds the face: mediapipe, or face-alignment where it is installed.
+
+        Returns:
+            A CSV as Live Link Face writes it, which animate takes as motion_file; the head's way in cm is added.
+        """
+        with own_folder(self.page.cache) as folder:
+            yield from self._followed(self.service.track(driving, start, end, detector, folder), progress)
+
+    def preview_landmarks(self, photos: list[str], detector: Detector = "mediapipe") -> list[tuple[Any, str]]:
+        """What the model sees in photos: the crop and the landmarks, or what is wrong.
+
+        Args:
+            photos: Photos.
+            detector: What finds the face: mediapipe, or face-alignment where it is installed.
+
+        Returns:
+            The photos, drawn on, each with a sentence: "1: ready" if it can be used.
+        """
+        person = self.service.look(photos or [], detector=detector)
+        if not person.analyses:
+            raise LimitError("Add at least one photo.")
+        return person.pictures()
+
+    def verify(self, file: str) -> dict[str, Any]:
+        """Whether a video or picture carries the marks of AI-generated media: metadata, C2PA, the invisible mark.
+
+        Args:
+            file: A video or a picture.
+
+        Returns:
+            "generated", true or false, and "sentences" that say what was found.
+        """
+        if not file:
+            raise LimitError("Give a file.")
+        found = self.page.found(file)
+        return {"generated": found.generated, "sentences": list(found.sentences)}
+
+
+def _numbers_by_name(value: Any) -> dict[str, float]:
+    """A JSON object of numbers. Raises LimitError for anything else."""
+    if not isinstance(value, dict) or not all(
+        isinstance(number, int | float) and not isinstance(number, bool) for number in value.values()
+    ):
+        raise LimitError('Give coefficients as a JSON object of numbers, such as {"jawOpen": 0.4}.')
+    return value
