@@ -12,7 +12,7 @@ import numpy as np
 from ..background import Background
 from .fit import FrameFit, eye_rotation
 from .kernels import compose, pose_head, pose_sheet, rasterise, reduce_planes, stretch
-from .model import NECK_JOINT, smoothstep
+from .model import EYES, NECK_JOINT, smoothstep
 from .motion import head_angles
 from .person import MARGIN, REACH, Head, PhotoView, resized
 
@@ -140,6 +140,7 @@ class Renderer:
         self._planes = np.empty((*shape, 4), np.float32)
         model = head.model
         self._blinks = [model.index("eyeBlinkLeft"), model.index("eyeBlinkRight")]
+        self._eyeballs = [np.flatnonzero(model.part == name) for name in EYES]
 
     def draw(self, frame: FrameFit, choice: PhotoChoice | None = None) -> Rendered:
         """The head as ``frame`` says, from the photos of ``choice`` (the most neutral one if None)."""
@@ -232,7 +233,9 @@ class Renderer:
         drawn_out = stretch(points, self._texture_at[photo], model.triangles)
         trust[model.skin] *= smoothstep(5.0, 2.5, drawn_out[model.skin])
         # What a closing lid leaves of the eye is a dark line.
-        shut = np.where(model.eyes, 1 - 0.75 * smoothstep(0.5, 1.0, closing.max()), 1.0)
+        shut = np.ones(len(trust), np.float32)
+        for ball, share in zip(self._eyeballs, smoothstep(0.5, 1.0, closing), strict=True):
+            shut[ball] -= 0.75 * share
         return trust * shut, unfolded, shut
 
     def _helpers(self, frame: FrameFit, base: int, points: np.ndarray, trust: np.ndarray) -> list[int]:
