@@ -1,34 +1,37 @@
-"""Metrics against their formulas, and a judge that must call the truth perfect."""
+"""Metrics against their formulas; and the truth must be called perfect."""
 
 from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import mean_face
+from conftest import close_eyes, mean_face, open_mouth
 from numpy.testing import assert_allclose
 from scipy.linalg import sqrtm
 from torch import Tensor
 
 from talking_heads.errors import InvalidModelError
-from talking_heads.face_pose import MEAN_FACE, Pose, rotation_matrix
+from talking_heads.head.motion import head_rotation
 from talking_heads.images import read_photo, to_float
-from talking_heads.landmarks import NAMED, NUM_LANDMARKS, LandmarkDetector
+from talking_heads.landmarks import MIRROR, NAMED, NUM_LANDMARKS, LandmarkDetector
+from train import metrics
 from train.features import SqueezeNetFeatures
 from train.metrics import (
     BEST_PSNR,
     FIVE_POINTS,
-    Judge,
+    FrameMetrics,
     MobileFaceNet,
     align_face,
     correlation_and_gain,
     eye_openness,
     face_errors,
+    fit_pose,
     following,
     frechet_distance,
     inception_features,
@@ -135,21 +138,40 @@ def test_landmark_errors_are_in_eye_distances() -> None:
     assert {name: pytest.approx(value, abs=1e-5) for name, value in expected.items()} == errors
 
 
+def turned(angles: Sequence[float], scale: float = 8.0) -> np.ndarray:
+    """The mean face seen from far away, turned by yaw, pitch and roll in degrees, ``scale`` pixels a cm: (L, 2)."""
+    down = np.array([1, -1, 1])
+    rotation = head_rotation(angles) * np.outer(down, down)  # in axes with y down
+    return scale * (metrics.mean_face() @ rotation.T)[:, :2] + [50, 60]
+
+
+def test_the_mean_face_is_upright_and_symmetric() -> None:
+    face = metrics.mean_face()
+    assert face.shape == (NUM_LANDMARKS, 3)
+    assert face[8, 1] > face[57, 1] > face[30, 1] > face[27, 1] > face[73, 1]  # chin, lip, nose, bridge, hairline
+    assert face[30, 2] == face[NAMED, 2].max()  # the tip of the nose is nearest
+    assert face[36, 0] < 0 < face[45, 0]  # the person's right eye is on the left
+    np.testing.assert_allclose(face[MIRROR][NAMED] * [-1, 1, 1], face[NAMED], atol=1.2)  # cm
+    assert np.abs(face[MIRROR] * [-1, 1, 1] - face).mean() < 0.2
+
+
+def test_a_pose_is_found_again_whatever_the_expression() -> None:
+    down = np.array([1, -1, 1])
+    expected = head_rotation([25, -10, 8]) * np.outer(down, down)
+    face = turned((25, -10, 8))
+    assert_allclose(fit_pose(face), expected, atol=1e-6)
+    assert_allclose(fit_pose(open_mouth(close_eyes(face), 20)), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("angles", [(20, 0, 0), (0, -12, 0), (0, 0, 30)])
 def test_pose_error_is_the_angle_between_heads(angles: tuple[float, float, float]) -> None:
-    front, turned = (
-        Pose(rotation_matrix(*np.radians(turn)), scale, np.array([50.0, 60.0])).project(MEAN_FACE)
-        for turn, scale in (((0, 0, 0), 80.0), (angles, 120.0))
-    )
-    assert_allclose(pose_error(turned, front), np.abs(angles).sum(), atol=1e-3)
+    front, aside = turned((0, 0, 0)), turned(angles, scale=12.0)
+    assert_allclose(pose_error(aside, front), np.abs(angles).sum(), atol=1e-3)
     assert_allclose(pose_error(front, front), 0.0, atol=1e-3)
 
 
 def test_turns_are_from_the_nearest_source() -> None:
-    faces = {
-        degrees: Pose(rotation_matrix(np.radians(degrees), 0, 0), 80.0, np.array([50.0, 60.0])).project(MEAN_FACE)
-        for degrees in (-30, 0, 5, 11, 20)
-    }
+    faces = {degrees: turned((degrees, 0, 0)) for degrees in (-30, 0, 5, 11, 20)}
     sources = np.stack([faces[0], faces[20]])
     chosen = np.stack([faces[degrees] for degrees in (-30, 0, 5, 11)])
     assert_allclose(turns(chosen, sources), [30, 0, 5, 9], atol=1e-3)
@@ -390,7 +412,7 @@ def test_tables_and_reports(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-# ------------------------------------------------------------------------------------------------------------- judging
+# ------------------------------------------------------------------------------------------------------ whole frames
 
 
 @pytest.fixture(scope="module")
@@ -400,14 +422,14 @@ def frames(astronaut: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def judge(detector: LandmarkDetector) -> Judge:
+def frame_metrics(detector: LandmarkDetector) -> FrameMetrics:
     torch.manual_seed(0)
-    return Judge(detector, SqueezeNetFeatures(), MobileFaceNet())
+    return FrameMetrics(detector, SqueezeNetFeatures(), MobileFaceNet())
 
 
-def test_the_truth_is_perfect(judge: Judge, frames: np.ndarray) -> None:
-    look = judge.look(frames)
-    values = judge.compare(look, look)
+def test_the_truth_is_perfect(frame_metrics: FrameMetrics, frames: np.ndarray) -> None:
+    observed = frame_metrics.observe(frames)
+    values = frame_metrics.compare(observed, observed)
     perfect = {"ssim": 1.0, "psnr": BEST_PSNR, "perceptual": 0.0, "sharpness": 1.0, "faces": 1.0} | dict.fromkeys(
         ("l1", "landmarks", "mouth", "eyes", "irises", "pose", "lids", "mouth_open"), 0.0
     )
@@ -415,34 +437,36 @@ def test_the_truth_is_perfect(judge: Judge, frames: np.ndarray) -> None:
     for name, value in perfect.items():
         assert_allclose(values[name], np.full(3, value), atol=2e-3 if name == "pose" else 1e-6, err_msg=name)
     # The identity of the other frames, by hand: never that of the frame itself.
-    cosines = look.identities @ look.identities.T
+    cosines = observed.identities @ observed.identities.T
     assert_allclose(values["csim"], (cosines.sum(axis=1) - cosines.diagonal()) / 2, atol=1e-5)
 
 
-def test_what_is_painted_worse_is_judged_worse(judge: Judge, frames: np.ndarray) -> None:
-    truth = judge.look(frames)
-    shifted = judge.compare(judge.look(np.roll(frames, 6, axis=2)), truth)
+def test_what_is_painted_worse_is_judged_worse(frame_metrics: FrameMetrics, frames: np.ndarray) -> None:
+    truth = frame_metrics.observe(frames)
+    shifted = frame_metrics.compare(frame_metrics.observe(np.roll(frames, 6, axis=2)), truth)
     assert (shifted["ssim"] < 0.9).all() and (shifted["psnr"] < 30).all() and (shifted["perceptual"] > 0.01).all()
     distance = np.linalg.norm(truth.landmarks[:, 36] - truth.landmarks[:, 45], axis=-1)
     assert_allclose(shifted["landmarks"], 6 / distance, rtol=0.2)
 
 
-def test_frames_without_a_face_are_counted_not_averaged(judge: Judge, frames: np.ndarray) -> None:
+def test_frames_without_a_face_are_counted_not_averaged(frame_metrics: FrameMetrics, frames: np.ndarray) -> None:
     painted = frames.copy()
     painted[1] = 128
-    values = judge.compare(judge.look(painted), judge.look(frames))
+    values = frame_metrics.compare(frame_metrics.observe(painted), frame_metrics.observe(frames))
     assert values["faces"].tolist() == [1, 0, 1]
     for name in ("landmarks", "pose", "lids", "mouth_open", "csim"):
         assert np.isnan(values[name]).tolist() == [False, True, False], name
     assert np.isfinite(values["ssim"]).all() and np.isfinite(values["l1"]).all()
     # A true frame in which nobody is seen says nothing about the painted one.
-    assert np.isnan(judge.compare(judge.look(frames), judge.look(painted))["faces"]).tolist() == [False, True, False]
+    assert np.isnan(
+        frame_metrics.compare(frame_metrics.observe(frames), frame_metrics.observe(painted))["faces"]
+    ).tolist() == [False, True, False]
 
 
 def test_without_networks_their_metrics_are_left_out(detector: LandmarkDetector, frames: np.ndarray) -> None:
-    alone = Judge(detector)
-    look = alone.look(frames)
-    assert {"perceptual", "csim"}.isdisjoint(alone.compare(look, look))
+    alone = FrameMetrics(detector)
+    observed = alone.observe(frames)
+    assert {"perceptual", "csim"}.isdisjoint(alone.compare(observed, observed))
 
 
 # ------------------------------------------------------------------------------------------------------------ identity

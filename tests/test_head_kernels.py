@@ -1,0 +1,78 @@
+"""The kernels of the renderer and the camera, on shapes with known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talking_heads.head.kernels import interpolate, rasterise, stretch, vertex_normals
+from talking_heads.head.model import Camera, smoothstep
+from talking_heads.head.motion import head_rotation
+from talking_heads.head.person import pixels
+
+QUAD = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
+
+
+def square(left: float, top: float, side: float, depth: float) -> np.ndarray:
+    """Projected corners (4, 3) of an upright square, clockwise from the top left."""
+    right, bottom = left + side, top + side
+    return np.array(
+        [[left, top, depth], [right, top, depth], [right, bottom, depth], [left, bottom, depth]], np.float32
+    )
+
+
+def drawn(points: np.ndarray, triangles: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest triangle of each pixel, drawn in two bands, and its depth."""
+    nearest, depth = np.empty((height, width), np.int32), np.empty((height, width), np.float32)
+    for top, bottom in ((height // 2, height), (0, height // 2)):
+        rasterise(points, triangles, top, bottom, nearest, depth)
+    return nearest, depth
+
+
+def test_a_square_covers_exactly_the_pixels_whose_centres_it_contains() -> None:
+    nearest, _ = drawn(square(2, 3, 4, 0.0), QUAD, 10, 12)
+    expected = np.zeros((10, 12), bool)
+    expected[3:7, 2:6] = True
+    assert np.array_equal(nearest >= 0, expected)
+
+
+def test_interpolation_reproduces_a_linear_function_of_place() -> None:
+    corners = square(1, 1, 8, 0.0)
+    nearest, _ = drawn(corners, QUAD, 10, 10)
+    places = interpolate(corners, QUAD, nearest, np.ascontiguousarray(corners[:, :2]))
+    rows, columns = np.nonzero(nearest >= 0)
+    np.testing.assert_allclose(places[rows, columns], np.stack([columns + 0.5, rows + 0.5], axis=1), atol=1e-4)
+    assert not places[nearest < 0].any()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_nearer_surface_is_seen_whatever_is_drawn_first(order: tuple[int, int]) -> None:
+    points = np.concatenate([square(0, 0, 8, -1.0), square(2, 2, 4, 1.0)])
+    triangles = np.concatenate([(QUAD, QUAD + 4)[k] for k in order])
+    expected = np.full((8, 8), -1.0)
+    expected[2:6, 2:6] = 1.0
+    assert np.array_equal(drawn(points, triangles, 8, 8)[1], expected)
+
+
+def test_the_camera_enlarges_what_is_near_and_turns_y_down() -> None:
+    camera = Camera(scale=0.1, centre=(0.5, 0.4), distance=100.0)
+    points = np.array([[0.0, 0.0, 0.0], [1.0, 2.0, 0.0], [1.0, 2.0, 50.0]])
+    expected = np.array([[0.5, 0.4, 0], [0.6, 0.2, 0], [0.7, 0, 50]])
+    np.testing.assert_allclose(camera.project(points), expected, atol=1e-6)
+    np.testing.assert_allclose(pixels(camera, points, 200), expected * [200, 200, 1], atol=1e-4)
+    weak = Camera(0.1, (0.0, 0.0), np.inf)
+    np.testing.assert_allclose(weak.project(np.array([1.0, 1.0, 30.0])), [0.1, -0.1, 30], atol=1e-6)
+
+
+def test_rotations_go_the_way_their_names_say() -> None:
+    nose, crown = np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0])
+    assert (head_rotation([20, 0, 0]) @ nose)[0] > 0  # to the viewer's right
+    assert (head_rotation([0, 20, 0]) @ nose)[1] < 0  # down
+    assert (head_rotation([0, 0, 20]) @ crown)[0] > 0  # leaning to the viewer's right
+
+
+def test_normals_and_stretch_of_a_plane() -> None:
+    plane = square(0, 0, 1, 0.0)
+    np.testing.assert_allclose(np.abs(vertex_normals(plane, QUAD)), [[0, 0, 1]] * 4)
+    np.testing.assert_allclose(stretch(square(0, 0, 6, 0.0), square(5, 5, 2, 0.0)[:, :2].copy(), QUAD), 9, rtol=1e-3)
+    assert smoothstep(2.0, 0.0, np.array([3.0, 1.0, -1.0])).tolist() == [0.0, 0.5, 1.0]
