@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from .errors import MissingDependencyError
-from .face_pose import MEAN_FACE, carried, fit_pose
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -142,27 +141,19 @@ def irises_within_lids(landmarks: np.ndarray) -> np.ndarray:
 
 
 def complete_landmarks(points: np.ndarray) -> np.ndarray:
-    """The 68 points of a detector that knows no others, (68, 2) -> float32 (L, 2).
+    """The 68 points of a detector that knows no others, (68, 2) in pixels -> float32 (L, 2).
 
-    Irises go to the centres of the eye outlines; the hairline is an arc over the brows whose height is what the
-    face mesh of many faces shows: from the nasion, 0.47 of the distance between nasion and chin. The skin is the mean
-    face's in the same pose, carried to these points.
+    Irises go to the centres of the eye outlines; hairline and skin are those of the face model, fitted to the points.
     """
     if points.shape != (68, 2):
         raise ValueError(f"expected (68, 2), got {points.shape}")
-    irises = np.stack([points[RIGHT_EYE].mean(axis=0), points[LEFT_EYE].mean(axis=0)])
-    nasion, chin = points[27], points[8]
-    up = 0.47 * (nasion - chin)
-    across = 0.5 * (points[16] - points[0])
-    centre = 0.5 * (points[0] + points[16])
-    # Angles (from the top) and radii of the mesh's hairline in the frame of (across, up), measured on real faces.
-    angles = np.deg2rad([-64.0, -46.0, -25.0, 0.0, 25.0, 46.0, 64.0])[:, None]
-    hairline = centre + 0.93 * np.sin(angles) * across + np.cos(angles) * (nasion + up - centre)
-    named = np.concatenate([points, irises, hairline])
-    mean = fit_pose(MEAN_FACE, named).project(MEAN_FACE)
-    seen = np.delete(np.arange(NAMED.stop), IRISES)  # where the irises are is guessed
-    skin = carried(mean[SKIN], mean[seen], named[seen])
-    return np.concatenate([named, skin]).astype(np.float32)
+    from .head.fit import complete  # which needs this file
+
+    corner, size = points.min(axis=0), float(np.ptp(points, axis=0).max())
+    result = complete((points - corner) / size) * size + corner
+    for iris, eye in zip(range(IRISES.start, IRISES.stop), (RIGHT_EYE, LEFT_EYE), strict=True):
+        result[iris] = points[eye].mean(axis=0)
+    return result.astype(np.float32)
 
 
 class MediapipeDetector:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN
 from .kernels import normal_equations
-from .model import EYES, NECK_JOINT, Camera, FaceModel, rotation_by
+from .model import EYES, NECK_JOINT, Camera, FaceModel, face_model, rotation_by
 
 if TYPE_CHECKING:
     from .person import Head
@@ -137,10 +137,11 @@ class _PhotoState:
     expression: np.ndarray
 
 
-def fit_person(model: FaceModel, landmarks: Sequence[np.ndarray]) -> PersonFit:
+def fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.ndarray = TRUST) -> PersonFit:
     """Landmarks (L, 2) of each of 1 to 32 photos -> the person, and each photo's camera, pose and expression.
 
-    One identity for all; the photos' own unknowns are eliminated photo by photo (Schur complement).
+    One identity for all; the photos' own unknowns are eliminated photo by photo (Schur complement). ``trust`` (L,):
+    how much each landmark counts.
     """
     spots = model.landmark_vertices
     mean = model.mean[spots].astype(float)
@@ -155,7 +156,7 @@ def fit_person(model: FaceModel, landmarks: Sequence[np.ndarray]) -> PersonFit:
         solved = []
         for state, points in zip(states, landmarks, strict=True):
             base = mean + np.tensordot(identity, shapes, axes=1)
-            own, common, residual, weight = _linearise(state, base, muscles, shapes, points)
+            own, common, residual, weight = _linearise(state, base, muscles, shapes, points, trust)
             precision = np.concatenate([np.full(6, 1e-6), 1 / sigma**2])
             held = np.concatenate([np.zeros(6), state.expression / sigma**2])
             if step < 2:
@@ -180,7 +181,7 @@ def fit_person(model: FaceModel, landmarks: Sequence[np.ndarray]) -> PersonFit:
     photos = []
     for state, points in zip(states, landmarks, strict=True):
         camera = Camera(float(state.scale), (float(state.centre[0]), float(state.centre[1])))
-        photos.append(_finish_photo(model, identity, camera, state, points))
+        photos.append(_finish_photo(model, identity, camera, state, points, trust))
     return PersonFit(identity, tuple(photos))
 
 
@@ -199,7 +200,12 @@ def _first_guess(mean: np.ndarray, points: np.ndarray, num_expressions: int) -> 
 
 
 def _linearise(
-    state: _PhotoState, base: np.ndarray, muscles: np.ndarray, shapes: np.ndarray, points: np.ndarray
+    state: _PhotoState,
+    base: np.ndarray,
+    muscles: np.ndarray,
+    shapes: np.ndarray,
+    points: np.ndarray,
+    trust: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Jacobians by a photo's own unknowns (2L, 6 + E) and by identity (2L, I), residuals and weights (2L,)."""
     turned = (base + np.tensordot(state.expression, muscles, axes=1)) @ state.rotation.T
@@ -216,7 +222,7 @@ def _linearise(
         axis=2,
     ).reshape(rows, -1)
     common = _along(by_point, shapes @ state.rotation.T).reshape(rows, -1)
-    weight = np.repeat(TRUST / (LANDMARK_SIGMA * face_extent(points)), 2)
+    weight = np.repeat(trust / (LANDMARK_SIGMA * face_extent(points)), 2)
     return own, common, (points - places).reshape(-1), weight
 
 
@@ -231,9 +237,14 @@ def posed(vertices: np.ndarray, frame: FrameFit) -> np.ndarray:
 
 
 def _finish_photo(
-    model: FaceModel, identity: np.ndarray, camera: Camera, state: _PhotoState, points: np.ndarray
+    model: FaceModel,
+    identity: np.ndarray,
+    camera: Camera,
+    state: _PhotoState,
+    points: np.ndarray,
+    trust: np.ndarray,
 ) -> PhotoFit:
-    fitter = FrameFitter(model, identity, camera)
+    fitter = FrameFitter(model, identity, camera, trust=trust)
     shift = (state.rotation - np.eye(3)) @ NECK_JOINT  # frames turn about the neck, the first fit about the origin
     gaze = fitter.gaze(state.rotation, shift, state.expression, points)
     expression = with_gaze(model, state.expression, gaze)
@@ -304,10 +315,16 @@ class FrameFitter:
     """Fits pose, expression and gaze of one person, frame by frame; every frame starts from another one's result."""
 
     def __init__(
-        self, model: FaceModel, identity: np.ndarray, camera: Camera, offset: np.ndarray | None = None
+        self,
+        model: FaceModel,
+        identity: np.ndarray,
+        camera: Camera,
+        offset: np.ndarray | None = None,
+        trust: np.ndarray = TRUST,
     ) -> None:
-        """``identity`` (I,) and ``offset`` (V, 3) cm of the person; ``camera`` of the crop that frames come in."""
-        self.model, self.camera = model, camera
+        """``identity`` (I,) and ``offset`` (V, 3) cm of the person; ``camera`` of the crop that frames come in;
+        ``trust`` (L,): how much each landmark counts."""
+        self.model, self.camera, self._trust = model, camera, trust
         spots = model.landmark_vertices
         offset = np.zeros_like(model.mean) if offset is None else offset
         neutral = model.vertices(identity) + offset
@@ -326,7 +343,7 @@ class FrameFitter:
     def fit(self, landmarks: np.ndarray, before: FrameFit, steps: int = 3) -> FrameFit:
         """Landmarks (L, 2) in sides of the crop -> the frame, in ``steps`` from ``before``."""
         points = landmarks.astype(float)
-        weight = TRUST / (LANDMARK_SIGMA * face_extent(points))
+        weight = self._trust / (LANDMARK_SIGMA * face_extent(points))
         rotation, translation = before.rotation.astype(float), before.translation.astype(float)
         expression = before.expression.astype(float)
         free, joint = self._free, NECK_JOINT.astype(float)
@@ -349,7 +366,7 @@ class FrameFitter:
             expression[free] = np.clip(expression[free] + change[6:], 0, 1)
         gaze = self.gaze(rotation, translation, expression, points)
         expression = with_gaze(self.model, expression, gaze)
-        error = float(np.linalg.norm(missing[NAMED], axis=1)[TRUST[NAMED] > 0].mean() / face_extent(points))
+        error = float(np.linalg.norm(missing[NAMED], axis=1)[self._trust[NAMED] > 0].mean() / face_extent(points))
         kept = MOUTH_AND_LIDS
         detail = _lifted(missing[kept], turned[kept], self.camera, rotation)
         return FrameFit(expression.astype(np.float32), rotation, translation, gaze, detail.astype(np.float32), error)
@@ -439,4 +456,21 @@ def fit_warnings(head: Head) -> list[str]:
                 f"{name} is hard to follow (the face model misses it by {100 * view.fit.frame.error:.1f} % of the "
                 "face's size): expect distortions. A photo from the front, with nothing before the face, works best."
             )
+    return result
+
+
+def complete(points: np.ndarray) -> np.ndarray:
+    """The 68 points (68, 2) of a face about one unit large -> all landmarks (L, 2), the others from the face model."""
+    model = face_model()
+    known = slice(0, 68)
+    trust = TRUST.copy()
+    trust[known.stop :] = 0
+    landmarks = np.zeros((SKIN.stop, 2))
+    landmarks[known] = points
+    landmarks[IRISES] = points[RIGHT_EYE].mean(axis=0), points[LEFT_EYE].mean(axis=0)
+    person = fit_person(model, [landmarks], trust)
+    photo = person.photos[0]
+    shape = model.vertices(person.identity, photo.frame.expression) + photo.offset
+    result = photo.camera.project(posed(shape, photo.frame)[model.landmark_vertices])[:, :2]
+    result[known] = points
     return result
