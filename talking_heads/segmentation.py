@@ -19,7 +19,9 @@ def _segmenter() -> Any:
     with silent_stderr():
         from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
-        return SelfieSegmentation(model_selection=0)
+        segmenter = SelfieSegmentation(model_selection=0)
+        segmenter.process(np.zeros((64, 64, 3), np.uint8))  # its last log lines come with the first picture
+        return segmenter
 
 
 def person_mask(image: np.ndarray) -> np.ndarray:
