@@ -59,8 +59,8 @@ def same(a: FrameFit, b: FrameFit, tolerance: float = 1e-6) -> None:
 PHOTO = {"angles": (5, -3, 2), "translation": (0.5, 0, 1), "gaze": (4, 2), "mouthSmileLeft": 0.3, "jawOpen": 0.1}
 NEUTRAL = {"angles": (-8, 4, 1), "translation": (3, 1, -2), "gaze": (-3, 1), "jawOpen": 0.05, "browInnerUp": 0.2}
 SPEAKING = {
-    "angles": (6, 10, -5), "translation": (4, 0, 1), "gaze": (7, -4), "detail": 0.05, "jawOpen": 0.5, "browInnerUp": 0.6,
-    "mouthPucker": 0.4, "eyeBlinkLeft": 0.5, "eyeBlinkRight": 0.5,
+    "angles": (6, 10, -5), "translation": (4, 0, 1), "gaze": (7, -4), "detail": 0.05, "jawOpen": 0.5,
+    "browInnerUp": 0.6, "mouthPucker": 0.4, "eyeBlinkLeft": 0.5, "eyeBlinkRight": 0.5,
 }  # fmt: skip
 
 

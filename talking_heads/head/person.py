@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from ..landmarks import INNER_LIP
+from ..landmarks import FACE_OUTLINE, INNER_LIP
 from .fit import PersonFit, PhotoFit, detail_spread, eye_centres, posed, turn_eyes
 from .kernels import interpolate, rasterise, sample, vertex_normals
 from .model import NECK_JOINT, Camera, FaceModel, smoothstep
@@ -33,6 +34,8 @@ MARGIN = 0.25
 """The photo is kept this far beyond the crop on every side, in sides of the crop: heads move."""
 REACH = 1 + 2 * MARGIN
 """Side of the canvas, that is the crop with its margins, in sides of the crop."""
+MIN_PERSON = 0.5
+"""Share of the face that a person's mask covers, below which it is not believed: the person is the face then."""
 GRID_STEP = 8
 """Pixels between the points of the sheet; like all distances in pixels here, at ANALYSIS."""
 
@@ -161,6 +164,9 @@ class _PhotoAnalysis:
         self.crop_side, self.side, self.edge = analysis, round(REACH * analysis), round(MARGIN * analysis)
         colour = resized(canvas, self.side).astype(np.float32) / 255
         person = resized(mask, self.side).astype(np.float32) / 255
+        face = self._inside_face(landmarks)
+        if person[face].mean() < MIN_PERSON:
+            person = face.astype(np.float32)
         person = follow_edges(person, colour.mean(axis=2), self._scaled(7))
         self.person, self.colour = person, colour
         self.base = model.vertices(identity, fit.frame.expression)
@@ -221,6 +227,16 @@ class _PhotoAnalysis:
     def _scaled(self, distance: int) -> int:
         """Pixels at ANALYSIS -> pixels of this analysis, one at least."""
         return max(1, round(distance * self.crop_side / ANALYSIS))
+
+    def _inside_face(self, landmarks: np.ndarray) -> np.ndarray:
+        """(side, side) bool: the face, from hairline to chin; the middle of the canvas for one that lies beyond it."""
+        picture = Image.new("1", (self.side, self.side))
+        outline = landmarks[list(FACE_OUTLINE)] * self.crop_side + self.edge
+        ImageDraw.Draw(picture).polygon([tuple(point) for point in outline.tolist()], fill=1)
+        face = np.array(picture)
+        if not face.any():
+            face[self.side // 4 : -self.side // 4, self.side // 4 : -self.side // 4] = True
+        return face
 
     def _window(self, width: int) -> int:
         """Width of a filter, odd or even as it is at ANALYSIS."""
@@ -446,8 +462,6 @@ def follow_edges(mask: np.ndarray, grey: np.ndarray, radius: int = 7, smoothness
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:
     """uint8 (H, H, 3) or (H, H) -> the same of another side, with Pillow's antialiased filter."""
-    from PIL import Image
-
     if len(image) == side:
         return image
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))

@@ -1,0 +1,215 @@
+"""What is made of photos: layers, trust, colours; and the tools that make it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import open_mouth
+
+from talking_heads.avatar import Shots
+from talking_heads.head.fit import NUM_IDENTITY, fit_person
+from talking_heads.head.kernels import sample
+from talking_heads.head.model import FaceModel, face_model, smoothstep
+from talking_heads.head.person import (
+    MARGIN,
+    REACH,
+    Head,
+    fill_holes,
+    follow_edges,
+    inside_outline,
+    light_on,
+    neck_fade,
+    resized,
+    resized_mask,
+)
+from talking_heads.head.render import Renderer
+
+
+@pytest.fixture(scope="module")
+def model() -> FaceModel:
+    return face_model()
+
+
+# -------------------------------------------------------------------------------------------------------------- layers
+
+
+def test_a_head_has_what_its_docstrings_say(head: Head, shots: Shots) -> None:
+    view, model = head.primary_view, head.model
+    vertices, side = len(model.mean), shots.canvases.shape[1]
+    assert head.identity.shape == (NUM_IDENTITY,)
+    assert head.neutral.shape == (vertices, 3) and head.fade.shape == (vertices, 1)
+    assert head.gains.shape == (1, 1, 3) and (head.gains == 1).all()
+    assert view.texture.shape == (side, side, 4) and view.texture.dtype == np.uint8
+    crop = round(side / REACH)
+    assert view.photo.shape == view.wall.shape == (crop, crop, 3)
+    np.testing.assert_array_equal(
+        view.photo, shots.canvases[0][crop // 4 : crop // 4 + crop, crop // 4 : crop // 4 + crop]
+    )
+    for values in (view.trust, view.shown):
+        assert values.shape == (vertices,) and values.min() >= 0 and values.max() <= 1
+    assert view.fill.shape == (vertices, 3) and view.fill.min() >= 0 and view.fill.max() <= 255
+    points = len(view.sheet)
+    assert view.sheet_at.shape == (points, 2) and view.anchors.shape == view.anchor_weights.shape == (points, 3)
+    assert view.anchor_weights.sum(axis=1).max() <= 1 + 1e-5 and view.anchor_weights.min() >= 0
+    assert view.sheet_triangles.max() < points
+    arrays = (view.offset, view.texture_at, view.trust, view.fill, view.sheet, view.anchor_weights)
+    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays)
+
+
+def test_the_photo_vouches_for_what_it_shows(head: Head) -> None:
+    view, model = head.primary_view, head.model
+    nose = model.landmark_vertices[30]
+    assert view.trust[nose] > 0.9
+    assert view.trust[model.landmark_vertices[[*range(27, 31), *range(48, 55)]]].mean() > 0.7
+    behind = model.skin & (model.mean[:, 2] < -5)
+    assert behind.any() and view.trust[behind].max() < 0.1
+    # Beside the nose the colour of a vertex is the photo's own at its place.
+    at = (view.texture_at[[nose]] + MARGIN) / REACH * len(view.texture)
+    seen = sample(view.texture[..., :3].astype(np.float32), at.astype(np.float32))[0]
+    shown = view.photo[tuple((view.texture_at[nose][::-1] * len(view.photo)).astype(int))]
+    assert np.abs(seen - shown).max() < 25
+
+
+def test_the_far_side_has_the_colour_of_skin(head: Head) -> None:
+    view, model = head.primary_view, head.model
+    face = model.part == "face"
+    seen = np.median(view.fill[face & (view.trust > 0.9)], axis=0)
+    far = face & (view.trust < 0.1)
+    assert np.abs(np.median(view.fill[far], axis=0) - seen).max() < 60
+    teeth = view.fill[model.part == "teeth"].mean(axis=0)
+    assert teeth.min() > 0.6 * teeth.max()  # white in the light of the photo
+
+
+def test_nobody_is_left_on_the_wall(head: Head) -> None:
+    """Where the person was the wall goes on as it is beside him or her."""
+    view = head.primary_view
+    side = len(view.wall)
+    face = np.s_[side // 3 : side // 2, side // 3 : 2 * side // 3]
+    corners = np.concatenate([view.wall[:30, :30].reshape(-1, 3), view.wall[:30, -30:].reshape(-1, 3)])
+    assert np.abs(view.wall[face].mean(axis=(0, 1)) - corners.mean(axis=0)).max() < 40
+    assert view.wall[face].std(axis=(0, 1)).max() < view.photo[face].std(axis=(0, 1)).min()
+    np.testing.assert_allclose(view.wall[:20, :20], view.photo[:20, :20], atol=3)
+    opacity = view.texture[..., 3]
+    middle = len(opacity) // 2
+    assert opacity[middle - 20 : middle + 20, middle - 20 : middle + 20].min() > 250
+    first = round(len(opacity) * MARGIN / REACH)
+    assert opacity[first : first + 20, first : first + 20].max() < 5
+
+
+def test_colours_go_on_beyond_the_outline(head: Head) -> None:
+    """So that no edge shows the wall when it moves."""
+    texture = head.primary_view.texture
+    rim = (texture[..., 3] > 100) & (texture[..., 3] < 200)
+    hair = np.s_[: len(texture) // 2]
+    wall = head.primary_view.wall[:30, :30].mean()
+    assert rim[hair].any() and np.median(texture[hair][rim[hair]][..., :3]) < wall - 40
+
+
+def test_coarser_analysis_is_the_same_head(head: Head, shots: Shots, model: FaceModel) -> None:
+    person = fit_person(model, list(shots.landmarks))
+    coarse = Head.of(model, person, list(shots.canvases), list(shots.masks), list(shots.landmarks), analysis=256)
+    np.testing.assert_array_equal(coarse.identity, head.identity)
+    frame = head.primary_view.fit.frame
+    turned = replace(frame, rotation=np.array([[0.98, 0, 0.199], [0, 1, 0], [-0.199, 0, 0.98]]) @ frame.rotation)
+    fine, rough = (Renderer(one, 256).draw(turned).picture for one in (head, coarse))
+    assert np.abs(fine - rough).mean() < 4
+
+
+def of_shots(shots: Shots) -> Head:
+    """A head at the coarsest analysis, which is the quickest."""
+    points = list(shots.landmarks)
+    person = fit_person(face_model(), points)
+    return Head.of(face_model(), person, list(shots.canvases), list(shots.masks), points, analysis=128)
+
+
+def test_the_most_neutral_photo_is_the_first_among_equals(shots: Shots, model: FaceModel) -> None:
+    """Of two photos that with a shut mouth, wherever it stands."""
+    (canvas,), (mask,), (points,) = shots.canvases, shots.masks, shots.landmarks
+    both = [open_mouth(points, 0.12), points]
+    head = of_shots(Shots(np.stack([canvas] * 2), np.stack([mask] * 2), np.stack(both).astype(np.float32)))
+    jaws = [view.fit.frame.expression[model.index("jawOpen")] for view in head.views]
+    assert jaws[0] > jaws[1] + 0.2 and head.primary == 1
+    assert head.primary_view is head.views[1]
+
+
+@pytest.mark.parametrize("amount", [0, 255])
+def test_masks_that_are_all_or_nothing_make_a_head(shots: Shots, amount: int) -> None:
+    """The segmenter may see nobody, or nothing but somebody."""
+    head = of_shots(Shots(shots.canvases, np.full_like(shots.masks, amount), shots.landmarks))
+    drawn = Renderer(head, 128).draw(head.primary_view.fit.frame)
+    assert np.isfinite(drawn.picture).all()
+    assert np.abs(drawn.picture - drawn.photo).mean() < 4
+
+
+@pytest.mark.parametrize("shift", [(0.9, -0.2), (3.0, 3.0)])
+def test_a_face_beyond_its_canvas_makes_a_head(shots: Shots, shift: tuple[float, float]) -> None:
+    head = of_shots(Shots(shots.canvases, shots.masks, (shots.landmarks + np.float32(shift)).astype(np.float32)))
+    drawn = Renderer(head, 64).draw(head.primary_view.fit.frame)
+    assert np.isfinite(drawn.picture).all() and np.isfinite(drawn.planes).all()
+
+
+# --------------------------------------------------------------------------------------------------------------- tools
+
+
+def test_holes_are_filled_smoothly_and_the_known_stays() -> None:
+    x = np.linspace(0, 1, 50, dtype=np.float32)
+    image = np.stack([np.tile(x, (37, 1)), np.full((37, 50), 0.3, np.float32)], axis=2)
+    known = np.ones((37, 50), np.float32)
+    known[10:25, 20:33] = 0
+    holes = np.where(known[..., None] > 0, image, 9.0).astype(np.float32)
+    filled = fill_holes(holes, known)
+    np.testing.assert_array_equal(filled[known > 0], image[known > 0])
+    np.testing.assert_allclose(filled[..., 1], 0.3, atol=1e-5)
+    assert filled[10:25, 20:33, 0].min() > 0.25 and filled[10:25, 20:33, 0].max() < 0.8
+    nothing = fill_holes(holes, np.zeros_like(known))
+    assert np.isfinite(nothing).all()
+
+
+def test_masks_follow_the_edges_of_the_picture() -> None:
+    grey = np.zeros((60, 60), np.float32)
+    grey[:, 30:] = 1
+    coarse = np.clip((np.arange(60, dtype=np.float32) - 22) / 16, 0, 1)[None].repeat(60, axis=0)
+    sharp = follow_edges(coarse, grey)
+    steps = [float((mask[:, 31] - mask[:, 28]).mean()) for mask in (sharp, coarse)]
+    assert steps[0] > 2.5 * steps[1]
+    assert sharp.min() >= 0 and sharp.max() <= 1
+
+
+def test_inside_an_outline() -> None:
+    square = np.array([[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]], np.float32)
+    points = np.array([[2, 2], [1, 1], [5, 2], [-3, -4]], np.float32)
+    distance = inside_outline(points, square)
+    assert (distance > 0).tolist() == [True, True, False, False]
+    assert distance[3] == pytest.approx(-5)
+
+
+def test_the_neck_takes_less_and_less_of_a_turn() -> None:
+    fades = neck_fade(np.linspace(-20, 10, 100))
+    assert fades[0] == 0 and fades[-1] == 1 and (np.diff(fades) >= 0).all()
+
+
+def test_smoothstep_goes_either_way() -> None:
+    x = np.array([0.0, 1.0, 2.0, 3.0])
+    np.testing.assert_allclose(smoothstep(1, 2, x), [0, 0, 1, 1])
+    np.testing.assert_allclose(smoothstep(2, 1, x), [1, 1, 0, 0])
+    assert smoothstep(0, 4, np.array(2.0)) == pytest.approx(0.5)
+
+
+def test_the_light_on_teeth_has_the_colour_of_the_lamp() -> None:
+    whites = np.array([[0.5, 0.5, 0.5], [0.9, 0.75, 0.6], [0.4, 0.4, 0.4]])
+    warm = light_on(np.array([0.8, 0.5, 0.35]), whites)
+    neutral = light_on(np.array([0.75, 0.57, 0.48]), np.full((3, 3), 0.75))
+    assert warm[0] / warm[2] > 1.1 * neutral[0] / neutral[2]
+    assert (warm > 0).all() and warm.max() < 1.3
+
+
+def test_other_sizes(shots: Shots) -> None:
+    canvas = shots.canvases[0]
+    assert resized(canvas, len(canvas)) is canvas
+    half = resized(canvas, len(canvas) // 2)
+    assert half.shape == (len(canvas) // 2,) * 2 + (3,)
+    assert np.abs(half.mean(axis=(0, 1)) - canvas.mean(axis=(0, 1))).max() < 1
+    mask = resized_mask(np.linspace(0, 1, 16, dtype=np.float32)[None].repeat(16, axis=0), 32)
+    assert mask.shape == (32, 32) and mask.dtype == np.uint8 and mask.min() == 0 and mask.max() == 255
