@@ -19,14 +19,19 @@ from typer.testing import CliRunner, Result
 
 import talking_heads
 from talking_heads import TalkingHeadPipeline
+from talking_heads.avatar import Shots
+from talking_heads.driver import DriverFitter
+from talking_heads.faces import Portrait, crop_around
+from talking_heads.head.person import Head
+from talking_heads.head.render import Renderer
 from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
 from talking_heads.video import read_frames
 from train import evaluate
-from train.evaluate import METRICS, Options, Outcome, fid, means_of_turned, read_crops, split_frames, write_results
+from train.evaluate import METRICS, Options, Outcome, fid, means_of_turned, read_clip, split_frames, write_results
 from train.evaluate import Result as ClipResult
-from train.metrics import Judge, Look, frechet_distance, stillest_run
+from train.metrics import FrameMetrics, Observation, frechet_distance, l1, stillest_run
 from train.prepare import Job
-from train.reenact import painters
+from train.reenact import Targets, methods_of, reduced
 from train.report import summarise, wins
 
 app = typer.Typer()
@@ -91,24 +96,89 @@ def test_people_count_once_and_nan_not_at_all() -> None:
     assert by_name["psnr"].cost(30.0) < by_name["psnr"].cost(20.0)
 
 
-def test_baselines_in_the_pose_of_the_source(model: Path, astronaut: np.ndarray) -> None:
+def test_larger_frames_are_averaged() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    expected = frame.reshape(4, 2, 4, 2, 3).astype(float).mean(axis=(1, 3))
+    np.testing.assert_allclose(reduced(frame, 4), expected, atol=0.5)
+    np.testing.assert_array_equal(reduced(frame.astype(np.float32), 4), reduced(frame, 4))
+    np.testing.assert_array_equal(reduced(frame, 8), frame)
+
+
+def test_methods_in_the_pose_of_the_source(model: Path, shots: Shots, head: Head) -> None:
+    """Asked for nothing new, every method gives the photo; the pipeline's frames are twice as large and averaged."""
     pipe = TalkingHeadPipeline.from_pretrained(model)
-    avatar = pipe.create_avatar([astronaut])
-    methods = painters(pipe, avatar)
-    assert list(methods) == ["still", "warp", "feed-forward"]
-    landmarks = avatar.landmarks.numpy()
-    assert np.array_equal(methods["still"](landmarks), avatar.photo_images)
-    assert np.abs(methods["warp"](landmarks).astype(int) - avatar.photo_images).max() <= 1
+    avatar = pipe.avatar_from_shots(shots)
+    assert pipe.frame_size(avatar, None) == 2 * SIZE
+    methods = methods_of(pipe, avatar)
+    assert list(methods) == ["still", "warp", "render", "feed-forward"]
+    asked = Targets([head.primary_view.fit.frame], shots.landmarks_at(SIZE))
+    photo = shots.crops(SIZE)
+    assert np.array_equal(methods["still"](asked), photo)
+    assert np.abs(methods["warp"](asked).astype(int) - photo).max() <= 1
+    assert l1(methods["render"](asked)[0], photo[0]) < 0.01
+    assert np.array_equal(methods["feed-forward"](asked)[0], reduced(next(pipe.generate(avatar, asked.frames)), SIZE))
+
+
+def test_with_several_photos_the_nearest_is_moved(model: Path, clip_faces: tuple[list[Portrait], np.ndarray]) -> None:
+    portraits, faces = clip_faces
+    pipe = TalkingHeadPipeline.from_pretrained(model)
+    shots = Shots.of(portraits)
+    avatar = pipe.avatar_from_shots(shots)
+    methods, photos = methods_of(pipe, avatar), shots.crops(SIZE)
+    assert l1(photos[0], photos[1]) > 0.02
+    for k, face in enumerate(faces):
+        frame = DriverFitter.of_person(avatar.head, portraits[0].crop).fit(face)
+        asked = Targets([frame], shots.landmarks_at(SIZE)[k : k + 1])
+        assert np.abs(methods["warp"](asked)[0].astype(int) - photos[k]).max() <= 1
+        rendered = methods["render"](asked)[0]
+        assert l1(rendered, photos[k]) < 0.5 * l1(rendered, photos[1 - k])
+
+
+@pytest.fixture(scope="module")
+def clip_faces(detector: LandmarkDetector) -> tuple[list[Portrait], np.ndarray]:
+    """Two frames of the bundled clip, in which the head looks to either side, in one crop; and their landmarks."""
+    frames = list(read_frames(DRIVING, start=2.5, end=3.95))
+    chosen = [frames[0], frames[-1]]
+    faces = np.stack([detector.detect(frame)[0] for frame in chosen])
+    crop = crop_around(faces, chosen[0].shape[:2])
+    return [Portrait(frame, face, crop) for frame, face in zip(chosen, faces, strict=True)], faces
+
+
+def test_hold_out_frames_are_independent_and_fitted(model: Path, clip: Path, detector: LandmarkDetector) -> None:
+    pipe = TalkingHeadPipeline.from_pretrained(model)
+    read = read_clip(pipe, clip, (1, 3), 4)
+    assert set(read.pictures) == set(read.sources[3].tolist()) and set(read.crops) == {*read.held_out, *read.run}
+    frames = list(read_frames(clip))
+    assert all(np.array_equal(picture, frames[k]) for k, picture in read.pictures.items())  # whole
+    assert np.array_equal(read.cropped(read.held_out)[1], read.crop.cut(frames[read.held_out[1]], SIZE))
+    head = pipe.avatar_from_shots(read.shots(read.sources[1])).head
+    independent = read.independent(head, SIZE)
+    assert [len(targets) for targets in independent] == [1, 1, 1, 1]
+    renderer = Renderer(head, SIZE)
+    for k, targets in zip(read.held_out, independent, strict=True):
+        np.testing.assert_allclose(targets.landmarks[0], read.crop.to_crop(read.landmarks[k], SIZE), atol=1e-4)
+        alone = DriverFitter.of_person(head, read.crop).fit(read.landmarks[k])
+        assert np.array_equal(targets.frames[0].expression, alone.expression)
+        missed = np.linalg.norm(renderer.landmarks(targets.frames[0]) - targets.landmarks[0], axis=1)[:68]
+        assert missed.mean() < 0.02 * SIZE
+    run = read.consecutive(head, SIZE)
+    assert len(run) == len(read.run) == 16
+    assert np.array_equal(run.landmarks, read.crop.to_crop(read.landmarks[read.run], SIZE))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A part of the bundled clip."""
+    return write_clip(tmp_path_factory.mktemp("clips") / "ada.mp4", list(read_frames(DRIVING, start=1.0, end=2.6)))
 
 
 # -------------------------------------------------------------------------------------------------------- command line
 
 
-def test_a_whole_run(model: Path, tmp_path: Path) -> None:
-    frames = list(read_frames(DRIVING, start=1.0, end=2.6))
+def test_a_whole_run(model: Path, clip: Path, tmp_path: Path) -> None:
     clips, output = tmp_path / "clips", tmp_path / "results"
     clips.mkdir()
-    write_clip(clips / "ada.mp4", frames)
+    shutil.copy(clip, clips)
     write_clip(clips / "nobody.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 12)
     done = run(
         "--model", model, "--clips", clips, "--output", output,
@@ -122,21 +192,22 @@ def test_a_whole_run(model: Path, tmp_path: Path) -> None:
     assert list(report["dropped"]) == ["nobody.mp4"] and "No face" in report["dropped"]["nobody.mp4"]
     assert [(clip["shots"], clip["shots_used"], clip["frames"]) for clip in report["clips"]] == [(1, 1, 4), (2, 2, 4)]
     measured = {metric.name for metric in METRICS} - {"perceptual", "csim", "csim_share"}  # no networks were given
-    for clip in report["clips"]:
-        assert list(clip["values"]) == ["still", "warp", "feed-forward", "fine-tuned", "truth"]
-        assert all(set(values) == measured for values in clip["values"].values())
-        assert clip["values"]["truth"]["ssim"] == pytest.approx(1.0)
-        assert clip["values"]["truth"]["jitter"] == 1.0
-        assert clip["values"]["still"]["jitter"] == 0.0
-        # The face moves: a warp to the right landmarks beats a photo in these.
-        assert clip["values"]["warp"]["landmarks"] < clip["values"]["still"]["landmarks"]
-        assert "features" not in clip and "turned" not in clip
+    for one in report["clips"]:
+        assert list(one["values"]) == ["still", "warp", "render", "feed-forward", "fine-tuned", "truth"]
+        assert all(set(values) == measured for values in one["values"].values())
+        assert one["values"]["truth"]["ssim"] == pytest.approx(1.0)
+        assert one["values"]["truth"]["jitter"] == 1.0
+        assert one["values"]["still"]["jitter"] == 0.0
+        # The face moves: what moves it to the right place beats a photo in this.
+        for method in ("warp", "render"):
+            assert one["values"][method]["landmarks"] < one["values"]["still"]["landmarks"]
+        assert "features" not in one and "turned" not in one
     assert report["wins"]["1"]["feed-forward against warp"]["ssim"][1] == 1
     for methods in report["summary"].values():
         fid = {method: values["fid"] for method, values in methods.items()}
         assert {value["frames"] for value in fid.values()} == {4}
         assert fid["truth"]["value"] == pytest.approx(0, abs=1e-6)
-        assert min(fid[method]["value"] for method in ("still", "warp", "feed-forward", "fine-tuned")) > 1e-3
+        assert min(fid[method]["value"] for method in ("still", "warp", "render", "fine-tuned")) > 1e-3
 
     assert list(report["turned"]) == ["1", "2"]
 
@@ -149,15 +220,14 @@ def test_a_whole_run(model: Path, tmp_path: Path) -> None:
     for shots in (1, 2):
         assert f"(sheets/ada.mp4-T{shots}.png)" in text
         with Image.open(output / "sheets" / f"ada.mp4-T{shots}.png") as sheet:
-            # source, truth, warp, feed-forward, fine-tuned, four rows
-            assert sheet.width > 5 * SIZE and sheet.height > 4 * SIZE
+            # source, truth, warp, render, feed-forward, fine-tuned, four rows
+            assert sheet.width > 6 * SIZE and sheet.height > 4 * SIZE
 
 
 def test_turned_frames_are_chosen_by_the_angle_to_the_nearest_source(
-    model: Path, tmp_path: Path, detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch
+    model: Path, clip: Path, tmp_path: Path, detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hold-out frames' angles are made up; the values must be those of the frames at 12 degrees and more."""
-    clip = write_clip(tmp_path / "ada.mp4", list(read_frames(DRIVING, start=1.0, end=1.8)))
     asked: list[tuple[np.ndarray, np.ndarray]] = []
 
     def angles(landmarks: np.ndarray, sources: np.ndarray) -> np.ndarray:
@@ -166,8 +236,8 @@ def test_turned_frames_are_chosen_by_the_angle_to_the_nearest_source(
 
     compared: list[dict[str, np.ndarray]] = []
 
-    class Watched(Judge):
-        def compare(self, painted: Look, truth: Look) -> dict[str, np.ndarray]:
+    class Watched(FrameMetrics):
+        def compare(self, painted: Observation, truth: Observation) -> dict[str, np.ndarray]:
             compared.append(super().compare(painted, truth))
             return compared[-1]
 
@@ -177,11 +247,11 @@ def test_turned_frames_are_chosen_by_the_angle_to_the_nearest_source(
     job = Job("ada", (clip,), "ada", "test", "CC0", "ada.mp4")
     options = Options(None, tmp_path, shots=(2,), frames=4)
     (result,) = evaluate.evaluate_clip(pipe, Watched(detector), job, options)
-    crops = read_crops(pipe, clip, (2,), 4)
-    assert np.array_equal(asked[0][0], crops.landmarks[crops.held_out])
-    assert np.array_equal(asked[0][1], crops.landmarks[crops.sources[2]])
-    assert list(result.turned) == ["still", "warp", "feed-forward", "truth"] == list(result.values)
-    for method, values in zip(["truth", "still", "warp", "feed-forward"], compared, strict=True):
+    read = read_clip(pipe, clip, (2,), 4)
+    assert np.array_equal(asked[0][0], read.landmarks[read.held_out])
+    assert np.array_equal(asked[0][1], read.landmarks[read.sources[2]])
+    assert list(result.turned) == ["still", "warp", "render", "feed-forward", "truth"] == list(result.values)
+    for method, values in zip(["truth", "still", "warp", "render", "feed-forward"], compared, strict=True):
         assert set(result.turned[method]) == {"ssim", "l1", "lids"}  # no networks were given
         for metric, kept in result.turned[method].items():
             assert np.array_equal(kept, values[metric][[1, 3]], equal_nan=True)
