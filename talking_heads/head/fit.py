@@ -34,6 +34,8 @@ MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
 GAZE_AT_ONE = np.array([25.0, 20.0])
 """Degrees of gaze at which ARKit's eyeLook coefficients are one."""
+SQUINT = np.array([0.4, 0.2])
+"""How much of the difference between two eyes' directions is believed, to the side and up or down."""
 MOUTH_AND_LIDS = np.r_[RIGHT_EYE, LEFT_EYE, OUTER_LIP, INNER_LIP]
 """Landmarks whose remaining error is spread over the skin around them."""
 DETAIL_SPREAD = 0.7
@@ -399,7 +401,9 @@ class FrameFitter:
                 normal += 1e-4 * np.trace(normal) * np.eye(2)
                 angles = np.clip(angles + np.linalg.solve(normal, jacobian.T @ missing), -MAX_GAZE, MAX_GAZE)
             result[eye] = angles
-        return result
+        # Eyes look at one thing; what remains is mostly the detector's error.
+        together = result.mean(axis=0)
+        return together + SQUINT * (result - together)
 
 
 def _bounded_step(normal: np.ndarray, pull: np.ndarray, expression: np.ndarray) -> np.ndarray:

@@ -36,6 +36,10 @@ REACH = 1 + 2 * MARGIN
 """Side of the canvas, that is the crop with its margins, in sides of the crop."""
 MIN_PERSON = 0.5
 """Share of the face that a person's mask covers, below which it is not believed: the person is the face then."""
+MIN_TEETH = 12.0
+"""Vertices of teeth that a photo must show before their light is taken from it."""
+UNKNOWN_WALL = 19
+"""Pixels of the analysis around the person in which the wall is not believed: hair that the mask misses."""
 GRID_STEP = 8
 """Pixels between the points of the sheet; like all distances in pixels here, at ANALYSIS."""
 
@@ -328,9 +332,25 @@ class _PhotoAnalysis:
             elif ring < 8:  # the iris, wholly hidden
                 rings[ring] = 0.25 * white
         fill[model.eyes] = ndimage.gaussian_filter1d(rings, 0.6, axis=0, mode="nearest")[bins[model.eyes]]
-        fill[model.inside] = model.mouth_colour[model.inside] * light_on(skin, rings[9:12])
+        fill[model.inside] = self._mouth(colours, light_on(skin, rings[9:12]))[model.inside]
         socket = np.char.startswith(model.part, "eye_socket")
         fill[socket] = skin * 0.6
+
+    def _mouth(self, colours: np.ndarray, light: np.ndarray) -> np.ndarray:
+        """Colours (V, 3) of the inside of the mouth: in the light of the teeth that the photo shows, or else in
+        ``light`` (3,)."""
+        teeth = self.model.part == "teeth"
+        inside = self.model.mouth_colour.copy()
+        inside[teeth] = inside[teeth] ** 0.6  # a row of teeth is no row of gaps
+        share = self.trust * teeth
+        brightness = colours.mean(axis=1)
+        if share.sum() > MIN_TEETH:
+            # What is darker than most is lip or shadow.
+            share = share * (brightness >= np.median(brightness[share > 0.5]))
+            seen = (share[:, None] * colours).sum(axis=0) / np.maximum((share[:, None] * inside).sum(axis=0), 1e-6)
+            if seen.mean() > 0.6 * light.mean():
+                light = np.clip(seen, 0.4, 1.05)
+        return inside * light
 
     # --- the sheet ---------------------------------------------------------------------------------------------------
 
@@ -384,7 +404,7 @@ def light_on(skin: np.ndarray, whites: np.ndarray) -> np.ndarray:
     whites that a small photo shows are half lid.
     """
     brightest = whites[whites.mean(axis=1).argmax()]
-    strength = float(np.clip(brightest.mean() * 1.25, 0.45, 0.95))
+    strength = float(np.clip(brightest.mean() * 1.35, 0.5, 1.0))
     cast = brightest / max(float(brightest.mean()), 1e-3)
     warm = skin / max(float(skin.mean()), 1e-3)
     usual = np.array([1.25, 0.95, 0.80])  # of skin in white light, over its mean
