@@ -29,7 +29,7 @@ REMEMBERED = 1000
 Show = Callable[[FrameFit, FrameFit], np.ndarray]
 """(the driver's frame, the driver's neutral frame) -> picture."""
 REFITTED = 8
-"""Every so many frames, while it settles, the driver's identity is taken from all faces that were seen."""
+"""Every so many frames, while it settles, and at its end, the driver's identity is taken from all faces so far."""
 
 
 class Live:
@@ -51,6 +51,7 @@ class Live:
         self._show = show
         self._follower = Follower(detector, FPS)
         self._faces: list[np.ndarray] = []  # of the time of settling
+        self._settled = 0  # so many of them are taken into account
         self._settled_at: float | None = None
         self._driver: DriverFitter | None = None
         self._neutral: FrameFit
@@ -162,16 +163,18 @@ class Live:
             return None
         if self._settled_at is None:
             self._settled_at = now + SETTLING_SECONDS
-        if now < self._settled_at or self._driver is None:
+        settling = now < self._settled_at
+        if settling or self._driver is None:
             self._faces.append(face)
-            if self._driver is None or len(self._faces) % REFITTED == 0:
-                self._settle(self._follower.turned(frame).shape)
+        if self._driver is None or len(self._faces) - self._settled >= (REFITTED if settling else 1):
+            self._settle(self._follower.turned(frame).shape)
         self._steady = steadied(face, self._steady)
         assert self._driver is not None
         return self._show(self._driver.fit(self._steady), self._neutral)
 
     def _settle(self, shape: tuple[int, ...]) -> None:
         """Finds out who drives, and the most neutral of the faces that were seen."""
+        self._settled = len(self._faces)
         self._driver = DriverFitter.of(np.stack(self._faces), (shape[0], shape[1]))
         frames = [self._driver.fit(face) for face in self._faces]
         self._neutral = frames[most_neutral(motion_of(frames, FPS))]

@@ -11,10 +11,14 @@ from conftest import MarkDetector, paint_face
 from tiny import SIZE, save_tiny_model
 
 from talking_heads import Avatar, TalkingHeadPipeline
+from talking_heads.avatar import Shots
+from talking_heads.background import parse_background
 from talking_heads.camera import Window, in_real_time
-from talking_heads.faces import Crop, crop_around
+from talking_heads.driver import DriverFitter
+from talking_heads.head.fit import FrameFit
+from talking_heads.head.motion import INDEX
+from talking_heads.head.retarget import MotionOptions, Retargeter
 from talking_heads.live import SETTLING_SECONDS, Live, steadied
-from talking_heads.motion import most_neutral, retarget
 
 
 def camera_frame(x: float = 100.0, roll: float = 0.0, closed: float = 0.0) -> np.ndarray:
@@ -36,8 +40,13 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> TalkingHeadPipeline:
 
 
 @pytest.fixture(scope="module")
-def avatar(pipe: TalkingHeadPipeline) -> Avatar:
-    return pipe.create_avatar([camera_frame()])
+def avatar(pipe: TalkingHeadPipeline, shots: Shots) -> Avatar:
+    return pipe.avatar_from_shots(shots)
+
+
+def driver_of(*frames: np.ndarray) -> DriverFitter:
+    """Who sits before the camera, as far as these frames show it."""
+    return DriverFitter.of(np.stack([MarkDetector().detect(frame)[0] for frame in frames]), NOBODY.shape[:2])
 
 
 def one_by_one(live: Live, frames: list[np.ndarray]) -> list[np.ndarray | None]:
@@ -57,18 +66,31 @@ def test_frames_are_those_of_the_pipeline(
         painted = one_by_one(live, frames)
         assert (live.pushed, live.painted) == (2, 2)
         assert 0 < live.delay(0.5) <= live.delay(0.95)
-    photo = avatar.landmarks[0].numpy()
-    first = next(pipe.paint(avatar, photo[None]))
-    assert np.abs(painted[0].astype(int) - first).max() <= 2  # at the reference: the photo as it is
-    faces = np.stack([pipe.detector.detect(frame)[0] for frame in frames])
-    for k, picture in enumerate(painted):  # while it settles each frame may become the reference
-        seen = faces[: k + 1]
-        crop = crop_around(seen, (200, 200))
-        neutral = crop.to_crop(seen[most_neutral(seen)], SIZE)
-        target = retarget(crop.to_crop(faces[k], SIZE)[None], photo, neutral)
-        expected = next(pipe.paint(avatar, target))
-        assert np.abs(picture.astype(int) - expected).mean() < 2
-    assert np.abs(painted[1].astype(int) - painted[0]).mean() > 1
+    photo = avatar.head.primary_view.fit.frame
+    still = next(pipe.generate(avatar, [photo], SIZE))
+    assert painted[0].shape == (SIZE, SIZE, 3) and painted[0].dtype == np.uint8
+    assert np.abs(painted[0].astype(int) - still).mean() < 1  # at rest: the photo as it is
+    driver = driver_of(frames[0])
+    neutral, moved = (driver.fit(MarkDetector().detect(frame)[0]) for frame in frames)
+    target = Retargeter(avatar.head.model, photo, neutral, MotionOptions())(moved)
+    expected = next(pipe.generate(avatar, [target], SIZE))
+    assert np.abs(painted[1].astype(int) - expected).mean() < 2
+    assert np.abs(painted[1].astype(int) - painted[0]).mean() > 4
+
+
+def test_parts_size_and_background(pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
+    frames = [camera_frame(), camera_frame(108, 0.2)]
+    with pipe.live(avatar, parts=["lips", "eyes"]) as live:
+        held = one_by_one(live, frames)
+    assert np.abs(held[0].astype(int) - held[1]).mean() < 1  # the driver turns the head and does nothing else
+    with pipe.live(avatar, size=2 * SIZE, background=parse_background("#20a040")) as live:
+        (green,) = one_by_one(live, frames[:1])
+    assert green.shape == (2 * SIZE, 2 * SIZE, 3)
+    assert np.abs(green[:8, :8].mean(axis=(0, 1)) - [0x20, 0xA0, 0x40]).max() < 20
+    with pytest.raises(ValueError, match="unknown part 'nose'"):
+        pipe.live(avatar, parts=["nose"])
+    with pytest.raises(ValueError, match="multiple of 64"):
+        pipe.live(avatar, size=100)
 
 
 def test_absolute_motion_and_strength(pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
@@ -93,10 +115,13 @@ def test_late_frames_are_dropped_and_the_newest_is_painted() -> None:
     """Painting waits for the test, so that what comes meanwhile is late for certain."""
     started, allowed = threading.Semaphore(0), threading.Semaphore(0)
 
-    def paint(face: np.ndarray, reference: np.ndarray, crop: Crop) -> np.ndarray:
+    def paint(frame: FrameFit, neutral: FrameFit) -> np.ndarray:
+        painted.append(frame)
         started.release()
         assert allowed.acquire(timeout=10)
-        return np.full((4, 4, 3), round(float(face[:, 0].mean())), np.uint8)
+        return np.full((4, 4, 3), len(painted), np.uint8)
+
+    painted: list[FrameFit] = []
 
     with Live(paint, MarkDetector()) as live:
         assert live.push(camera_frame(60)) is None
@@ -106,14 +131,15 @@ def test_late_frames_are_dropped_and_the_newest_is_painted() -> None:
         allowed.release(2)
         last = live.wait()
         assert (live.pushed, live.painted) == (4, 2)
-    seen = MarkDetector().detect(camera_frame(90))[0]
-    assert last is not None and abs(int(last[0, 0, 0]) - float(seen[:, 0].mean())) < 1
+    assert last is not None and last[0, 0, 0] == 2
+    newest = driver_of(camera_frame(60)).fit(MarkDetector().detect(camera_frame(90))[0])
+    np.testing.assert_allclose(painted[1].translation, newest.translation, atol=0.3)
 
 
 def test_a_frame_can_be_taken_as_soon_as_it_is_painted() -> None:
     allowed = threading.Event()
 
-    def paint(face: np.ndarray, reference: np.ndarray, crop: Crop) -> np.ndarray:
+    def paint(frame: FrameFit, neutral: FrameFit) -> np.ndarray:
         assert allowed.wait(10)
         return np.zeros((4, 4, 3), np.uint8)
 
@@ -135,10 +161,11 @@ def test_a_frame_can_be_taken_as_soon_as_it_is_painted() -> None:
 
 
 def test_the_most_neutral_face_of_the_first_second_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    references: list[np.ndarray] = []
+    """However few frames there are in it: here two."""
+    blinks: list[float] = []
 
-    def paint(face: np.ndarray, reference: np.ndarray, crop: Crop) -> np.ndarray:
-        references.append(reference)
+    def paint(frame: FrameFit, neutral: FrameFit) -> np.ndarray:
+        blinks.append(float(neutral.expression[INDEX["eyeBlinkLeft"]]))
         return np.zeros((4, 4, 3), np.uint8)
 
     clock = [0.0]
@@ -148,13 +175,11 @@ def test_the_most_neutral_face_of_the_first_second_counts(monkeypatch: pytest.Mo
             clock[0] = now
             live.push(camera_frame(closed=closed))
             live.wait()
-    shut, opened = (MarkDetector().detect(camera_frame(closed=amount))[0] for amount in (1.0, 0.0))
-    for got, expected in zip(references, (shut, opened, opened), strict=True):
-        np.testing.assert_allclose(got, expected, atol=1e-3)
+    assert blinks[0] == blinks[1] > 0.5 and blinks[2] < 0.2
 
 
 def test_what_goes_wrong_reaches_who_pushes() -> None:
-    def paint(face: np.ndarray, reference: np.ndarray, crop: Crop) -> np.ndarray:
+    def paint(frame: FrameFit, neutral: FrameFit) -> np.ndarray:
         raise OSError("no memory")
 
     with Live(paint, MarkDetector()) as live:
