@@ -18,25 +18,31 @@ from typer.testing import CliRunner, Result
 
 import talking_heads
 from talking_heads import TalkingHeadPipeline
+from talking_heads.avatar import Shots
+from talking_heads.driver import motion_of_track
 from talking_heads.errors import NoFaceError
-from talking_heads.faces import Crop, Gap, Track, crop_around
+from talking_heads.faces import Gap, Track, crop_around
+from talking_heads.head.render import Renderer
+from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
 from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
 from talking_heads.video import AI_GENERATED, probe, read_frames
 from train import evaluate, reenact
-from train.metrics import Judge, MobileFaceNet, align_face, face_errors, following, jitter, stillest_run
+from train.metrics import FrameMetrics, MobileFaceNet, align_face, face_errors, following, jitter, stillest_run
 from train.reenact import (
     METRICS,
     Driven,
     Driver,
-    Painter,
+    FrameMethod,
     Pair,
     Portrait,
-    cut_frames,
     drive,
     file_names,
     find_portraits,
     first_frames,
-    painters,
+    methods_of,
+    numbered_frames,
+    reduced,
+    relative_targets,
     write_cross,
 )
 
@@ -85,7 +91,9 @@ def test_photos_without_a_person_are_left_out(pipe: TalkingHeadPipeline, photos:
         ("eileen.png", "eileen"),
         ("others/nobody in particular.png", "others__nobody in particular"),
     ]
-    assert all(one.image.shape == (SIZE, SIZE, 3) and one.landmarks.shape == (NUM_LANDMARKS, 2) for one in portraits)
+    assert all(one.shots.landmarks.shape == (1, NUM_LANDMARKS, 2) for one in portraits)
+    expected = Shots.of(pipe.portraits([photos / "eileen.png"]))
+    assert np.array_equal(portraits[0].shots.canvases, expected.canvases)
     assert list(left_out) == ["wall.png"] and "No face found" in left_out["wall.png"]
     assert [one.name for one in find_portraits(pipe, photos, photos / "others")[0]] == ["eileen.png"]
 
@@ -133,48 +141,58 @@ def test_a_pair_is_measured_against_what_was_asked_for(
     pipe: TalkingHeadPipeline, photos: Path, clip: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    judge = Judge(pipe.detector, identity_net=MobileFaceNet())
+    metrics = FrameMetrics(pipe.detector, identity_net=MobileFaceNet())
     portrait = find_portraits(pipe, photos, tmp_path)[0][0]
-    driven = drive(pipe, judge, Driver("ada.mp4", "ada", clip), [portrait], 20, tmp_path)
+    driven = drive(pipe, metrics, Driver("ada.mp4", "ada", clip), [portrait], 20, tmp_path)
     (pair,) = driven.pairs
     assert (pair.identity, pair.clip, pair.frames, driven.dropped) == ("eileen.png", "ada.mp4", 20, "")
-    assert set(pair.values) == {"warp", "feed-forward"}
+    assert list(pair.values) == ["warp", "render", "feed-forward"]
 
     # The pipeline itself, with its defaults, on the same frames. At least the four empty ones are left out.
     avatar = pipe.create_avatar([photos / "eileen.png"])
-    whole = pipe.track(clip)
+    whole = pipe.track_landmarks(clip)
     first = int(np.flatnonzero(whole.seen)[0])
     assert first >= 4 and whole.seen[first:].all()
     short = replace(whole, landmarks=whole.landmarks[first:][:20], seen=whole.seen[first:][:20], gaps=())
-    painted = np.stack(list(pipe(avatar, short)))
-    asked = pipe.target_landmarks(avatar, short, "relative", 1.0, 1.0, 1.0)
-    found = judge.detect(painted)
-    for name, values in face_errors(found, asked).items():
-        assert pair.values["feed-forward"][name] == pytest.approx(np.nanmean(values), abs=1e-6), name
+    motion = motion_of_track(short)
+    painted = np.stack([reduced(frame, SIZE) for frame in pipe(avatar, motion)])
+    targets = relative_targets(avatar.head, motion, SIZE)
+    found = metrics.detect(painted)
+    for name, values in face_errors(found, targets.landmarks).items():
+        assert pair.values["feed-forward"][name] == pytest.approx(np.nanmean(values), abs=1e-6, nan_ok=True), name
+
+    # What is asked for: where the moved head's landmarks are drawn.
+    neutral = frame_of(motion, most_neutral(motion), len(avatar.head.model.expression_names))
+    retargeter = Retargeter(avatar.head.model, avatar.head.primary_view.fit.frame, neutral, MotionOptions())
+    last = retargeter(frame_of(motion, 19, len(avatar.head.model.expression_names)))
+    np.testing.assert_allclose(targets.landmarks[19], Renderer(avatar.head, SIZE).landmarks(last), atol=1e-4)
 
     with torch.inference_mode():
+        crops, points = portrait.shots.crops(SIZE), portrait.shots.landmarks_at(SIZE)
         known = [(one, points) for one, points in zip(painted, found, strict=True) if np.isfinite(points).all()]
-        faces = np.stack([align_face(*one) for one in [(portrait.image, portrait.landmarks), *known]])
-        who = judge.identity_net(torch.from_numpy(faces).permute(0, 3, 1, 2) / 127.5 - 1).numpy()
-    assert pair.values["feed-forward"]["csim"] == pytest.approx((who[1:] @ who[0]).mean(), abs=1e-4)
+        faces = np.stack([align_face(*one) for one in [(crops[0], points[0]), *known]])
+        who = metrics.identity_net(torch.from_numpy(faces).permute(0, 3, 1, 2) / 127.5 - 1).numpy()
+    if known:
+        assert pair.values["feed-forward"]["csim"] == pytest.approx((who[1:] @ who[0]).mean(), abs=1e-4)
 
-    warped = painters(pipe, avatar)["warp"](asked)
-    found = judge.detect(warped)
-    errors = face_errors(found, asked)
-    assert pair.values["warp"]["landmarks"] == pytest.approx(errors["landmarks"].mean(), abs=1e-6)
-    assert pair.values["warp"]["landmarks"] < 0.1 and pair.values["warp"]["faces"] == 1
+    rendered = methods_of(pipe, avatar)["render"](targets)
+    found = metrics.detect(rendered)
+    errors = face_errors(found, targets.landmarks)
+    assert pair.values["render"]["landmarks"] == pytest.approx(errors["landmarks"].mean(), abs=1e-6)
+    for method in ("warp", "render"):
+        assert pair.values[method]["landmarks"] < 0.1 and pair.values[method]["faces"] == 1
 
     # Jitter of 16 frames, over that of the same frames of the driver's crop, which the video shows on the left.
     crop = crop_around(short.landmarks, short.frame_size)
     crops = np.stack([crop.cut(frame, SIZE) for frame in read_frames(clip)][first : first + 20])
-    own = judge.detect(crops)
+    own = metrics.detect(crops)
     run = stillest_run(crop.to_crop(short.landmarks, SIZE), np.arange(20))
     assert len(run) == 16
-    assert pair.values["warp"]["jitter"] == pytest.approx(jitter(found[run]) / jitter(own[run]), abs=1e-4)
+    assert pair.values["render"]["jitter"] == pytest.approx(jitter(found[run]) / jitter(own[run]), abs=1e-4)
     followed = following(found, own)
     assert set(followed) == {"eyes_correlation", "eyes_gain", "mouth_correlation", "mouth_gain"}
     for name, value in followed.items():
-        assert pair.values["warp"][name] == pytest.approx(value, abs=1e-4, nan_ok=True), name
+        assert pair.values["render"][name] == pytest.approx(value, abs=1e-4, nan_ok=True), name
     shown = np.stack(list(read_frames(tmp_path / pair.video)))
     assert shown.shape == (20, SIZE, 2 * SIZE, 3)
     both = np.concatenate([crops, painted], axis=2)
@@ -187,46 +205,47 @@ def test_openings_are_compared_where_the_driver_is_seen(pipe: TalkingHeadPipelin
     frames = list(read_frames(DRIVING, start=1.0, end=2.5))
     frames[6:8] = [np.full_like(frames[0], 90)] * 2
     clip = write_clip(tmp_path / "ada.mp4", frames)
-    first, track = first_frames(pipe.track(clip), 24)
+    first, track = first_frames(pipe.track_landmarks(clip), 24)
     crop = crop_around(track.landmarks, track.frame_size)
-    own = np.stack(list(cut_frames(clip, track.fps, crop, range(first, first + 24), SIZE).values()))
-    judge = Judge(pipe.detector)
-    found, seen = judge.detect(own), np.flatnonzero(track.seen)
+    numbered = numbered_frames(clip, track.fps, range(first, first + 24))
+    own = np.stack([crop.cut(picture, SIZE) for _, picture in numbered])
+    metrics = FrameMetrics(pipe.detector)
+    found, seen = metrics.detect(own), np.flatnonzero(track.seen)
     assert len(seen) == 22
     painted = own.copy()
     painted[~track.seen] = own[0]
     found[~track.seen] = found[0]
     found[~track.seen, 65:68, 1] += 20  # a mouth wide open that nobody painted
-    values = reenact._pair_values(judge, painted, track.landmarks, np.zeros(0), seen, seen[:0], found)
+    values = reenact._pair_values(metrics, painted, track.landmarks, np.zeros(0), seen, seen[:0], found)
     followed = {name: value for name, value in following(found[seen], found[seen]).items() if math.isfinite(value)}
     assert {"mouth_correlation", "mouth_gain"} <= set(followed)  # this person speaks
     for name, value in followed.items():
         assert values[name] == pytest.approx(value) == 1, name
 
 
-def test_further_methods_drive_as_well(
+def test_whichever_methods_there_are_drive(
     pipe: TalkingHeadPipeline, photos: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = painters
+    original = methods_of
 
-    def more(*arguments: object) -> dict[str, Painter]:
+    def others(*arguments: object) -> dict[str, FrameMethod]:
         known = original(*arguments)
-        return known | {"render": known["warp"], "something else": known["still"]}
+        return {name: known[name] for name in ("feed-forward", "still", "render")} | {"something else": known["still"]}
 
-    monkeypatch.setattr(reenact, "painters", more)
+    monkeypatch.setattr(reenact, "methods_of", others)
     portraits = find_portraits(pipe, photos, tmp_path)[0][:1]
-    driven = drive(pipe, Judge(pipe.detector), Driver("ada.mp4", "ada", clip), portraits, 8, tmp_path)
-    assert list(driven.pairs[0].values) == ["warp", "feed-forward", "render"]
+    driven = drive(pipe, FrameMetrics(pipe.detector), Driver("ada.mp4", "ada", clip), portraits, 8, tmp_path)
+    assert list(driven.pairs[0].values) == ["feed-forward", "render"]
     write_cross([driven], portraits, {}, {"model": None, "identity_net": None}, tmp_path)
     text = (tmp_path / "cross.md").read_text()
-    assert "| feed-forward beats render on | feed-forward beats warp on | render beats warp on |" in text
+    assert "|  | feed-forward | render | feed-forward beats render on |" in text
 
 
 @pytest.mark.parametrize("methods", [("warp", "render", "feed-forward"), ("feed-forward",), ("render",), ()])
 def test_tables_of_whichever_methods_there_are(methods: tuple[str, ...], tmp_path: Path) -> None:
     numbers = {metric.name: 0.5 for metric in METRICS} | {"eyes_gain": math.nan}
     pair = Pair("a.png", "b.mp4", 8, "v.mp4", dict.fromkeys(methods, numbers), np.empty(0))
-    portrait = Portrait("a.png", "a", np.empty(0), np.empty(0))
+    portrait = Portrait("a.png", "a", Shots(*[np.empty(0)] * 3))
     write_cross([Driven("b.mp4", (pair,))], [portrait], {}, {"model": None, "identity_net": "net.npz"}, tmp_path)
     report = json.loads((tmp_path / "cross.json").read_text())
     assert list(report["summary"]) == list(methods)
@@ -239,13 +258,11 @@ def test_tables_of_whichever_methods_there_are(methods: tuple[str, ...], tmp_pat
     assert ("feed-forward beats render on" in text) == ("render beats warp on" in text) == (len(methods) == 3)
 
 
-def test_frames_are_cut_by_their_numbers(pipe: TalkingHeadPipeline, clip: Path) -> None:
-    info = probe(clip)
-    crop = Crop(info.width / 2, info.height / 2, info.height)
-    cut = cut_frames(clip, info.fps, crop, [9, 0], 32)
+def test_frames_are_read_by_their_numbers(clip: Path) -> None:
+    found = dict(numbered_frames(clip, probe(clip).fps, [9, 0]))
     frames = list(read_frames(clip))
-    assert sorted(cut) == [0, 9]
-    assert all(np.array_equal(picture, crop.cut(frames[k], 32)) for k, picture in cut.items())
+    assert list(found) == [0, 9]
+    assert all(np.array_equal(picture, frames[k]) for k, picture in found.items())
 
 
 # -------------------------------------------------------------------------------------------------------- command line
@@ -269,13 +286,13 @@ def run(*arguments: object) -> Result:
 
 def test_a_whole_run(model: Path, clips: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracked: list[str] = []
-    original = TalkingHeadPipeline.track
+    original = TalkingHeadPipeline.track_landmarks
 
     def track(self: TalkingHeadPipeline, clip: Path, **options: object) -> Track:
         tracked.append(clip.name)
         return original(self, clip, **options)
 
-    monkeypatch.setattr(TalkingHeadPipeline, "track", track)
+    monkeypatch.setattr(TalkingHeadPipeline, "track_landmarks", track)
     output = tmp_path / "results"
     done = run(
         "--model", model, "--clips", clips, "--portraits", photos, "--output", output,
@@ -294,7 +311,7 @@ def test_a_whole_run(model: Path, clips: Path, photos: Path, tmp_path: Path, mon
     names = {metric.name for metric in METRICS} - {"csim"}  # no network was given
     for pair in report["pairs"]:
         assert set(pair) == {"portrait", "clip", "frames", "video", "values"}
-        assert all(set(pair["values"][method]) == names for method in ("warp", "feed-forward"))
+        assert all(set(pair["values"][method]) == names for method in ("warp", "render", "feed-forward"))
     summary = report["summary"]["warp"]["landmarks"]
     values = [pair["values"]["warp"]["landmarks"] for pair in report["pairs"]]
     assert summary["people"] == 2 and summary["mean"] == pytest.approx(np.mean(values))
@@ -318,10 +335,12 @@ def test_a_whole_run(model: Path, clips: Path, photos: Path, tmp_path: Path, mon
 def test_an_interrupted_run_has_what_was_measured(
     model: Path, clips: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(pipe: TalkingHeadPipeline, judge: Judge, driver: Driver, *arguments: object) -> reenact.Driven:
+    def interrupted(
+        pipe: TalkingHeadPipeline, metrics: FrameMetrics, driver: Driver, *arguments: object
+    ) -> reenact.Driven:
         if driver.clip != "ada.mp4":
             raise KeyboardInterrupt
-        return drive(pipe, judge, driver, *arguments)
+        return drive(pipe, metrics, driver, *arguments)
 
     monkeypatch.setattr(evaluate, "drive", interrupted)
     output = tmp_path / "results"
