@@ -620,7 +620,7 @@ def export_network(
     output: Annotated[Path, typer.Option(help="Folder for the files.")],
     format: Annotated[Literal["onnx", "openvino"], typer.Option(help="What the other program reads.")],
     avatar: Annotated[
-        str | None, typer.Option(help="A saved avatar: its own generator, if it has one, and its style.")
+        str | None, typer.Option(help="A saved avatar: its generator, if it has one, style, and an example.")
     ] = None,
     model: Model = None,
 ) -> None:
@@ -632,7 +632,7 @@ def export_network(
     person = None if avatar is None else _load_avatar(avatar, pipe)
     if person is not None:
         pipe.check_fits(person)
-    export((person and person.generator) or pipe.generator, output, format, None if person is None else person.style)
+    export((person and person.generator) or pipe.generator, output, format, person)
     typer.echo(output)
 
 

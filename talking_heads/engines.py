@@ -18,21 +18,29 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from . import __version__
 from .drawing import draw_landmarks
 from .errors import MissingDependencyError, OutputError
+from .head.fit import FrameFit
 from .head.model import face_model
+from .head.motion import head_rotation
+from .head.render import Renderer, finished
 from .hub import fingerprint, written_whole
-from .images import to_float
+from .images import to_float, to_uint8
 from .models import Generator
 from .models.generator import RENDER_CHANNELS
 from .models.layers import settings_of
+
+if TYPE_CHECKING:
+    from .avatar import Avatar
+    from .head.person import Head
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +54,8 @@ WORTH_CONVERTING = 125
 """Frames below which "auto" stays with torch: converting a network takes as long as it saves on about so many."""
 MOST_APART = 2 / 127.5
 """How far frames of an exported network may lie from torch's: two levels of 255."""
+EXAMPLE_FRAME = "example.npz"
+"""In an export with an avatar: what goes into one of its frames, and the frame."""
 
 
 def check_engine(wanted: str) -> None:
@@ -205,11 +215,12 @@ def _save(model: Any, folder: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- exporting
 
 
-def export(generator: Generator, folder: Path, format: Format, style: Tensor | None = None) -> None:
+def export(generator: Generator, folder: Path, format: Format, avatar: Avatar | None = None) -> None:
     """Writes the generator for other programs: ``generator.onnx``, or ``generator.xml`` and ``.bin``; whole or not.
 
     Inputs are landmark_images float32 (B, 3, H, H), style (S,) and, where it is render-conditioned, render
-    (B, 9, H, H); output is frames (B, 3, H, H); ``export.json`` says so. A ``style`` (S,) goes beside as style.npy.
+    (B, 9, H, H); output is frames (B, 3, H, H); ``export.json`` says so. With an ``avatar``, which must fit, its style
+    goes beside as style.npy, and one of its frames with all that goes into it as EXAMPLE_FRAME, see docs/export.md.
     What was written is read again and compared with torch. Raises MissingDependencyError and OutputError.
     """
     if not folder.parent.is_dir():
@@ -238,8 +249,43 @@ def export(generator: Generator, folder: Path, format: Format, style: Tensor | N
         shapes = {name: list(value.shape) for name, value in _example(generator).items()}
         facts = {"format": format, "first_axis_but_of_style": "any batch size", "inputs": shapes, "output": "frames"}
         (beside / "export.json").write_text(json.dumps(facts, indent=2) + "\n")
-        if style is not None:
-            np.save(beside / "style.npy", style.detach().float().cpu().numpy())
+        if avatar is not None:
+            example = example_frame(generator, avatar)
+            np.save(beside / "style.npy", example["style"])
+            np.savez_compressed(beside / EXAMPLE_FRAME, allow_pickle=False, **example)
+
+
+@torch.no_grad()
+def example_frame(generator: Generator, avatar: Avatar) -> dict[str, np.ndarray]:
+    """A frame of ``avatar`` that turns and speaks, twice as large as the network paints, and what it is made of.
+
+    ``landmark_images`` (1, 3, H, H), ``style`` (S,) and ``frame`` uint8 (S, S, 3); of a render-conditioned generator
+    also ``render`` (1, 9, H, H) and ``picture`` float32 (S, S, 3) in 0..255, the render at full size.
+    """
+    own = int(generator.config.image_size)
+    drawn = Renderer(avatar.head, 2 * own).draw(_speaking(avatar.head))
+    lines = to_float(draw_landmarks(drawn.landmarks_at(own), own))
+    style = avatar.style.detach().float().cpu()
+    inputs = {"landmark_images": lines.numpy(), "style": style.numpy()}
+    network = Generator.from_config(generator.config)  # in float32 on the CPU, whatever the given one is in
+    network.load_state_dict({name: value.float().cpu() for name, value in generator.state_dict().items()})
+    network.eval()
+    if not generator.config.render_conditioned:
+        return inputs | {"frame": to_uint8(network(lines, style=style))[0]}
+    render = torch.from_numpy(drawn.generator_planes(own)[None])
+    correction = network(lines, style=style, render=render) - render[:, :3]
+    change = F.interpolate(127.5 * correction, scale_factor=2, mode="bilinear", align_corners=False)
+    frame = finished(drawn, change[0].permute(1, 2, 0).numpy(), None)
+    return inputs | {"render": render.numpy(), "picture": drawn.picture, "frame": frame}
+
+
+def _speaking(head: Head) -> FrameFit:
+    """The photo's own pose, turned somewhat, with the mouth open."""
+    photo = head.primary_view.fit.frame
+    expression = photo.expression.copy()
+    expression[head.model.index("jawOpen")] = 0.4
+    turned = head_rotation((10.0, 0.0, 0.0)) @ photo.rotation
+    return FrameFit(expression, turned, photo.translation, photo.gaze, photo.detail, 0.0)
 
 
 def _write_onnx(generator: Generator, path: Path) -> None:
