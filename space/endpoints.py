@@ -52,6 +52,13 @@ def photo_files(cache: str) -> gr.File:
     return files
 
 
+def numbers_by_name(label: str) -> gr.JSON:
+    """A JSON object of numbers; gradio's own description of JSON is no valid schema."""
+    component: Any = gr.JSON(label=label)
+    component.api_info = lambda: {"type": "object", "additionalProperties": {"type": "number"}}
+    return component
+
+
 class Endpoints:
     """Named endpoints, hung at components that nobody sees: gradio checks files and describes types by components."""
 
@@ -123,7 +130,7 @@ class Endpoints:
             self._endpoint(self.personalise, [photos(), consent(), steps, detector()], file("Avatar"), RENDERS)
             self._endpoint(
                 self.edit,
-                [photos(), consent(), *controls, gr.JSON(label="Coefficients"), *frames(), detector()],
+                [photos(), consent(), *controls, numbers_by_name("Coefficients"), *frames(), detector()],
                 picture,
                 LOOKS,
             )

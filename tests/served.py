@@ -17,6 +17,7 @@ from PIL import Image
 from space.demo import build_demo, launch_options
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline
+from talking_heads.head.presets import load_preset
 from talking_heads.landmarks import LandmarkDetector
 
 LIMITS = Limits(seconds=4, photos=3, megapixels=2, megabytes=5, steps=50, waiting=20)
@@ -66,6 +67,9 @@ def visitors_files(folder: Path, astronaut: np.ndarray) -> Path:
     Image.fromarray(np.hstack([head, head[:, ::-1]])).save(folder / "two.png")
     Image.fromarray(grey(128, 256, 256)).save(folder / "nobody.png")
     Image.new("L", (2000, 1200)).save(folder / "large.png")
+    Image.new("RGB", (300, 200), (220, 0, 0)).save(folder / "red.png")
+    load_preset("nod").save(folder / "nod.csv")
+    load_preset("nod").looped(9).save(folder / "long.csv")
     (folder / "text.jpg").write_text("This is no photo.\n")
     write_clip(folder / "moving.mp4", [np.roll(head, k % 4, axis=1) for k in range(10)], sound=beep(0.4, 0.1))
     write_clip(folder / "slow.mp4", [np.roll(head, k % 4, axis=1) for k in range(75)])
