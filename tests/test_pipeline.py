@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
+import pickle
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
+from conftest import mouth_openness
 from media import write_clip
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny import SIZE, save_tiny_model
 
 import talking_heads
 from talking_heads import Avatar, TalkingHeadPipeline, TalkingHeadVideo
+from talking_heads.avatar import Shots
+from talking_heads.background import parse_background
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import (
     IncompatibleAvatarError,
@@ -27,14 +35,15 @@ from talking_heads.errors import (
     OutputError,
     SeveralFacesError,
 )
-from talking_heads.expressions import FaceControls, posed
-from talking_heads.faces import Track
-from talking_heads.images import to_float, to_uint8
+from talking_heads.faces import Portrait
+from talking_heads.head.motion import INDEX, Motion, head_angles, head_rotation
+from talking_heads.head.person import Head
+from talking_heads.head.presets import FaceControls, load_preset
+from talking_heads.head.render import Renderer
+from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
+from talking_heads.images import to_float
 from talking_heads.landmarks import LandmarkDetector
-from talking_heads.motion import most_neutral
-from talking_heads.presets import load_preset
 from talking_heads.video import probe, read_frames
-from talking_heads.warping import landmarks_to_tensor, source_planes
 
 needs_openvino = pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="openvino is optional")
 DRIVING = Path(talking_heads.__file__).parent / "examples" / "driving.mp4"
@@ -53,17 +62,21 @@ def pipe(folder: Path, detector: LandmarkDetector) -> TalkingHeadPipeline:
 
 
 @pytest.fixture(scope="module")
-def avatar(pipe: TalkingHeadPipeline, astronaut: np.ndarray) -> Avatar:
-    return pipe.create_avatar([astronaut])
+def avatar(pipe: TalkingHeadPipeline, shots: Shots, head: Head) -> Avatar:
+    return pipe.avatar_from_shots(shots, head)
 
 
 @pytest.fixture(scope="module")
-def track(pipe: TalkingHeadPipeline) -> Track:
+def track(pipe: TalkingHeadPipeline) -> Motion:
     return pipe.track(DRIVING, start=1.0, end=1.8)
 
 
+def stacked(frames: Iterable[np.ndarray]) -> np.ndarray:
+    return np.stack(list(frames)).astype(int)
+
+
 def test_public_names() -> None:
-    assert set(talking_heads.__all__) == {"Avatar", "TalkingHeadPipeline", "TalkingHeadVideo", "__version__"}
+    assert {"Avatar", "Motion", "TalkingHeadPipeline", "TalkingHeadVideo"} <= set(talking_heads.__all__)
     assert all(hasattr(talking_heads, name) for name in talking_heads.__all__)
     with pytest.raises(AttributeError):
         _ = talking_heads.Nothing
@@ -73,22 +86,21 @@ class TestAvatar:
     def test_holds_what_the_formulas_say(
         self, pipe: TalkingHeadPipeline, avatar: Avatar, astronaut: np.ndarray
     ) -> None:
-        crops, landmarks = pipe.look_at([astronaut])
+        shots = avatar.shots
+        crops, landmarks = shots.crops(SIZE), shots.landmarks_at(SIZE)
         with torch.no_grad():
             e = pipe.embedder(to_float(crops)[None], to_float(draw_landmarks(landmarks, SIZE))[None]).mean(dim=1)
             psi = pipe.generator.projection(e)
         assert torch.allclose(avatar.embedding, e[0], rtol=0.05, atol=0.05 * float(e.abs().max()))  # made in 16 bit
         assert torch.allclose(avatar.style, psi[0], rtol=0.05, atol=0.05 * float(psi.abs().max()))
-        assert np.array_equal(avatar.photo_images, crops)
+        again = pipe.create_avatar([astronaut])
+        for name in ("canvases", "masks", "landmarks"):
+            assert np.array_equal(getattr(again.shots, name), getattr(shots, name)), name
+        assert again.photo_size == avatar.photo_size == 256
         assert avatar.config.base_revision == pipe.fingerprint
 
-    def test_does_not_depend_on_the_order_of_photos(self, pipe: TalkingHeadPipeline, astronaut: np.ndarray) -> None:
-        other = np.ascontiguousarray(astronaut[:, ::-1])
-        one, two = pipe.create_avatar([astronaut, other]), pipe.create_avatar([other, astronaut])
-        assert torch.allclose(one.embedding, two.embedding, atol=1e-4 * float(one.embedding.abs().max()))
-
     def test_round_trip_is_bit_equal(
-        self, avatar: Avatar, pipe: TalkingHeadPipeline, track: Track, tmp_path: Path
+        self, avatar: Avatar, pipe: TalkingHeadPipeline, track: Motion, tmp_path: Path
     ) -> None:
         avatar.save_pretrained(tmp_path / "ada")
         loaded = Avatar.from_pretrained(tmp_path / "ada")
@@ -115,14 +127,14 @@ class TestAvatar:
             pipe.create_avatar([])
 
     def test_of_another_model_is_refused(
-        self, avatar: Avatar, track: Track, tmp_path: Path, detector: LandmarkDetector
+        self, avatar: Avatar, track: Motion, tmp_path: Path, detector: LandmarkDetector
     ) -> None:
         other = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "other", seed=1))
         with pytest.raises(IncompatibleAvatarError, match="make the avatar again"):
             other(avatar, track)
 
     def test_fits_its_model_in_every_precision(
-        self, folder: Path, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track
+        self, folder: Path, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion
     ) -> None:
         half = TalkingHeadPipeline.from_pretrained(folder, torch_dtype=torch.bfloat16)
         assert half.generator.dtype == torch.bfloat16
@@ -131,7 +143,7 @@ class TestAvatar:
         assert np.mean([np.abs(a.astype(int) - b).mean() for a, b in frames]) < 4
 
     def test_one_file_holds_it_all(
-        self, avatar: Avatar, pipe: TalkingHeadPipeline, track: Track, tmp_path: Path
+        self, avatar: Avatar, pipe: TalkingHeadPipeline, track: Motion, tmp_path: Path
     ) -> None:
         file = avatar.save_file(tmp_path / "ada.safetensors")
         loaded = Avatar.from_file(file)
@@ -152,6 +164,7 @@ class TestAvatar:
             ({"num_photos": "many"}, "does not fit this software"),
             ({"_class_name": "Generator"}, "holds a Generator"),
             ({"format_version": 99}, "newer version"),
+            ({"format_version": 3}, "older version"),
         ],
     )
     def test_a_strangers_file_gets_no_memory_that_it_does_not_fill(
@@ -162,6 +175,27 @@ class TestAvatar:
         with pytest.raises(InvalidModelError, match=sentence) as caught:
             Avatar.from_file(tmp_path / "x.safetensors")
         assert str(tmp_path) not in str(caught.value)
+
+    def test_copies_keep_the_head(self, avatar: Avatar, pipe: TalkingHeadPipeline, track: Motion) -> None:
+        expected = stacked(pipe(avatar, track[:3]))
+        for again in (copy.deepcopy(avatar), pickle.loads(pickle.dumps(avatar))):
+            assert np.array_equal(stacked(pipe(again, track[:3])), expected)
+            assert again.head is again.head
+
+    def test_an_old_avatar_is_refused(self, avatar: Avatar, tmp_path: Path) -> None:
+        """Of the time of flat warps: crops instead of canvases."""
+        settings = {"_class_name": "Avatar", "embedding_dim": 4, "style_dim": 8, "num_photos": 1, "image_size": 64}
+        settings |= {"format_version": 3}
+        state = {"embedding": torch.zeros(4), "style": torch.zeros(8), "photos": torch.zeros(1, 64, 64, 3)}
+        save_file(state, tmp_path / "old.safetensors", metadata={"avatar": json.dumps(settings)})
+        with pytest.raises(InvalidModelError, match=r"older version of this software.*Make it again"):
+            Avatar.from_file(tmp_path / "old.safetensors")
+        folder = tmp_path / "old"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(settings))
+        save_file(state, folder / "diffusion_pytorch_model.safetensors")
+        with pytest.raises(InvalidModelError, match="older version of this software"):
+            Avatar.from_pretrained(folder)
 
     @pytest.mark.parametrize("content", [b"", b"no avatar", b"\x00" * 100])
     def test_a_file_of_something_else(self, tmp_path: Path, content: bytes) -> None:
@@ -178,47 +212,149 @@ class TestAvatar:
             Avatar.from_pretrained(folder / "generator")
 
 
+class TestMotion:
+    def test_a_clip_becomes_coefficients(self, pipe: TalkingHeadPipeline, track: Motion) -> None:
+        assert (len(track), track.fps) == (20, 25.0) and track.seen.all()
+        assert np.ptp(track.coefficients[:, INDEX["jawOpen"]]) > 0.1  # he speaks
+        assert np.abs(track.head).max() < 45
+        steps = np.abs(np.diff(track.head, axis=0))
+        assert steps.max() < 5  # degrees a frame
+        stages: list[tuple[str, int, int | None]] = []
+        part = pipe.track(DRIVING, start=1.0, end=1.4, on_progress=lambda *event: stages.append(event))
+        assert len(part) == 10 and stages[-1] == ("tracking", 10, 10)
+
+    def test_a_file_of_motion_drives_as_the_clip_does(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion, tmp_path: Path
+    ) -> None:
+        """But for the detail of lids and lips, which Live Link Face has no columns for."""
+        track.save(tmp_path / "ada.csv")
+        loaded = Motion.load(tmp_path / "ada.csv")
+        assert len(loaded) == len(track) and loaded.fps == pytest.approx(track.fps)
+        assert np.abs(stacked(pipe(avatar, loaded)) - stacked(pipe(avatar, track))).mean() < 3
+
+    def test_driving_oneself(self, pipe: TalkingHeadPipeline, avatar: Avatar, shots: Shots) -> None:
+        """The avatar's own photo as a clip, absolutely: the pose of the photo."""
+        side = round(shots.canvases.shape[1] / 1.5)
+        photo = shots.crops(side)[0]
+        moved = [np.roll(photo, k, axis=1) for k in (0, 0, 1, 1, 2, 2, 1, 1)]
+        with TemporaryDirectory() as folder:
+            motion = pipe.track(write_clip(Path(folder) / "me.mp4", moved))
+        frame = avatar.head.primary_view.fit.frame
+        own = head_angles(frame.rotation)
+        assert np.abs(motion.head[0] - own).max() < 6  # the model guesses how long noses are
+        smile = avatar.head.model.index("mouthSmileLeft")
+        assert motion.coefficients[0, smile] == pytest.approx(frame.expression[smile], abs=0.3)
+
+
 class TestPainting:
-    def test_frames_are_those_of_the_generator(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
-        video = pipe(avatar, track)
-        targets = pipe.target_landmarks(avatar, track, "relative", 1.0, 1.0, 1.0)
-        points = landmarks_to_tensor(targets[:1])
-        source = source_planes(avatar.shots, avatar.landmarks, points)
+    def test_frames_are_those_of_the_generator(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion) -> None:
+        """Render at full size, and over it the network's correction at its own."""
+        size = 4 * SIZE
+        video = pipe(avatar, track, size=size)
+        count = len(avatar.head.model.expression_names)
+        neutral = frame_of(track, most_neutral(track), count)
+        photo = avatar.head.primary_view.fit.frame
+        target = Retargeter(avatar.head.model, photo, neutral, MotionOptions())(frame_of(track, 0, count))
+        drawn = Renderer(avatar.head, size).draw(target)
+        render = torch.from_numpy(drawn.generator_planes(SIZE)[None])
+        lines = to_float(draw_landmarks(drawn.landmarks_at(SIZE), SIZE))
         with torch.no_grad():
-            expected = pipe.generator(to_float(draw_landmarks(targets[0], SIZE)), style=avatar.style, source=source)
-        difference = np.abs(next(iter(video)).astype(int) - to_uint8(expected)[0])
-        assert difference.mean() < 2  # 16-bit arithmetic
+            correction = pipe.generator(lines, style=avatar.style, render=render) - render[:, :3]
+        change = torch.nn.functional.interpolate(127.5 * correction, size=size, mode="bilinear")[0].permute(1, 2, 0)
+        expected = (drawn.picture + change.numpy()).round().clip(0, 255)
+        assert np.abs(next(iter(video)) - expected).mean() < 2  # 16-bit arithmetic
+        assert change.abs().mean() > 1
         assert len(list(video)) == len(video) == len(track)
 
-    def test_do_not_depend_on_the_batch(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+    def test_do_not_depend_on_the_batch(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion) -> None:
         for a, b in zip(pipe(avatar, track, batch_size=3), pipe(avatar, track, batch_size=8), strict=True):
             assert np.abs(a.astype(int) - b).max() <= 4
 
-    def test_motion_moves_the_face(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+    def test_motion_moves_the_face(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion) -> None:
         moving = list(pipe(avatar, track))
         still = list(pipe(avatar, track, head=0.0, expression=0.0, gaze=0.0))
         assert np.abs(moving[0].astype(int) - moving[-1]).mean() > 1
         assert np.abs(still[0].astype(int) - still[-1]).max() <= 1
 
-    def test_absolute_motion_takes_the_drivers_landmarks(
-        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track
+    def test_an_unmoved_head_is_the_photo(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion) -> None:
+        size = avatar.photo_size
+        still = next(iter(pipe(avatar, track, head=0.0, expression=0.0, gaze=0.0, size=size)))
+        difference = np.abs(still.astype(int) - avatar.shots.crops(size)[0])
+        assert (difference.max(axis=2) <= 1).mean() > 0.9
+
+    def test_parts_move_alone(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion) -> None:
+        size = 4 * SIZE
+        still = stacked(pipe(avatar, track, head=0, expression=0, gaze=0, size=size))
+        marks = Renderer(avatar.head, size).landmarks(avatar.head.primary_view.fit.frame).astype(int)
+
+        def moves(frames: np.ndarray, points: list[int]) -> float:
+            x, y = marks[points].mean(axis=0).astype(int)
+            return float(np.abs(frames - still)[:, y - 8 : y + 8, x - 8 : x + 8].mean())
+
+        lips = stacked(pipe(avatar, track, parts=["lips"], size=size))
+        head = stacked(pipe(avatar, track, parts=["head"], size=size))
+        mouth, brow = [57], [19]
+        assert moves(lips, mouth) > 2 > 1 > moves(lips, brow)
+        assert moves(head, brow) > 1
+
+    def test_absolute_motion_takes_the_drivers_pose(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion
     ) -> None:
-        relative = pipe.target_landmarks(avatar, track, "relative", 1.0, 1.0, 1.0)
-        absolute = pipe.target_landmarks(avatar, track, "absolute", 1.0, 1.0, 1.0)
-        assert np.abs(relative - absolute).max() > 1
+        relative, absolute = (stacked(pipe(avatar, track, motion=mode)) for mode in ("relative", "absolute"))  # type: ignore[arg-type]
+        assert np.abs(relative - absolute).mean() > 1
         with pytest.raises(ValueError, match="absolute"):
             pipe(avatar, track, motion="sideways")  # type: ignore[arg-type]
 
-    def test_without_source_conditioning(
-        self, detector: LandmarkDetector, astronaut: np.ndarray, track: Track, tmp_path: Path
+    def test_without_a_render(
+        self, detector: LandmarkDetector, shots: Shots, head: Head, track: Motion, tmp_path: Path
     ) -> None:
-        pipe = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "direct", source_conditioned=False))
+        """The paper's own way: painted from nothing, in the network's size."""
+        pipe = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "direct", render_conditioned=False))
         pipe.detector = detector
-        frames = list(pipe(pipe.create_avatar([astronaut]), track))
+        frames = list(pipe(pipe.avatar_from_shots(shots, head), track))
         assert frames[0].shape == (SIZE, SIZE, 3) and frames[0].std() > 0
 
+    def test_sizes(self, pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
+        assert pipe.frame_size(avatar, None) == 2 * SIZE  # the photo has the pixels
+        assert pipe.frame_size(avatar, "photo") == 256
+        frames = {
+            size: next(iter(pipe(avatar, load_preset("nod"), size=size)))
+            for size in (SIZE, 2 * SIZE, 256, "photo", None)
+        }
+        assert [len(frame) for frame in frames.values()] == [SIZE, 2 * SIZE, 256, 256, 2 * SIZE]
+        assert np.array_equal(frames[256], frames["photo"]) and np.array_equal(frames[2 * SIZE], frames[None])
+        averaged = frames[256].reshape(SIZE, 4, SIZE, 4, 3).mean(axis=(1, 3))
+        assert np.abs(averaged - frames[SIZE]).mean() < 3
+        for wrong in (SIZE + 1, 0, SIZE // 2, "large", 2.5):
+            with pytest.raises(ValueError, match="must be a multiple of 64, or 'photo'"):
+                pipe(avatar, load_preset("nod"), size=wrong)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="batch_size"):
+            pipe(avatar, load_preset("nod"), batch_size=0)
+
+    def test_before_nothing(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion, tmp_path: Path) -> None:
+        video = pipe(avatar, track, background=parse_background("transparent"))
+        frame = next(iter(video))
+        assert frame.shape == (2 * SIZE, 2 * SIZE, 4) and frame.dtype == np.uint8
+        assert frame[:8, :8, 3].max() < 10 and frame[SIZE - 4 : SIZE + 4, SIZE - 4 : SIZE + 4, 3].min() > 245
+        video.save(tmp_path / "ada.webm")
+        assert probe(tmp_path / "ada.webm").width == 2 * SIZE
+        picture = pipe.edit(avatar, FaceControls(yaw=5), background=parse_background("#00ff00"))
+        assert np.abs(picture[:8, :8].astype(int) - (0, 255, 0)).max() <= 1
+
+    def test_several_photos_and_no_order_of_them(
+        self, pipe: TalkingHeadPipeline, portrait: Portrait, track: Motion
+    ) -> None:
+        mirrored = pipe.portraits([np.ascontiguousarray(portrait.image[:, ::-1])])[0]
+        one, two = pipe.create_avatar([portrait, mirrored]), pipe.create_avatar([mirrored, portrait])
+        assert torch.allclose(one.embedding, two.embedding, atol=1e-4 * float(one.embedding.abs().max()))
+        assert len(one.head.views) == 2 and one.head.primary == 1 - two.head.primary
+        frames = stacked(pipe(one, track))
+        assert np.abs(frames - stacked(pipe(two, track))).mean() < 2
+        again = stacked(pipe(one, track))  # what one video chose does not change the next one
+        assert np.array_equal(frames, again)
+
     def test_nothing_is_painted_before_it_is_asked_for(
-        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion
     ) -> None:
         calls = []
         handle = pipe.generator.register_forward_hook(lambda *_: calls.append(1))
@@ -232,12 +368,9 @@ class TestPainting:
             handle.remove()
         assert not torch.is_inference_mode_enabled()
 
-    def test_memory_does_not_grow_with_the_clip(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track) -> None:
+    def test_memory_does_not_grow_with_the_clip(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion) -> None:
         def peak(repeats: int) -> int:
-            long = Track(
-                np.tile(track.landmarks, (repeats, 1, 1)), track.fps, track.frame_size, np.tile(track.seen, repeats)
-            )
-            video = pipe(avatar, long)
+            video = pipe(avatar, track.looped(repeats * track.duration))
             next(iter(video))  # whatever is made once is there
             tracemalloc.start()
             for _ in video:
@@ -247,23 +380,29 @@ class TestPainting:
             return top
 
         short, long = peak(2), peak(12)
-        assert long - short < 200_000  # neither the frames (9 MB) nor the points (0.4 MB) to which the face moves
+        assert long - short < 200_000  # neither the frames (10 MB) nor the poses that they show
 
 
 class TestControls:
-    def test_an_edit_is_the_frame_of_the_posed_landmarks(self, pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
-        controls = FaceControls(yaw=15, smile=1)
-        picture = pipe.edit(avatar, controls)
-        assert picture.shape == (SIZE, SIZE, 3) and picture.dtype == np.uint8
-        assert np.array_equal(picture, pipe.edit(avatar, controls))
-        target = posed(avatar.landmarks[0].numpy(), controls)
-        assert np.array_equal(picture, next(pipe.paint(avatar, target[None])))
-        assert np.abs(picture.astype(int) - pipe.edit(avatar, FaceControls())).mean() > 1
+    def test_an_edit_moves_what_it_says(
+        self, tiny_model: Path, shots: Shots, head: Head, detector: LandmarkDetector
+    ) -> None:
+        pipe = TalkingHeadPipeline.from_pretrained(tiny_model)  # whose network leaves the render as it is
+        avatar = pipe.avatar_from_shots(shots, head)
+        controls = FaceControls(yaw=15, mouth=1)
+        picture = pipe.edit(avatar, controls, size=256)
+        assert picture.shape == (256, 256, 3) and picture.dtype == np.uint8
+        assert np.array_equal(picture, pipe.edit(avatar, controls, size=256))
+        rest = pipe.edit(avatar, FaceControls(), size=256)
+        assert np.abs(picture.astype(int) - rest).mean() > 1
+        (moved,), (still,) = (detector.detect(one) for one in (picture, rest))
+        aside = [(face[30] - 0.5 * (face[36] + face[45]))[0] for face in (moved, still)]
+        assert aside[0] > aside[1] + 4
+        assert mouth_openness(moved) > mouth_openness(still) + 0.2
 
-    def test_no_controls_give_the_most_neutral_photo(self, pipe: TalkingHeadPipeline, astronaut: np.ndarray) -> None:
-        avatar = pipe.create_avatar([astronaut, np.ascontiguousarray(astronaut[:, ::-1])])
-        photos = avatar.landmarks.numpy()
-        expected = next(pipe.paint(avatar, photos[most_neutral(photos)][None]))
+    def test_no_controls_give_the_most_neutral_photo(self, pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
+        frame = avatar.head.primary_view.fit.frame
+        expected = next(pipe.generate(avatar, [frame]))
         assert np.abs(pipe.edit(avatar, FaceControls()).astype(int) - expected).max() <= 1
 
     def test_of_another_model_is_refused(self, avatar: Avatar, tmp_path: Path, detector: LandmarkDetector) -> None:
@@ -274,12 +413,110 @@ class TestControls:
     def test_a_preset_drives_and_leaves_the_photo_at_rest(self, pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
         video = pipe(avatar, load_preset("nod"))
         assert (video.fps, video.driving, list(video.warnings)) == (25.0, None, [])
-        targets = pipe.target_landmarks(avatar, load_preset("nod"), "relative", 1.0, 1.0, 1.0)
-        own = avatar.landmarks[0].numpy()
-        np.testing.assert_allclose(targets[[0, -1]], np.stack([own, own]), atol=0.05)
         frames = list(video)
         assert np.array_equal(frames[0], frames[-1])
+        assert np.abs(frames[0].astype(int) - pipe.edit(avatar, FaceControls())).max() <= 1
         assert np.abs(frames[18].astype(int) - frames[0]).mean() > 1
+
+
+def black_half(photo: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """The left half of the face covered."""
+    photo = photo.copy()
+    x0, y0, x1, y1 = (int(v) for v in (*face.min(axis=0), *face.max(axis=0)))
+    photo[y0 : y1 + 10, x0 - 10 : (x0 + x1) // 2] = 0
+    return photo
+
+
+def black_mouth(photo: np.ndarray, face: np.ndarray) -> np.ndarray:
+    photo = photo.copy()
+    photo[int(face[33, 1]) : int(face[8, 1]) + 10, int(face[0, 0]) : int(face[16, 0])] = 0
+    return photo
+
+
+def at_size(photo: np.ndarray, face: np.ndarray, pixels: int) -> np.ndarray:
+    """Enlarged or reduced so that the face is ``pixels`` high."""
+    side = round(len(photo) * pixels / np.ptp(face[:77, 1]))
+    return np.asarray(Image.fromarray(photo).resize((side, side), Image.Resampling.LANCZOS))
+
+
+HARD: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "half the face is covered": black_half,
+    "the mouth is covered": black_mouth,
+    "a face of 40 pixels": lambda photo, face: at_size(photo, face, 40),
+    "a face of 16 pixels": lambda photo, face: at_size(photo, face, 16),
+    "cut at the forehead": lambda photo, face: np.ascontiguousarray(photo[int(face[17:27, 1].min()) - 4 :]),
+    "cut at the chin": lambda photo, face: np.ascontiguousarray(photo[: int(face[8, 1]) - 2]),
+    "nothing but the face": lambda photo, face: np.ascontiguousarray(
+        photo[int(face[:77, 1].min()) : int(face[8, 1]), int(face[0, 0]) : int(face[16, 0])]
+    ),
+    "grey, as of an old film": lambda photo, face: np.repeat(photo.mean(axis=2, keepdims=True), 3, 2).astype(np.uint8),
+    "hardly any light": lambda photo, face: (photo // 12).astype(np.uint8),
+    "on its side": lambda photo, face: np.ascontiguousarray(np.rot90(photo)),
+}
+
+
+class TestHardPhotos:
+    def painted(self, pipe: TalkingHeadPipeline, photo: np.ndarray, caplog: pytest.LogCaptureFixture) -> bool:
+        """Whether it becomes an avatar that moves; else there is one sentence."""
+        try:
+            avatar = pipe.create_avatar([photo])
+        except (NoFaceError, SeveralFacesError) as error:
+            assert str(error).endswith(".")
+            return False
+        assert all(record.getMessage().endswith(".") for record in caplog.records)
+        frames = stacked(pipe(avatar, load_preset("look-around")[30:36], size=SIZE))
+        assert frames.shape == (6, SIZE, SIZE, 3)
+        return True
+
+    @pytest.mark.parametrize("name", HARD)
+    def test_hard_photos_come_out_or_get_a_sentence(
+        self,
+        pipe: TalkingHeadPipeline,
+        astronaut: np.ndarray,
+        astronaut_face: np.ndarray,
+        caplog: pytest.LogCaptureFixture,
+        name: str,
+    ) -> None:
+        photo = HARD[name](astronaut, astronaut_face)
+        done = self.painted(pipe, photo, caplog)
+        assert done or name in ("a face of 16 pixels", "half the face is covered", "nothing but the face")
+
+    @pytest.mark.parametrize("degrees", [35, 60, 85])
+    def test_a_profile(
+        self, pipe: TalkingHeadPipeline, head: Head, caplog: pytest.LogCaptureFixture, degrees: int
+    ) -> None:
+        photo = head.primary_view.fit.frame
+        turned = replace(photo, rotation=head_rotation((degrees, 0, 0)) @ photo.rotation)
+        picture = Renderer(head, 512).draw(turned).picture
+        done = self.painted(pipe, picture.clip(0, 255).astype(np.uint8), caplog)
+        assert done or degrees > 35
+
+
+class TestIntoThePhoto:
+    def test_only_the_crop_changes(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, portrait: Portrait, track: Motion
+    ) -> None:
+        frames = stacked(pipe(avatar, track[:6], into=portrait))
+        assert frames.shape == (6, *portrait.image.shape)
+        crop = portrait.crop
+        y, x = np.mgrid[: len(portrait.image), : portrait.image.shape[1]]
+        inside = crop.to_crop(np.stack([x, y], axis=-1), 1000)
+        outside = (inside < -2).any(axis=-1) | (inside > 1001).any(axis=-1)
+        assert 0.3 < outside.mean() < 0.95
+        for frame in frames:
+            assert np.array_equal(frame[outside], portrait.image[outside])
+        assert np.abs(frames[0] - frames[-1]).mean() > 0.1
+
+    def test_another_photo_of_the_person_than_the_avatars(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, astronaut: np.ndarray, track: Motion
+    ) -> None:
+        (mirrored,) = pipe.portraits([np.ascontiguousarray(astronaut[:, ::-1])])
+        (frame,) = pipe(avatar, track[:1], into=mirrored, head=0, expression=0, gaze=0)
+        assert (np.abs(frame.astype(int) - mirrored.image).max(axis=2) <= 1).mean() > 0.97
+
+    def test_no_other_background(self, pipe: TalkingHeadPipeline, avatar: Avatar, portrait: Portrait) -> None:
+        with pytest.raises(ValueError, match="with the head alone"):
+            pipe(avatar, load_preset("nod"), into=portrait, background=parse_background("red"))
 
 
 class TestStreams:
@@ -307,14 +544,15 @@ class TestStreams:
         self, pipe: TalkingHeadPipeline, avatar: Avatar
     ) -> None:
         """In a clip no longer than the time that is looked ahead the same face is the most neutral one."""
-        for motion in ("relative", "absolute"):
-            whole = pipe(avatar, DRIVING, end=1.2, motion=motion)
-            stream = pipe(avatar, DRIVING, end=1.2, motion=motion, stream=True)
+        # An absolute place is where the driver's face is against where it mostly is, of which the start knows less.
+        for motion, limit in (("relative", 5), ("absolute", 15)):
+            whole = pipe(avatar, DRIVING, end=1.2, motion=motion)  # type: ignore[arg-type]
+            stream = pipe(avatar, DRIVING, end=1.2, motion=motion, stream=True)  # type: ignore[arg-type]
             assert len(whole) == len(stream) == 30
-            painted = np.stack(list(stream)).astype(int)
+            painted = stacked(stream)
             assert painted.std() > 5
-            assert np.abs(painted - np.stack(list(whole))).mean() < 3
-            np.testing.assert_array_equal(np.stack(list(stream)), painted)  # followed anew
+            assert np.abs(painted - stacked(whole)).mean() < limit
+        np.testing.assert_array_equal(stacked(stream), painted)  # followed anew
 
     def test_gaps_are_told_in_the_end_and_every_way_to_save_works(
         self, pipe: TalkingHeadPipeline, avatar: Avatar, astronaut: np.ndarray, tmp_path: Path
@@ -340,7 +578,7 @@ class TestStreams:
 
 @pytest.mark.parametrize("engine", ["torch", pytest.param("openvino", marks=needs_openvino)])
 def test_threads_may_paint_at_once(
-    pipe: TalkingHeadPipeline, avatar: Avatar, track: Track, engine: str, monkeypatch: pytest.MonkeyPatch
+    pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is stored in the networks, so that an edit need not wait for a render."""
     monkeypatch.setattr(pipe, "_engine", engine)
@@ -357,13 +595,13 @@ class TestVideo:
         video = pipe(avatar, DRIVING, start=0.5, end=1.5, on_progress=lambda *event: stages.append(event))
         path = video.save(tmp_path / "ada.mp4", on_progress=lambda *event: stages.append(event))
         info = probe(path)
-        assert info.has_audio and (info.width, info.height) == (SIZE, SIZE)
+        assert info.has_audio and (info.width, info.height) == (2 * SIZE, 2 * SIZE)
         assert sum(1 for _ in read_frames(path)) == 25
         assert [event for event in stages if event[0] == "tracking"][-1] == ("tracking", 25, 25)
         assert [event for event in stages if event[0] == "painting"][-1] == ("painting", 25, 25)
 
     def test_cancelling_leaves_nothing(
-        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Track, tmp_path: Path
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion, tmp_path: Path
     ) -> None:
         def stop(_stage: str, done: int, _total: int | None) -> None:
             if done == 3:
