@@ -369,7 +369,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
             embedding = self.embedder(images, lines).mean(dim=1)  # (1, N)
         style = self.generator.projection(embedding.to(self.generator.dtype))  # (1, S)
         head = make_head(shots) if head is None else head
-        for sentence in fit_warnings(head):
+        for sentence in fit_warnings(head, shots.landmarks):
             logger.warning(sentence)
         # Out of inference mode's tensors, so that the avatar can be trained.
         with torch.inference_mode(False):
