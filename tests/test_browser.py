@@ -96,7 +96,7 @@ def test_photos_and_a_clip_become_a_video_that_plays(page: Page, visitors: Path,
     page.click("#animate")
     video = result(page)
     assert video["duration"] == pytest.approx(0.4, abs=0.05)
-    assert (video["width"], video["height"]) == (32, 32)
+    assert (video["width"], video["height"]) == (64, 64)
     assert video["spread"] > 10  # a picture, not a blank
     # The same file is offered for download, and as a GIF.
     with page.expect_download() as download:
@@ -154,7 +154,7 @@ def test_of_two_faces_one_is_chosen(page: Page, visitors: Path) -> None:
     expect(page.locator("#seen")).to_contain_text("1: ready, face 2", timeout=LONG)
     page.check("#consent input")
     page.click("#animate")
-    assert result(page)["width"] == 32
+    assert result(page)["width"] == 64
 
 
 def test_cancel_stops_the_work(page: Page, visitors: Path, server: Served) -> None:
@@ -283,7 +283,7 @@ def test_personalise_shows_its_way_and_gives_a_file(page: Page, visitors: Path, 
     expect(page.locator("#notice")).to_contain_text("The avatar is loaded.", timeout=LONG)
     page.check("#consent input")
     page.click("#animate")
-    assert result(page)["width"] == 32
+    assert result(page)["width"] == 64
 
 
 def test_a_file_is_checked(page: Page, visitors: Path) -> None:

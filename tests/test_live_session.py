@@ -15,10 +15,11 @@ import pytest
 from media import grey
 from PIL import Image
 
-from space.demo import NO_PICTURE, Page
+from space.handlers import NO_PICTURE
 from space.person import Person
 from space.settings import Limits
 from space.live_session import LiveSession
+from space.page import Page
 from space.service import Service
 from talking_heads import TalkingHeadPipeline
 from talking_heads.landmarks import MediapipeDetector
@@ -53,7 +54,7 @@ def lives() -> list[str]:
 
 
 def decoded(shown: str) -> Image.Image:
-    found = re.search(r'src="data:image/jpeg;base64,([^"]+)"', shown)
+    found = re.search(r'src="data:image/(?:jpeg|webp);base64,([^"]+)"', shown)
     assert found
     return Image.open(io.BytesIO(base64.b64decode(found[1])))
 
@@ -73,7 +74,7 @@ def test_frames_become_pictures_until_the_camera_is_stopped(page: Page, person: 
 
 
 def test_the_label_is_the_visitors_choice(page: Page, person: Person, frame: np.ndarray) -> None:
-    session = page.service.sit(person, frame.shape)
+    session = LiveSession(page.service.live(person), person, frame.shape)
     plain, labelled = (session.see(frame, label=label) for label in (False, True))
     session.close()
     apart = np.abs(plain.astype(int) - labelled)  # of two looks at one face the landmarks differ a little
@@ -103,9 +104,15 @@ def test_another_avatar_or_size_begins_anew(page: Page, person: Person, frame: n
     second, *_ = page._live(frame, first, person, True, True)
     third, *_ = page._live(frame[:, 10:-10], second, person, True, True)
     fourth, *_ = page._live(frame[:, 10:-10], third, Person(person.analyses), True, True)
-    assert len({id(session) for session in (first, second, third, fourth)}) == 4
+    fifth, shown, _ = page._live(frame, fourth, person, True, True, "mediapipe", "256", "transparent", None, None)
+    assert len({id(session) for session in (first, second, third, fourth, fifth)}) == 5
     assert len(lives()) == 1
-    page._leave(fourth)
+    picture = decoded(shown)
+    assert picture.size == (256, 256) and picture.mode == "RGBA"
+    again, *_ = page._live(frame, fifth, person, True, True, "mediapipe", "256", "transparent", None, None)
+    assert again is fifth
+    words = page._live(frame, fifth, person, True, True, "mediapipe", "256", "picture", None, None)[2]
+    assert "Add the picture" in words and not lives()
 
 
 def test_it_ends_where_frames_fail(page: Page, person: Person, frame: np.ndarray) -> None:
@@ -120,8 +127,8 @@ def test_it_closes_itself_when_no_frames_come(
 ) -> None:
     monkeypatch.setattr("space.live_session.IDLE_SECONDS", 0.5)
     session, *_ = page._live(frame, None, person, True, True)
-    assert isinstance(session, LiveSession) and session.serves(person, frame.shape)
+    assert isinstance(session, LiveSession) and session.serves(person, frame.shape, ("mediapipe",))
     end = time.monotonic() + 30
     while lives() and time.monotonic() < end:
         time.sleep(0.05)
-    assert not lives() and not session.serves(person, frame.shape)
+    assert not lives() and not session.serves(person, frame.shape, ("mediapipe",))
