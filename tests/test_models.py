@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from talking_heads.models import Discriminator, Embedder, Generator
-from talking_heads.models.generator import GAIN_SPEED, MAX_FLOW, STILL_AT_START
+from talking_heads.models.generator import GAIN_SPEED, MAX_CORRECTION, RENDER_CHANNELS, SEEN_CHANNELS
 from talking_heads.models.layers import (
     NORM_EPS,
     Factory,
@@ -27,14 +26,13 @@ from talking_heads.models.layers import (
     folded_state,
     load_folded,
 )
-from talking_heads.warping import SOURCE_CHANNELS, displaced
 from train.config import preset
 
 TINY: dict[str, Any] = {"image_size": 32, "attention_resolution": 8}
 EMBEDDER = TINY | {"channels": [8, 16, 16]}
 DISCRIMINATOR = TINY | {"channels": [8, 16, 16]}
 GENERATOR = TINY | {"channels": [8, 16], "num_middle_blocks": 1, "embedding_dim": 16, "up_attention_resolution": 16}
-CONDITIONED = GENERATOR | {"source_conditioned": True, "skips": True, "patch_size": 2, "channels": [8, 16, 24]}
+CONDITIONED = GENERATOR | {"render_conditioned": True, "skips": True, "patch_size": 2, "channels": [8, 16, 24]}
 
 
 def seeded(network: type[nn.Module], config: dict[str, Any], gains: float = 0.5) -> Any:
@@ -44,7 +42,7 @@ def seeded(network: type[nn.Module], config: dict[str, Any], gains: float = 0.5)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("gain"):
-                parameter.fill_(gains / GAIN_SPEED if name in ("gain", "flow_gain") else gains)
+                parameter.fill_(gains / GAIN_SPEED if name == "gain" else gains)
     converge_spectral_norms(model)
     return model.eval()
 
@@ -61,12 +59,11 @@ def arguments(model: Any, count: int = 2, size: int = 32) -> tuple[Tensor, ...]:
     if isinstance(model, Discriminator):
         return images, landmarks, noise(count, model.config.channels[-1], seed=2)
     embedding = noise(count, model.config.embedding_dim, seed=2)
-    if not model.config.source_conditioned:
+    if not model.config.render_conditioned:
         return landmarks, embedding
-    # Smooth, as photos are: moved by a hundredth of a pixel, white noise is another image.
-    source = F.interpolate(noise(count, SOURCE_CHANNELS, 5, 5, seed=3), (size, size), mode="bilinear")
-    source[:, 6:].abs_()
-    return landmarks, embedding, None, source  # type: ignore[return-value]
+    render = F.interpolate(noise(count, RENDER_CHANNELS, 5, 5, seed=3), (size, size), mode="bilinear")
+    render[:, [6, 8]] = render[:, [6, 8]].abs()  # trust and stillness
+    return landmarks, embedding, None, render  # type: ignore[return-value]
 
 
 def output(model: Any, *inputs: Any) -> Tensor:
@@ -263,14 +260,14 @@ def test_the_score_is_equation_4() -> None:
 @pytest.mark.parametrize("config", [GENERATOR, CONDITIONED])
 def test_a_style_is_the_projected_embedding(config: dict[str, Any]) -> None:
     model = seeded(Generator, config)
-    landmarks, embedding, _, *source = arguments(model) if len(arguments(model)) > 2 else (*arguments(model), None)
+    landmarks, embedding, _, *render = arguments(model) if len(arguments(model)) > 2 else (*arguments(model), None)
     with torch.no_grad():
         style = model.projection(embedding)
     assert style.shape == (2, model.style_dim)
-    frames = output(model, landmarks, embedding, None, *source)
+    frames = output(model, landmarks, embedding, None, *render)
     assert frames.shape == (2, 3, 32, 32)
-    torch.testing.assert_close(output(model, landmarks, None, style, *source), frames)
-    alone = output(model, landmarks, None, style[0], *source)  # one person for the whole batch
+    torch.testing.assert_close(output(model, landmarks, None, style, *render), frames)
+    alone = output(model, landmarks, None, style[0], *render)  # one person for the whole batch
     torch.testing.assert_close(alone[0], frames[0])
     assert not torch.allclose(alone[1], frames[1])
 
@@ -285,33 +282,40 @@ def test_styles_reach_each_frame_of_a_batch_separately() -> None:
         )
 
 
-def test_training_starts_at_the_warped_photo() -> None:
+def test_training_starts_at_the_render() -> None:
     model = seeded(Generator, CONDITIONED, gains=0.0)
     inputs = arguments(model)
-    warped, photo, _, shown = inputs[3].split([3, 3, 1, 1], dim=1)
-    still = torch.sigmoid(torch.tensor(STILL_AT_START))
-    expected = (1 - still) * warped * shown + still * photo
-    # Looking an image up at its own places is exact to a few millionths of its side.
-    torch.testing.assert_close(output(model, *inputs), expected, atol=1e-4, rtol=0)
+    assert torch.equal(output(model, *inputs), inputs[3][:, :3])
 
 
-def test_flow_moves_the_warped_photo_and_the_mask_shows_the_still_one() -> None:
-    model = seeded(Generator, CONDITIONED, gains=0.0)
-    inputs = arguments(model)
-    warped, photo, _, _ = inputs[3].split([3, 3, 1, 1], dim=1)
-    inputs[3][:, 7:] = 1
+def test_nothing_is_painted_where_nothing_has_moved() -> None:
+    """And elsewhere in proportion, up to a bound."""
+    model = seeded(Generator, CONDITIONED)
+    landmarks, embedding, _, render = arguments(model)
+    picture = render[:, :3]
+    corrections = []
+    for still in (0.0, 0.5, 1.0):
+        render[:, SEEN_CHANNELS:] = still
+        corrections.append(output(model, landmarks, embedding, None, render) - picture)
+    assert corrections[0].abs().mean() > 0.01
+    torch.testing.assert_close(corrections[1], 0.5 * corrections[0], atol=1e-5, rtol=0)  # it does not see stillness
+    assert not corrections[2].any()
     with torch.no_grad():
-        model.to_flow.parametrizations.weight.original.zero_()
-        model.to_flow.parametrizations.weight.original[0, 0, 0, 0] = 1e-12  # spectral norm divides by the norm
-        model.to_flow.bias.copy_(torch.tensor([0.0, 1.0, -9.0]))
-        model.flow_gain.fill_(1 / GAIN_SPEED)
-        model.flow_gain[0] = 0
-    shift = torch.tensor([0.0, MAX_FLOW * math.tanh(1.0)])  # x, y
-    expected = displaced(warped, shift[None, :, None, None].expand(2, -1, 32, 32))
-    torch.testing.assert_close(output(model, *inputs), expected, atol=1e-3, rtol=0)
-    with torch.no_grad():
-        model.to_flow.bias[2] = 20.0
-    torch.testing.assert_close(output(model, *inputs), photo, atol=1e-3, rtol=0)
+        model.gain.fill_(1e4)
+    render[:, SEEN_CHANNELS:] = 0
+    strongest = (output(model, landmarks, embedding, None, render) - picture).abs()
+    assert MAX_CORRECTION * 0.99 < strongest.max() <= MAX_CORRECTION + 1e-5
+
+
+def test_every_plane_of_the_render_is_seen() -> None:
+    model = seeded(Generator, CONDITIONED)
+    landmarks, embedding, _, render = arguments(model)
+    before = output(model, landmarks, embedding, None, render) - render[:, :3]
+    for plane in range(SEEN_CHANNELS):
+        changed = render.clone()
+        changed[:, plane] *= -1
+        after = output(model, landmarks, embedding, None, changed) - changed[:, :3]
+        assert (after - before).abs().max() > 1e-4, plane
 
 
 def test_frames_stay_within_their_range() -> None:
@@ -346,7 +350,8 @@ def test_a_new_conditioned_generator_learns_its_gain_first() -> None:
     model = seeded(Generator, CONDITIONED, gains=0.0).train()
     model(*arguments(model)).square().sum().backward()
     assert model.gain.grad.abs().min() > 0
-    assert model.flow_gain.grad.abs().min() > 0
+    others = [name for name, p in model.named_parameters() if name != "gain" and p.grad is not None and p.grad.any()]
+    assert others == []
 
 
 @each
@@ -454,9 +459,9 @@ def test_contradictory_inputs_are_refused() -> None:
         generator(landmarks)
     with pytest.raises(ValueError, match="either embedding or style"):
         generator(landmarks, embedding, torch.zeros(generator.style_dim))
-    for model, source in ((generator, arguments(conditioned)[3]), (conditioned, None)):
-        with pytest.raises(ValueError, match="source-conditioned"):
-            model(landmarks, embedding, None, source)
+    for model, render in ((generator, arguments(conditioned)[3]), (conditioned, None)):
+        with pytest.raises(ValueError, match="render-conditioned"):
+            model(landmarks, embedding, None, render)
     with pytest.raises(ValueError, match="expected two"):
         embedder(landmarks, landmarks)
 
