@@ -21,9 +21,11 @@ so as well where you show them. In many places the law asks for consent, for a l
 LIMITS = """\
 ## Limits
 
-* One face, head and shoulders, at the size of its training.
+* One face, head and shoulders. What the network mends is 256 pixels wide; all else has the photo's own detail.
 * What no photo shows is invented: teeth behind closed lips, the far side of a turned head. More photos help.
-* Hands, hair over the face and glasses are moved with it.
+* Heads turn by some 25 degrees before their outlines and hair look cut out.
+* Hands, hair over the face and glasses are moved with it, as if painted on it.
+* Photos from the side, and faces that are half covered, are followed badly; a warning says so.
 * People unlike those in the data come out worse."""
 
 
@@ -60,7 +62,9 @@ def model_card(
         f"# {repo_id}",
         "Few-shot talking heads: photos of a person and a driving clip in, a video of that person moving like the clip "
         "out. Embedder, generator and projection discriminator of *Few-Shot Adversarial Learning of Realistic Neural "
-        "Talking Head Models* (Zakharov et al., ICCV 2019), as the package `talking_heads` has them. "
+        "Talking Head Models* (Zakharov et al., ICCV 2019), as the package `talking_heads` has them. Unless it was "
+        "trained without renders, the generator paints over a head in three dimensions, which the package makes of the "
+        "photos and moves as the clip says (its face model is ICT-FaceKit's, MIT). "
         f"Weights: {', '.join(f'{name} {number:,}' for name, number in sizes.items())}; safetensors.",
         "## Run it",
         _code(
@@ -90,7 +94,7 @@ def avatar_card(repo_id: str, config: Mapping[str, Any]) -> ModelCard:
     name, commit = config["base_model"], config["base_commit"]
     tuned = config["own_generator"] is not None
     data = ModelCardData(library_name="talking_heads", tags=["avatar", *TAGS], base_model=name if commit else None)
-    base, size = f"`{name or 'unnamed'}`", config["image_size"]
+    base, size = f"`{name or 'unnamed'}`", config["canvas_size"]
     if commit:
         base += f" at the commit `{commit}`"
         load = f'from_pretrained("{name}", revision="{commit}")'

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import eye_openness, mouth_openness
 from safetensors.torch import load_file
 
 from talking_heads import Avatar, TalkingHeadPipeline
+from talking_heads.avatar import Shots
 from talking_heads.cli import EXAMPLE
 from talking_heads.errors import InvalidModelError
+from talking_heads.head.model import ASSET, FaceModel
+from talking_heads.head.person import Head
+from talking_heads.head.presets import FaceControls
+from talking_heads.head.render import Renderer
+from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
 from talking_heads.hub import BUNDLED, WEIGHTS_NAME
 from talking_heads.landmarks import LandmarkDetector, eye_distance
-from talking_heads.motion import mouth_openness
 
 NETWORKS = ("embedder", "generator", "discriminator")
 
@@ -36,7 +44,7 @@ def test_it_is_small_and_spectral_norm_is_folded(pipe: TalkingHeadPipeline) -> N
         assert not any("parametrizations" in name for name in state)
     for network in (pipe.embedder, pipe.generator, pipe.load_discriminator()):
         assert network.config.spectral_norm is False
-    assert pipe.name == "default" and pipe.image_size == 256 and pipe.generator.config.source_conditioned
+    assert pipe.name == "default" and pipe.image_size == 256 and pipe.generator.config.render_conditioned
 
 
 def test_its_card_says_what_it_is() -> None:
@@ -44,22 +52,60 @@ def test_its_card_says_what_it_is() -> None:
     assert all(word in card for word in ("license", "steps", "limits", "grid", "cc"))
 
 
+def test_the_face_model_comes_with_its_licence() -> None:
+    model = FaceModel.load()
+    assert ASSET.stat().st_size < 6.5e6
+    assert model.mean.shape[0] < 9000 and len(model.identity) == 64 and len(model.expression) == 51
+    notice = (ASSET.parent / "FACE_MODEL_LICENSE").read_text(encoding="utf-8")
+    assert "Permission is hereby granted, free of charge" in notice and "Copyright" in notice
+
+
+def test_what_an_installation_needs_is_packed() -> None:
+    settings = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    root = ASSET.parents[1]
+    packed = {
+        path.relative_to(root)
+        for pattern in settings["tool"]["setuptools"]["package-data"]["talking_heads"]
+        for path in root.glob(pattern)
+    }
+    for name in ("head/face_model.safetensors", "head/FACE_MODEL_LICENSE", "checkpoints/default/model_index.json"):
+        assert Path(name) in packed
+    needed = {re.split(r"[<>=\[]", line)[0] for line in settings["project"]["dependencies"]}
+    assert {"numba", "scipy", "numpy", "torch"} <= needed
+    page = (root.parent / "requirements.txt").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{name}\b", page, re.MULTILINE) for name in needed)
+
+
 def test_an_unseen_persons_photo_follows_the_driver(
-    pipe: TalkingHeadPipeline, detector: LandmarkDetector, astronaut: np.ndarray
+    pipe: TalkingHeadPipeline, detector: LandmarkDetector, shots: Shots, head: Head
 ) -> None:
-    avatar = pipe.create_avatar([astronaut])
-    track = pipe.track(EXAMPLE, start=1.0, end=2.2)
-    targets = pipe.target_landmarks(avatar, track, "relative", 1.0, 1.0, 1.0)
-    frames = list(pipe(avatar, track))
+    avatar = pipe.avatar_from_shots(shots, head)
+    motion = pipe.track(EXAMPLE, start=1.0, end=2.2)
+    frames = list(pipe(avatar, motion, size=256))
+    count = len(head.model.expression_names)
+    neutral = frame_of(motion, most_neutral(motion), count)
+    retarget = Retargeter(head.model, head.primary_view.fit.frame, neutral, MotionOptions())
+    renderer = Renderer(head, 256)
+    targets = np.stack([renderer.landmarks(retarget(frame_of(motion, k, count))) for k in range(len(motion))])
     found = [detector.detect(frame) for frame in frames]
     assert all(len(faces) == 1 for faces in found)  # recognisably a face
     seen = np.stack([faces[0] for faces in found])
     errors = np.linalg.norm(seen - targets, axis=-1).mean(axis=1) / eye_distance(targets)
     assert np.median(errors) < 0.06
     assert np.corrcoef(mouth_openness(seen), mouth_openness(targets))[0, 1] > 0.7
-    photo = avatar.photo_images[0].astype(float)
+    photo = shots.crops(256)[0].astype(float)
     colours = np.abs(np.mean(frames, axis=(0, 1, 2)) - photo.mean(axis=(0, 1)))
     assert colours.max() < 15  # no colour cast
+
+
+def test_an_unmoved_person_is_the_photo_and_eyes_close(
+    pipe: TalkingHeadPipeline, detector: LandmarkDetector, shots: Shots, head: Head
+) -> None:
+    avatar = pipe.avatar_from_shots(shots, head)
+    rest = pipe.edit(avatar, FaceControls(), size=256)
+    assert (np.abs(rest.astype(int) - shots.crops(256)[0]).max(axis=2) <= 1).mean() > 0.95
+    shut = pipe.edit(avatar, FaceControls(eyelids=-1), size=256)
+    assert eye_openness(detector.detect(shut)[0]).mean() < 0.6 * eye_openness(detector.detect(rest)[0]).mean()
 
 
 def test_a_folder_goes_before_what_is_bundled_under_its_name(
