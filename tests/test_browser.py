@@ -16,6 +16,7 @@ from served import Served
 
 from talking_heads import Avatar
 from talking_heads.examples import EXAMPLE
+from talking_heads.head.motion import Motion
 from talking_heads.provenance import verify
 from talking_heads.video import probe, read_frames
 
@@ -253,6 +254,62 @@ def test_edit_follows_the_sliders(page: Page, visitors: Path) -> None:
         page.wait_for_function(f"document.querySelector('#edited img') && {known}", timeout=LONG)
         sources.append(page.locator("#edited img").get_attribute("src"))
     assert len(set(sources)) == 2
+
+
+def test_the_motion_of_a_clip_is_a_file_that_drives(page: Page, visitors: Path, tmp_path: Path) -> None:
+    add_photos(page, visitors, "ada.png")
+    page.check("#consent input")
+    choose_clip(page, visitors, "moving.mp4")
+    page.click("#save-motion")
+    link = page.locator("#saved-motion a[download]").first
+    link.wait_for(timeout=LONG)
+    with page.expect_download() as download:
+        link.click()
+    file = tmp_path / "motion.csv"
+    download.value.save_as(file)
+    assert len(Motion.load(file)) == 10
+    page.get_by_role("tab", name="A motion file").click()
+    page.set_input_files("#motion-file input[type=file]", file)
+    expect(page.locator("#plan")).to_contain_text("10 frames: about", timeout=LONG)
+    page.get_by_text("How much of the motion").click()
+    page.locator("#parts label", has_text="lips").click()
+    page.click("#animate")
+    assert result(page)["duration"] == pytest.approx(0.4, abs=0.05)
+
+
+def test_what_is_behind_the_person_is_the_visitors_choice(page: Page, visitors: Path) -> None:
+    add_photos(page, visitors, "ada.png")
+    page.check("#consent input")
+    page.get_by_text("More: background, size, detector").click()
+    page.locator("#size label", has_text="256").click()
+    page.locator("#background label", has_text="picture").click()
+    expect(page.locator("#plan")).to_contain_text("Add the picture that shall be behind the person", timeout=LONG)
+    page.set_input_files("#background-picture input[type=file]", visitors / "red.png")
+    expect(page.locator("#plan")).to_contain_text("frames: about", timeout=LONG)
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#edit-yaw input[type=number]").fill("5")
+    page.locator("#edit-yaw input[type=number]").press("Enter")
+    picture = page.locator("#edited img")
+    picture.wait_for(timeout=LONG)
+    assert page.evaluate("document.querySelector('#edited img').naturalWidth") == 256
+    before = picture.get_attribute("src")
+    page.locator("#background label", has_text="transparent").click()
+    page.wait_for_function(f"document.querySelector('#edited img')?.src != {before!r}", timeout=LONG)  # it follows
+    page.get_by_role("tab", name="Animate").click()
+    page.locator("#preset label", has_text="blink").click()
+    page.click("#animate")
+    assert result(page)["width"] == 256
+    assert page.evaluate("document.querySelector('#result video').currentSrc").endswith(".webm")
+
+
+def test_a_detector_that_is_not_installed_is_told(
+    page: Page, visitors: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no weights there
+    add_photos(page, visitors, "ada.png")
+    page.get_by_text("More: background, size, detector").click()
+    page.locator("#detector label", has_text="face-alignment").click()
+    expect(page.locator(".toast-body")).to_contain_text("The detector face-alignment is not installed", timeout=LONG)
 
 
 def test_personalise_shows_its_way_and_gives_a_file(page: Page, visitors: Path, tmp_path: Path) -> None:
