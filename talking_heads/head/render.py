@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -274,8 +275,12 @@ def _in_bands(work: Callable[[int, int], None], rows: int) -> None:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Begun with the first frame: a process that forks before has none."""
+    """Begun with the first frame of a process."""
     return ThreadPoolExecutor(BANDS, "render")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of the threads, and begins its own
+    os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def finished(rendered: Rendered, change: np.ndarray, background: Background | None) -> np.ndarray:
