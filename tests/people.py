@@ -10,7 +10,8 @@ from skimage import data
 
 from talking_heads.faces import crop_around, only_face
 from talking_heads.landmarks import LandmarkDetector, load_detector
-from train.clips import ClipMeta, save_clip
+from talking_heads.segmentation import person_mask
+from train.clips import ClipMeta, canvas_side, cut_mask, in_crop, save_clip, widened
 
 CROP = 96
 
@@ -37,26 +38,28 @@ def wandering(number: int, side: int = 240) -> list[np.ndarray]:
 
 
 @cache
-def cropped(number: int, tint: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (T, CROP, CROP, 3) and landmarks (T, L, 2), as prepare makes them of photos."""
-    frames, landmarks = [], []
+def cropped(number: int, tint: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Canvases (T, C, C, 3) and masks (T, C, C) around crops of CROP pixels, and landmarks (T, L, 2) in sides of the
+    crop, as prepare makes them of photos."""
+    canvases, masks, landmarks = [], [], []
     for frame in wandering(number):
         points = only_face(frame, detector())
         crop = crop_around(points, frame.shape[:2])
-        frames.append((crop.cut(frame, CROP) * np.array([1.0, tint, tint])).astype(np.uint8))
-        landmarks.append(crop.to_crop(points, CROP))
-    return np.stack(frames), np.stack(landmarks)
+        wide = widened(crop)
+        canvases.append((wide.cut(frame, canvas_side(CROP)) * np.array([1.0, tint, tint])).astype(np.uint8))
+        masks.append(cut_mask(wide, person_mask(frame), canvas_side(CROP)))
+        landmarks.append(in_crop(crop.to_crop(points, CROP), CROP))
+    return np.stack(canvases), np.stack(masks), np.stack(landmarks)
 
 
 def write_people(folder: Path) -> Path:
-    """Two clips of ada, a photo of bob, a puppet of cy; dora is for validation. Told apart by their colour."""
+    """Two clips of ada, a photo of bob, an animated photo of cy; dora is for validation. Told apart by their colour."""
     for name, identity, kind, number, tint, split in (
         ("ada1", "ada", "video", 8, 1.0, "train"),
         ("ada2", "ada", "video", 3, 1.0, "train"),
         ("bob", "bob", "stills", 1, 0.8, "train"),
-        ("cy", "cy", "puppet", 4, 0.6, "train"),
+        ("cy", "cy", "animated", 4, 0.6, "train"),
         ("dora", "dora", "video", 4, 0.4, "validation"),
     ):
-        frames, landmarks = cropped(number, tint)
-        save_clip(folder / f"{name}.npz", frames, landmarks, ClipMeta(identity, f"{name}.mp4", split, kind=kind))
+        save_clip(folder / f"{name}.npz", *cropped(number, tint), ClipMeta(identity, f"{name}.mp4", split, kind=kind))
     return folder
