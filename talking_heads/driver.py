@@ -12,6 +12,7 @@ from .head.model import Camera, FaceModel, face_model
 from .head.motion import Motion
 from .head.person import Head
 from .head.retarget import most_neutral, motion_of
+from .head.smoothing import smoothed, smoothed_in_pieces
 
 IDENTITY_FRAMES = 8
 """Faces of a driver that his or her identity is taken from: enough that a round face is no puffed cheeks."""
@@ -72,19 +73,26 @@ def motion_of_track(track: Track, driver: DriverFitter | None = None) -> Motion:
     known = track.landmarks[track.seen] if track.seen.any() else track.landmarks
     driver = DriverFitter.of(known, track.frame_size) if driver is None else driver
     frames = [driver.fit(face) for face in track.landmarks]
-    return _held(motion_of(frames, track.fps, track.seen), frames)
+    return smoothed(_held(motion_of(frames, track.fps, track.seen), frames))
 
 
 def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple[Motion, FrameFit]]:
-    """A motion while its clip is still followed: pieces, each with the driver's neutral frame, that of the first."""
+    """A motion while its clip is still followed: pieces, each with the driver's neutral frame, one of the first second."""
     driver, neutral = None, None
-    for stretch in stretches:
-        if driver is None or neutral is None:
-            driver = DriverFitter.of(stretch.known, stretch.frame_size)
-            known = [driver.fit(face) for face in stretch.known]
-            neutral = known[most_neutral(motion_of(known, fps))]
-        frames = [driver.fit(face) for face in stretch.landmarks]
-        yield _held(motion_of(frames, fps, stretch.seen), frames), neutral
+
+    def pieces() -> Iterator[Motion]:
+        nonlocal driver, neutral
+        for stretch in stretches:
+            if driver is None:
+                driver = DriverFitter.of(stretch.known, stretch.frame_size)
+                known = [driver.fit(face) for face in stretch.known]
+                neutral = known[most_neutral(motion_of(known, fps))]
+            frames = [driver.fit(face) for face in stretch.landmarks]
+            yield _held(motion_of(frames, fps, stretch.seen), frames)
+
+    for piece in smoothed_in_pieces(pieces()):
+        assert neutral is not None
+        yield piece, neutral
 
 
 def _held(motion: Motion, frames: list[FrameFit]) -> Motion:
