@@ -23,7 +23,7 @@ from talking_heads.avatar import Shots
 from talking_heads.driver import DriverFitter
 from talking_heads.faces import Portrait, crop_around
 from talking_heads.head.person import Head
-from talking_heads.head.render import Renderer
+from talking_heads.head.render import PhotoChoice, Renderer
 from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
 from talking_heads.video import read_frames
 from train import evaluate
@@ -125,11 +125,15 @@ def test_with_several_photos_the_nearest_is_moved(model: Path, clip_faces: tuple
     shots = Shots.of(portraits)
     avatar = pipe.avatar_from_shots(shots)
     methods, photos = methods_of(pipe, avatar), shots.crops(SIZE)
+    renderer = Renderer(avatar.head, SIZE)
     assert l1(photos[0], photos[1]) > 0.02
     for k, face in enumerate(faces):
         frame = DriverFitter.of_person(avatar.head, portraits[0].crop).fit(face)
         asked = Targets([frame], shots.landmarks_at(SIZE)[k : k + 1])
         assert np.abs(methods["warp"](asked)[0].astype(int) - photos[k]).max() <= 1
+        # Lids and lips lie where they are asked for, whichever photo they are drawn from.
+        drawn = renderer.draw(frame, PhotoChoice(((1 - k, 1.0),))).landmarks
+        np.testing.assert_allclose(drawn[36:68], renderer.landmarks(frame)[36:68], atol=0.01)
         rendered = methods["render"](asked)[0]
         assert l1(rendered, photos[k]) < 0.5 * l1(rendered, photos[1 - k])
 

@@ -15,7 +15,7 @@ Masks and colours are worked out at ANALYSIS pixels a crop, unless told else, wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -121,12 +121,19 @@ class Head:
             for fit, canvas, mask, points in zip(person.photos, canvases, masks, landmarks, strict=True)
         )
         primary = most_neutral(motion_of([view.fit.frame for view in views], fps=25))
+        # Frames are told in terms of the primary photo: lids and lips start from its shape, whichever photo is drawn.
+        common = views[primary].fit.offset
+        views = tuple(_with_rest(view, model, view.rest + (common - view.fit.offset)) for view in views)
         return cls(model, person.identity, views, primary, neutral, detail_spread(model, neutral), fade, _gains(model, views))
 
     @property
     def primary_view(self) -> PhotoView:
         """What the most neutral photo shows."""
         return self.views[self.primary]
+
+
+def _with_rest(view: PhotoView, model: FaceModel, rest: np.ndarray) -> PhotoView:
+    return replace(view, rest=rest, eye_centres=eye_centres(model, rest))
 
 
 def _gains(model: FaceModel, views: Sequence[PhotoView]) -> np.ndarray:
