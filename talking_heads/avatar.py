@@ -21,17 +21,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .cards import avatar_card
-from .errors import InvalidModelError, OutputError
 from .driver import in_crop
+from .errors import InvalidModelError, OutputError
+from .faces import Crop, Portrait
 from .head.fit import fit_person
 from .head.model import face_model
 from .head.person import MARGIN, REACH, Head, resized
-from .faces import Crop, Portrait
 from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, push, resolve, written_whole
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
-from .segmentation import person_mask
 from .models.layers import settings_of
+from .segmentation import person_mask
 from .video import check_writable, replacing
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ class Shots:
         """The photos as a network sees them: uint8 (K, size, size, 3)."""
         side = self.canvases.shape[1]
         first, last = round(side * MARGIN / REACH), round(side * (1 + MARGIN) / REACH)
-        return np.stack([resized(np.ascontiguousarray(canvas[first:last, first:last]), size) for canvas in self.canvases])
+        crops = (np.ascontiguousarray(canvas[first:last, first:last]) for canvas in self.canvases)
+        return np.stack([resized(crop, size) for crop in crops])
 
     def landmarks_at(self, size: int) -> np.ndarray:
         """float32 (K, L, 2) in pixels of ``crops(size)``."""

@@ -19,8 +19,8 @@ IDENTITY_FRAMES = 8
 FIRST_STEPS, STEPS = 10, 3
 """Of a frame's fit: where nothing is known, and from the frame before."""
 MAX_ERROR = 0.035
-"""Mean distance of landmarks, in sizes of the face, above which a frame is fitted anew, and if that does not help counts
-as one in which no face was seen."""
+"""Mean distance of landmarks, in sizes of the face, above which a frame is fitted anew, and if that does not help
+counts as one in which no face was seen."""
 
 
 class DriverFitter:
@@ -77,7 +77,10 @@ def motion_of_track(track: Track, driver: DriverFitter | None = None) -> Motion:
 
 
 def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple[Motion, FrameFit]]:
-    """A motion while its clip is still followed: pieces, each with the driver's neutral frame, one of the first second."""
+    """A motion while its clip is still followed: pieces, each with the driver's neutral frame.
+
+    That is one of the first second.
+    """
     driver, neutral = None, None
 
     def pieces() -> Iterator[Motion]:

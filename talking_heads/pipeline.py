@@ -108,8 +108,9 @@ class TalkingHeadVideo:
         return self.num_frames
 
     def save(self, path: str | Path, on_progress: ProgressCallback | None = None, *, label: bool = False) -> Path:
-        """Makes the frames and writes them with the driver's sound in sync; whole or not at all: an mp4 (H.264), or, for
-        transparent frames, a webm (VP9) or mov (ProRes 4444).
+        """Makes the frames and writes them with the driver's sound in sync; whole or not at all.
+
+        An mp4 (H.264), or, for transparent frames, a webm (VP9) or mov (ProRes 4444).
 
         It is marked as generated in its metadata, invisibly in its frames, and by a signed C2PA manifest; ``label``
         also writes "AI-generated" into a corner (see ``provenance``). Raises OutputError. ``on_progress`` hears of the
@@ -360,8 +361,10 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
     @torch.inference_mode()
     def avatar_from_shots(self, shots: Shots, head: Head | None = None) -> Avatar:
-        """What is kept of the photos -> avatar: draw, embed, mean over photos, project (psi' = P e); fit the head, unless
-        ``make_head`` has made it of them already."""
+        """What is kept of the photos -> avatar: draw, embed, mean over photos, project (psi' = P e); fit the head.
+
+        ``head``: what ``make_head`` has made of them already.
+        """
         drawn = draw_landmarks(shots.landmarks_at(self.image_size), self.image_size)
         dtype = self.embedder.dtype
         images, lines = (to_float(x).to(self.device, dtype)[None] for x in (shots.crops(self.image_size), drawn))
@@ -369,7 +372,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
             embedding = self.embedder(images, lines).mean(dim=1)  # (1, N)
         style = self.generator.projection(embedding.to(self.generator.dtype))  # (1, S)
         head = make_head(shots) if head is None else head
-        for sentence in fit_warnings(head, shots.landmarks):
+        for sentence in fit_warnings(head, list(shots.landmarks)):
             logger.warning(sentence)
         # Out of inference mode's tensors, so that the avatar can be trained.
         with torch.inference_mode(False):
@@ -444,8 +447,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         ``size``: side of the frames, 256 or 512 for the bundled model, or "photo": as the photo; None: 512 where the
         photo's face has the pixels. ``background``: what is behind the person; frames are RGBA where it is transparent.
         ``stream``: a clip is followed while its first frames are painted already; they come at once and all of them
-        sooner, but the neutral frame is one of its first second. ``neutral_at_rest``: a Motion's changes count from rest (all
-        zeros), not from its own most neutral frame. Frames are made ``batch_size`` at a time when the
+        sooner, but the neutral frame is one of its first second. ``neutral_at_rest``: a Motion's changes count from rest
+        (all zeros), not from its own most neutral frame. Frames are made ``batch_size`` at a time when the
         result is iterated or saved. Raises ValueError for what cannot be combined, IncompatibleAvatarError, and what
         ``track`` raises; with ``stream``, what concerns faces, start and end comes with the frames.
         """
@@ -556,7 +559,10 @@ class TalkingHeadPipeline(DiffusionPipeline):
             )
 
     def frame_size(self, avatar: Avatar, size: Size) -> int:
-        """Pixels of the side of the avatar's frames for a wanted size, see a call. ValueError for one that cannot be."""
+        """Pixels of the side of the avatar's frames for a wanted size, see a call.
+
+        ValueError for one that cannot be.
+        """
         own = int((avatar.generator or self.generator).config.image_size)
         if not (avatar.generator or self.generator).config.render_conditioned:
             return own  # painted from nothing: in the network's size
@@ -599,7 +605,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         num_frames: int | None,
         background: Background | None,
     ) -> list[np.ndarray]:
-        """Rendered heads -> frames: the network's correction at its own size, enlarged, over the render at full size."""
+        """Rendered heads -> frames: the network's correction, made at its own size, enlarged over the full render."""
         generator = avatar.generator or self.generator
         own = int(generator.config.image_size)
         forward = self._forward(generator, num_frames)

@@ -195,8 +195,8 @@ def _first_guess(mean: np.ndarray, points: np.ndarray, num_expressions: int) -> 
     across = points[45] - points[36]
     down = points[8] - points[27]
     scale = max(
-        float(np.linalg.norm(across)) / np.linalg.norm(mean[45] - mean[36]),
-        0.8 * float(np.linalg.norm(down)) / np.linalg.norm(mean[8] - mean[27]),
+        float(np.linalg.norm(across) / np.linalg.norm(mean[45] - mean[36])),
+        0.8 * float(np.linalg.norm(down) / np.linalg.norm(mean[8] - mean[27])),
     )
     rotation = rotation_by(np.array([0, 0, -np.arctan2(across[1], across[0])]))
     turned = mean[:68] @ rotation.T
@@ -275,8 +275,10 @@ def _lifted(missing: np.ndarray, turned: np.ndarray, camera: Camera, rotation: n
 
 
 def _offset(model: FaceModel, vertices: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """What a photo's fit leaves at the landmarks (L, 3) -> float32 (V, 3) over the skin of lids and lips alone, eyes and
-    jaws moved as a whole. Spread over the whole face it is mostly the detector's error, and costs likeness."""
+    """What a photo's fit leaves at the landmarks (L, 3) -> float32 (V, 3) over the skin of lids and lips alone.
+
+    Eyes and jaws are moved as a whole. Spread over the whole face it is mostly the detector's error; it costs likeness.
+    """
     offset = detail_spread(model, vertices) @ offsets[MOUTH_AND_LIDS].astype(np.float32)
     offset[np.isin(model.part, ["teeth", "gums_tongue"])] = offsets[48:68].mean(axis=0)
     for name, eye in zip(EYES, (LEFT_EYE, RIGHT_EYE), strict=True):

@@ -26,7 +26,11 @@ FAR = np.float32(-1e30)
 
 def compiled(function: Callable[..., Any]) -> Any:
     """``function`` in machine code, without the interpreter's lock; from the cache where there is one."""
-    options = {"nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}, "error_model": "numpy"}
+    options: dict[str, Any] = {
+        "nogil": True,
+        "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"},
+        "error_model": "numpy",
+    }
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for a cache can be written to
@@ -193,11 +197,12 @@ def compose(
     """Rows ``top`` to ``bottom`` of ``frame`` (H, W, 3) in 0..255 and of ``planes`` (H, W, 4): trust, layer, stillness
     and the person's opacity.
 
-    Wall, then what of the head the photo does not show, then the sheet, then the face; and where nothing has moved, the
-    photo itself. ``head_values`` (V, 5 + 3S): fill colour (3), lashes, shown; then for each of the ``slots`` (S,) of
-    ``textures`` a place in it (2) and its share; colours of a slot are multiplied by its ``gains`` (S, 3). Slot 0 is the photo that the sheet is of; its places and those of
-    ``sheet_values`` (P, 3), with trust, are in pixels of the texture, whose ``origin`` pixels lie left of and above the
-    frame. Unless ``own_wall``, what is half photo's wall does not count as still.
+    Wall, then what of the head the photo does not show, then the sheet, then the face; and where nothing has moved,
+    the photo itself. ``head_values`` (V, 5 + 3S): fill colour (3), lashes, shown; then for each of the ``slots`` (S,)
+    of ``textures`` a place in it (2) and its share; colours of a slot are multiplied by its ``gains`` (S, 3). Slot 0
+    is the photo that the sheet is of. Its places and those of ``sheet_values`` (P, 3), with trust, are in pixels of the
+    texture, whose ``origin`` pixels lie left of and above the frame. Unless ``own_wall``, what is half photo's wall does
+    not count as still.
     """
     width = frame.shape[1]
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
@@ -244,7 +249,8 @@ def compose(
                 x = u * sheet_values[a, 0] + v * sheet_values[b, 0] + w * sheet_values[c, 0]
                 y = u * sheet_values[a, 1] + v * sheet_values[b, 1] + w * sheet_values[c, 1]
                 r, s, t, alpha = _texel(textures, slots[0], x, y)
-                alpha *= (u * sheet_values[a, 2] + v * sheet_values[b, 2] + w * sheet_values[c, 2]) * np.float32(1 / 255)
+                alpha *= np.float32(1 / 255)
+                alpha *= u * sheet_values[a, 2] + v * sheet_values[b, 2] + w * sheet_values[c, 2]
                 red += alpha * (r - red)
                 green += alpha * (s - green)
                 blue += alpha * (t - blue)
@@ -351,9 +357,11 @@ def pose_head(
 def pose_sheet(
     arms, anchors, anchor_weights, moved, before, turn, fade, place, scale, centre_x, centre_y, distance, points
 ):  # fmt: skip
-    """Poses a sheet: ``points`` (P, 3) in pixels and depth, from ``arms`` (P, 3) cm from the neck's joint in the photo's
-    pose, dragged by what ``moved`` (V, 3) does to their ``anchors`` (P, 3), and turned by ``turn`` (3, 3) as far as
-    ``fade`` (P, 1) says."""
+    """Poses a sheet: ``points`` (P, 3) in pixels and depth.
+
+    Its ``arms`` (P, 3) cm from the neck's joint in the photo's pose are dragged by what ``moved`` (V, 3) does to their
+    ``anchors`` (P, 3), and turned by ``turn`` (3, 3) as far as ``fade`` (P, 1) says.
+    """
     one = np.float32(1)
     for v in range(arms.shape[0]):
         a = b = c = np.float32(0)
@@ -380,8 +388,9 @@ def normal_equations(
     neutral, shapes, expression, rotation, joint, translation, scale, centre, distance, points, weight, free,
     normal, pull, missing, turned,
 ):  # fmt: skip
-    """One step of a frame's fit, in float64: fills ``normal`` (6 + F, 6 + F) and ``pull`` (6 + F,) of the weighted least
-    squares in turn (3), translation (3) and the ``free`` (F,) expressions, ``missing`` (L, 2) and ``turned`` (L, 3).
+    """One step of a frame's fit, in float64: fills ``normal`` (6 + F, 6 + F) and ``pull`` (6 + F,) of the weighted
+    least squares in turn (3), translation (3) and the ``free`` (F,) expressions, ``missing`` (L, 2) and ``turned``
+    (L, 3).
 
     ``neutral`` (L, 3), ``shapes`` (L, E, 3) and ``points`` (L, 2); for the rest see ``fit.FrameFitter``.
     """

@@ -201,13 +201,12 @@ class Renderer:
         sheet = np.empty_like(view.sheet)
         arms = view.sheet - NECK_JOINT - start.translation.astype(np.float32)
         pose_sheet(
-            arms, view.anchors, view.anchor_weights, moved, before, after @ before.T, view.sheet_fade, place, *lens, sheet
-        )
+            arms, view.anchors, view.anchor_weights, moved, before, after @ before.T, view.sheet_fade, place,
+            *lens, sheet,
+        )  # fmt: skip
         return points, sheet
 
-    def _head_values(
-        self, frame: FrameFit, base: int, points: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _head_values(self, frame: FrameFit, base: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What ``kernels.compose`` interpolates over the head, float32 (V, 5 + 3S), the photos of the slots (S,), and
         the factors of their colours (S, 3)."""
         model, view = self.head.model, self.head.views[base]
@@ -221,9 +220,7 @@ class Renderer:
         gains = np.stack([self.head.gains[base, slot] for slot in slots]).astype(np.float32)
         return np.ascontiguousarray(np.column_stack(columns), np.float32), np.array(slots, np.int64), gains
 
-    def _trust(
-        self, frame: FrameFit, photo: int, points: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _trust(self, frame: FrameFit, photo: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How far a photo vouches for each vertex in this frame (V,); what of the lids unfolds (V,); light on the eyes
         (V,)."""
         model, view = self.head.model, self.head.views[photo]

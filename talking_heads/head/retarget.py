@@ -30,7 +30,7 @@ class MotionOptions:
     """What of a motion is carried over, and how strongly. Raises ValueError for what makes no sense."""
 
     mode: Mode = "relative"
-    """"relative": changes since the driver's neutral frame; "absolute": the driver's pose and expression as they are."""
+    """"relative": changes since the driver's neutral frame; "absolute": the driver's pose and expression."""
     head: float = 1.0
     """Strength of the head's turns and way; 0 leaves it as in the photo. So for the next two."""
     expression: float = 1.0
@@ -93,7 +93,7 @@ class Retargeter:
     """Takes a driver's frames to those of one person. Holds what is constant; nothing changes from frame to frame."""
 
     def __init__(self, model: FaceModel, photo: FrameFit, neutral: FrameFit, options: MotionOptions) -> None:
-        """``photo``: what the person's photo shows, from which relative motion starts; ``neutral``: the driver at rest."""
+        """``photo``: what the person's photo shows, where relative motion starts; ``neutral``: the driver at rest."""
         self.model, self.photo, self.options = model, photo, options
         self.neutral = neutral
         self._parts = set[str]()
@@ -116,7 +116,8 @@ class Retargeter:
         change = options.expression * (driver.expression - neutral.expression)
         wanted = photo.expression + change
         blinks = self._blinks
-        wanted[blinks] = _blinked(photo.expression[blinks], neutral.expression[blinks], driver.expression[blinks], options)
+        rest, shown = neutral.expression[blinks], driver.expression[blinks]
+        wanted[blinks] = _blinked(photo.expression[blinks], rest, shown, options.expression)
         expression = np.where(self._moved, np.clip(wanted, 0, 1), photo.expression).astype(np.float32)
         rotation, translation, gaze = photo.rotation, photo.translation, photo.gaze
         if "head" in self._parts:
@@ -144,11 +145,11 @@ class Retargeter:
         )
 
 
-def _blinked(photo: np.ndarray, neutral: np.ndarray, driver: np.ndarray, options: MotionOptions) -> np.ndarray:
+def _blinked(photo: np.ndarray, neutral: np.ndarray, driver: np.ndarray, strength: float) -> np.ndarray:
     """Lids (2,): a driver's lid that shuts shuts the person's, however far either is open at rest."""
     rest = np.minimum(neutral, MAX_NEUTRAL_BLINK)
-    closing = options.expression * (driver - rest) / (1 - rest)
-    opening = options.expression * np.minimum(driver - rest, 0) / np.maximum(rest, 0.1)
+    closing = strength * (driver - rest) / (1 - rest)
+    opening = strength * np.minimum(driver - rest, 0) / np.maximum(rest, 0.1)
     result: np.ndarray = np.where(driver >= rest, photo + (1 - photo) * closing, photo + photo * opening)
     return result
 
@@ -159,9 +160,7 @@ def _scaled(rotation: np.ndarray, strength: float) -> np.ndarray:
         return rotation
     cosine = np.clip((np.trace(rotation) - 1) / 2, -1, 1)
     angle = float(np.arccos(cosine))
-    axis = np.array(
-        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
-    )
+    axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
     length = float(np.linalg.norm(axis))
     return rotation_by(strength * angle * axis / length) if length > 1e-9 else np.eye(3)
 
@@ -171,9 +170,7 @@ def frames_of(motion: Motion, num_expressions: int) -> Iterator[FrameFit]:
     return (frame_of(motion, index, num_expressions) for index in range(len(motion)))
 
 
-def retargeted(
-    head: Head, frames: Iterable[tuple[FrameFit, FrameFit]], options: MotionOptions
-) -> Iterator[FrameFit]:
+def retargeted(head: Head, frames: Iterable[tuple[FrameFit, FrameFit]], options: MotionOptions) -> Iterator[FrameFit]:
     """A driver's frames, each with the driver's neutral one -> the person's."""
     retargeter: Retargeter | None = None
     for frame, neutral in frames:
