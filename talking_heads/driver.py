@@ -90,8 +90,11 @@ def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple
                 driver = DriverFitter.of(stretch.known, stretch.frame_size)
                 known = [driver.fit(face) for face in stretch.known]
                 neutral = known[most_neutral(motion_of(known, fps))]
-            frames = [driver.fit(face) for face in stretch.landmarks]
-            yield _held(motion_of(frames, fps, stretch.seen), frames)
+                before = neutral
+            # What fails at the start of a piece is held from the one before.
+            frames = [before, *(driver.fit(face) for face in stretch.landmarks)]
+            yield _held(motion_of(frames, fps, np.array([True, *stretch.seen])), frames)[1:]
+            before = next((frame for frame in reversed(frames) if frame.error <= MAX_ERROR), before)
 
     for piece in smoothed_in_pieces(pieces()):
         assert neutral is not None
