@@ -201,8 +201,8 @@ def compose(
     the photo itself. ``head_values`` (V, 5 + 3S): fill colour (3), lashes, shown; then for each of the ``slots`` (S,)
     of ``textures`` a place in it (2) and its share; colours of a slot are multiplied by its ``gains`` (S, 3). Slot 0
     is the photo that the sheet is of. Its places and those of ``sheet_values`` (P, 3), with trust, are in pixels of the
-    texture, whose ``origin`` pixels lie left of and above the frame. Unless ``own_wall``, what is half photo's wall does
-    not count as still.
+    texture, whose ``origin`` pixels lie left of and above the frame. Unless ``own_wall``, what is half photo's wall
+    does not count as still.
     """
     width = frame.shape[1]
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)

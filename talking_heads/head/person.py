@@ -112,8 +112,8 @@ class Head:
         analysis: int = ANALYSIS,
     ) -> Head:
         """From photos: ``canvases`` uint8 (C, C, 3) of the crop and its margins, at any size; ``masks`` uint8 (C, C) of
-        the person; ``landmarks`` (L, 2) in sides of the crop. ``analysis``, a multiple of 64: pixels of a crop's side at
-        which masks and colours are worked out; 256 takes a quarter of the time, and its outlines are coarser."""
+        the person; ``landmarks`` (L, 2) in sides of the crop. ``analysis``, a multiple of 64: pixels of a crop's side
+        at which masks and colours are worked out; 256 takes a quarter of the time, and its outlines are coarser."""
         neutral = model.vertices(person.identity)
         fade = neck_fade(model.mean[:, 1:2])
         views = tuple(
@@ -124,7 +124,8 @@ class Head:
         # Frames are told in terms of the primary photo: lids and lips start from its shape, whichever photo is drawn.
         common = views[primary].fit.offset
         views = tuple(_with_rest(view, model, view.rest + (common - view.fit.offset)) for view in views)
-        return cls(model, person.identity, views, primary, neutral, detail_spread(model, neutral), fade, _gains(model, views))
+        spread = detail_spread(model, neutral)
+        return cls(model, person.identity, views, primary, neutral, spread, fade, _gains(model, views))
 
     @property
     def primary_view(self) -> PhotoView:
@@ -225,8 +226,8 @@ class _PhotoAnalysis:
         )
 
     def _at_full_size(self, colours: np.ndarray, original: np.ndarray) -> np.ndarray:
-        """Colours (self.side, self.side, 3) in 0..1 enlarged to the canvas's size, uint8, with the photo's own pixels where
-        ``original`` (self.side, self.side) is 1."""
+        """Colours (self.side, self.side, 3) in 0..1 enlarged to the canvas's size, uint8, with the photo's own pixels
+        where ``original`` (self.side, self.side) is 1."""
         side = len(self.canvas)
         small = (colours * 255 + 0.5).clip(0, 255).astype(np.uint8)
         if side == self.side:
