@@ -447,7 +447,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         ``size``: side of the frames, 256 or 512 for the bundled model, or "photo": as the photo; None: 512 where the
         photo's face has the pixels. ``background``: what is behind the person; frames are RGBA where it is transparent.
         ``stream``: a clip is followed while its first frames are painted already; they come at once and all of them
-        sooner, but the neutral frame is one of its first second. ``neutral_at_rest``: a Motion's changes count from rest
+        sooner, but the neutral frame is one of its first second. ``neutral_at_rest``: a Motion's changes are from rest
         (all zeros), not from its own most neutral frame. Frames are made ``batch_size`` at a time when the
         result is iterated or saved. Raises ValueError for what cannot be combined, IncompatibleAvatarError, and what
         ``track`` raises; with ``stream``, what concerns faces, start and end comes with the frames.

@@ -200,7 +200,7 @@ class _PhotoAnalysis:
     def view(self) -> PhotoView:
         """What was found out."""
         camera = self.fit.camera
-        known_wall = (ndimage.maximum_filter(self.person, self._window(13)) < 0.2).astype(np.float32)
+        known_wall = (ndimage.maximum_filter(self.person, self._window(UNKNOWN_WALL)) < 0.15).astype(np.float32)
         wall = fill_holes(self.colour, known_wall)
         side = len(self.canvas)
         texture = np.dstack([self._at_full_size(self.own, self.inner_share), resized_mask(self.alpha, side)])
@@ -397,7 +397,7 @@ class _PhotoAnalysis:
         face = ndimage.binary_fill_holes(ndimage.binary_closing(trusted, iterations=max(1, reach // 2)))
         face = ndimage.binary_erosion(face, iterations=self._scaled(2))
         # As wide as the band in which the wall is not known: there an unmoved person brings the photo's own pixels.
-        person = ndimage.maximum_filter(self.person, self._window(13 + GRID_STEP)) > 0.15
+        person = ndimage.maximum_filter(self.person, self._window(UNKNOWN_WALL + GRID_STEP)) > 0.15
         useful = (person & ~face)[row, column]
         index = np.arange(side * side).reshape(side, side)
         a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))

@@ -32,9 +32,9 @@ class Generator(ModelMixin, ConfigMixin):
 
     * ``render_conditioned=False``, the paper's: input is the landmark image, output is painted from nothing.
     * ``render_conditioned=True``: input is also the head, rendered in the target's pose, the photo as it is, and what
-      is known of the render (``head/render.py``). Encoder features reach the decoder at equal resolution (``skips``). The
-      output is the render and a bounded correction, none where the head has not moved. The correction's gain starts at
-      zero: training starts at the render and moves away from it only where that helps.
+      is known of the render (``head/render.py``). Encoder features reach the decoder at equal resolution (``skips``).
+      The output is the render and a bounded correction, none where the head has not moved. The correction's gain starts
+      at zero: training starts at the render and moves away from it only where that helps.
 
     ``patch_size`` 2 works on 2x2 pixels folded into channels. ``attention_resolution`` is for the down blocks,
     ``up_attention_resolution`` for the up blocks; 0 leaves it out. Stateless: nothing is stored during forward.
