@@ -1,7 +1,9 @@
-"""A prepared clip: one person's face, cropped as at inference, with landmarks, in one file.
+"""A prepared clip: one person's face, cropped as at inference, with margins, masks and landmarks, in one file.
 
-``<name>.npz``, not compressed (its frames already are): ``jpeg`` uint8, all frames one behind the other; ``offsets``
-int64 (T + 1,) into it; ``landmarks`` float32 (T, L, 2) in pixels of the frames; ``meta`` a JSON text.
+Each frame is a canvas: the crop and a margin around it, as ``talking_heads.head`` takes photos apart. ``<name>.npz``,
+not compressed (its frames already are): ``jpeg`` uint8, all canvases one behind the other; ``offsets`` int64 (T + 1,)
+into it; ``masks`` and ``mask_offsets``, the same of the masks of the person, grey; ``landmarks`` float32 (T, L, 2) in
+sides of the crop; ``meta`` a JSON text.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ import numpy as np
 from PIL import Image
 
 from talking_heads.errors import UnreadableMediaError
+from talking_heads.faces import Crop
+from talking_heads.head.person import MARGIN, REACH
 from talking_heads.landmarks import NUM_LANDMARKS
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -36,51 +40,121 @@ class ClipMeta:
     fps: float = 25.0
     licence: str = ""
     kind: str = "video"
-    """"video", "stills" (unordered photos of one person), or "puppet" (rendered; frame 0 is the untouched photo)."""
+    """"video", "stills" (unordered photos of one person), or "animated" (a photo in frame 0, and drawn from it)."""
     extra: dict[str, float] = field(default_factory=dict)
     """Measured qualities, for filtering: face size in pixels, sharpness, share of frames in which a face was seen."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip in memory: frames stay JPEG until they are asked for."""
+    """A clip in memory: canvases and masks stay compressed until they are asked for."""
 
     jpeg: np.ndarray
     offsets: np.ndarray
+    masks: np.ndarray
+    mask_offsets: np.ndarray
     landmarks: np.ndarray
+    """float32 (T, L, 2) in sides of the crop, of which the middles of the first and last pixel are not 0 and 1."""
     meta: ClipMeta
 
     def __len__(self) -> int:
         return len(self.landmarks)
 
     def frame(self, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 RGB (size, size, 3) and landmarks float32 (L, 2) in its pixels."""
-        data = self.jpeg[self.offsets[index] : self.offsets[index + 1]].tobytes()
-        with Image.open(io.BytesIO(data)) as image:
-            side = image.width
-            image.draft("RGB", (size, size))  # decodes at a fraction of the size where that is enough
-            smooth = Image.Resampling.BOX if image.width % size == 0 else Image.Resampling.BICUBIC
-            pixels = np.array(image.convert("RGB").resize((size, size), smooth))  # a copy where nothing changes
-        scale = size / side
-        return pixels, (self.landmarks[index] + 0.5) * scale - 0.5
+        """The crop, uint8 RGB (size, size, 3), and landmarks float32 (L, 2) in its pixels."""
+        edge = canvas_margin(size)
+        canvas = self.canvas(index, size)
+        return canvas[edge : edge + size, edge : edge + size].copy(), self.landmarks[index] * size - np.float32(0.5)
+
+    def canvas(self, index: int, size: int) -> np.ndarray:
+        """uint8 RGB (C, C, 3): the crop at ``size`` pixels a side, and its margins; C is ``canvas_side(size)``."""
+        return _decoded(self.jpeg[self.offsets[index] : self.offsets[index + 1]], "RGB", canvas_side(size))
+
+    def mask(self, index: int, size: int) -> np.ndarray:
+        """uint8 (C, C): 255 where the canvas shows the person."""
+        return _decoded(self.masks[self.mask_offsets[index] : self.mask_offsets[index + 1]], "L", canvas_side(size))
 
 
-def make_clip(frames: Sequence[np.ndarray] | np.ndarray, landmarks: np.ndarray, meta: ClipMeta) -> Clip:
-    """A clip of T square uint8 frames (S, S, 3) and landmarks (T, L, 2) in their pixels, or ValueError."""
-    if len(frames) != len(landmarks) or landmarks.shape[1:] != (NUM_LANDMARKS, 2) or len(frames) == 0:
-        raise ValueError(f"{len(frames)} frames and landmarks {landmarks.shape} do not make a clip")
-    parts = []
-    for frame in frames:
-        buffer = io.BytesIO()
-        Image.fromarray(frame).save(buffer, "JPEG", quality=95, subsampling=0)
-        parts.append(np.frombuffer(buffer.getvalue(), dtype=np.uint8))
-    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    return Clip(np.concatenate(parts), offsets, landmarks.astype(np.float32), meta)
+def canvas_side(size: int) -> int:
+    """Pixels of the canvas around a crop of ``size`` pixels."""
+    return size + 2 * canvas_margin(size)
 
 
-def save_clip(path: Path, frames: Sequence[np.ndarray] | np.ndarray, landmarks: np.ndarray, meta: ClipMeta) -> None:
+def canvas_margin(size: int) -> int:
+    """Pixels between the edge of the canvas and that of a crop of ``size`` pixels."""
+    return round(MARGIN * size)
+
+
+def widened(crop: Crop) -> Crop:
+    """The part of a picture that the canvas shows, from the crop."""
+    return Crop(crop.x, crop.y, crop.side * REACH, crop.angle)
+
+
+def in_crop(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Landmarks (..., 2) in pixels of a crop of ``size`` -> float32, in sides of the crop."""
+    return ((pixels + 0.5) / size).astype(np.float32)
+
+
+def cut_mask(crop: Crop, mask: np.ndarray, size: int) -> np.ndarray:
+    """A person's mask, float (H, W) in 0..1 of a picture -> uint8 (size, size) of a part of it."""
+    grey = (mask * 255 + 0.5).clip(0, 255).astype(np.uint8)
+    return crop.cut(np.repeat(grey[..., None], 3, axis=2), size)[..., 0]
+
+
+def _decoded(data: np.ndarray, mode: str, size: int) -> np.ndarray:
+    """Bytes of a picture -> uint8 (size, size, ...), a copy."""
+    with Image.open(io.BytesIO(data.tobytes())) as image:
+        image.draft(mode, (size, size))  # decodes at a fraction of the size where that is enough
+        smooth = Image.Resampling.BOX if image.width % size == 0 else Image.Resampling.BICUBIC
+        return np.array(image.convert(mode).resize((size, size), smooth))
+
+
+def make_clip(
+    canvases: Sequence[np.ndarray] | np.ndarray,
+    masks: Sequence[np.ndarray] | np.ndarray,
+    landmarks: np.ndarray,
+    meta: ClipMeta,
+) -> Clip:
+    """A clip of T square uint8 canvases (C, C, 3), masks uint8 (C, C) and landmarks (T, L, 2) in sides of the crop, or
+    ValueError."""
+    if not len(canvases) == len(masks) == len(landmarks) > 0 or landmarks.shape[1:] != (NUM_LANDMARKS, 2):
+        raise ValueError(
+            f"{len(canvases)} frames, {len(masks)} masks and landmarks {landmarks.shape} do not make a clip"
+        )
+    jpeg, offsets = _joined([_encoded(canvas, 95) for canvas in canvases])
+    grey, mask_offsets = _joined([_encoded(_half(mask), 90) for mask in masks])
+    return Clip(jpeg, offsets, grey, mask_offsets, landmarks.astype(np.float32), meta)
+
+
+def _half(mask: np.ndarray) -> np.ndarray:
+    """Masks are soft: half the pixels hold them."""
+    return np.asarray(Image.fromarray(mask).reduce(2))
+
+
+def _encoded(picture: np.ndarray, quality: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality, subsampling=0)
+    return np.frombuffer(buffer.getvalue(), dtype=np.uint8)
+
+
+def _joined(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """One behind the other, and where each begins, with the end."""
+    return np.concatenate(parts), np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+
+
+def save_clip(
+    path: Path,
+    canvases: Sequence[np.ndarray] | np.ndarray,
+    masks: Sequence[np.ndarray] | np.ndarray,
+    landmarks: np.ndarray,
+    meta: ClipMeta,
+) -> None:
     """Writes what make_clip makes."""
-    write_clip(path, make_clip(frames, landmarks, meta))
+    write_clip(path, make_clip(canvases, masks, landmarks, meta))
+
+
+ARRAYS = ("jpeg", "offsets", "masks", "mask_offsets", "landmarks")
+"""Of a clip, as files name them."""
 
 
 def write_clip(path: Path, clip: Clip) -> None:
@@ -88,7 +162,7 @@ def write_clip(path: Path, clip: Clip) -> None:
     text = json.dumps({"format": FORMAT_VERSION, **asdict(clip.meta)})
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as beside, beside.open("wb") as file:
-        np.savez(file, jpeg=clip.jpeg, offsets=clip.offsets, landmarks=clip.landmarks, meta=np.array(text))
+        np.savez(file, meta=np.array(text), **{name: getattr(clip, name) for name in ARRAYS})
 
 
 @contextmanager
@@ -106,22 +180,22 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def load_clip(path: Path) -> Clip:
-    """Reads one clip. Raises UnreadableMediaError for a file that is none, or of a newer format."""
+    """Reads one clip. Raises UnreadableMediaError for a file that is none, or of another format."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             meta = dict(json.loads(str(data["meta"])))
-            jpeg, offsets, landmarks = data["jpeg"], data["offsets"], data["landmarks"]
+            version = meta.pop("format", 0)
+            arrays = {name: data[name] for name in ARRAYS} if version == FORMAT_VERSION else {}
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UnreadableMediaError(
             f"{path} is not a prepared clip ({error}). Run python -m train.prepare again."
         ) from error
-    version = meta.pop("format", 0)
     if version > FORMAT_VERSION:
         raise UnreadableMediaError(f"{path} was prepared by a newer version. Update this software.")
     if version < FORMAT_VERSION:
         raise UnreadableMediaError(f"{path} was prepared by an older version. Run python -m train.prepare again.")
     try:
-        return Clip(jpeg, offsets, landmarks, ClipMeta(**meta))
+        return Clip(**arrays, meta=ClipMeta(**meta))
     except TypeError:
         raise UnreadableMediaError(f"{path} is not a prepared clip: its description is not one.") from None
 

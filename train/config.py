@@ -46,26 +46,27 @@ class MetaConfig:
     """Updates of D for each of E and G."""
     adversarial_from: int = 0
     """Step at which the discriminator joins; before, content and pixels alone are cheaper and steadier."""
-    animated_share: float = 0.0
-    """Share of episodes whose shots are the target itself, warped to a random pose and expression (dataset.py);
-    photos that stand alone in their clip always are."""
+    targets_per_head: int = 4
+    """So many consecutive episodes share a first shot, whose head takes longer to build than a target to draw."""
     candidates: int = 1
-    """The target is the one of so many random frames that differs most from the first shot: frames of a speaking
-    person are much alike, and what is alike teaches nothing."""
+    """The target is the one of so many random frames of a video that differs most from the first shot: frames of a
+    speaking person are much alike, and what is alike teaches nothing."""
     face_weight: float = 0.0
     mouth_weight: float = 0.0
     eye_weight: float = 0.0
     """What the face, mouth and eyes weigh more than the rest in the pixel term."""
-    worn_share: float = 0.0
-    """Share of episodes whose shots have lost pixels and are compressed, while the target is as sharp as ever."""
+    degraded_share: float = 0.0
+    """Share of groups whose shots have lost pixels and are compressed, while the target is as sharp as ever."""
     stills_share: float = 0.5
-    """Share of episodes that come from photos and puppets, the others from videos."""
+    """Share of groups that come from photos, the others from videos."""
     mirror: float = 0.5
-    """Share of episodes that are mirrored."""
+    """Share of groups that are mirrored."""
     jitter: float = 1.0
     """How strongly colours and framing of an episode change; 0 for fine-tuning, which must learn one person's own."""
     feature_net: str = ""
     """Path of the weights that the content term uses (features.py)."""
+    identity_net: str = ""
+    """Path of the weights that the identity term uses (identity.py)."""
     seed: int = 0
 
 
@@ -82,7 +83,7 @@ PRESETS: dict[str, MetaConfig] = {
                 "num_middle_blocks": 1,
                 "embedding_dim": 16,
                 "up_attention_resolution": 0,
-                "source_conditioned": True,
+                "render_conditioned": True,
                 "skips": True,
             },
             discriminator=_TINY | {"channels": [8, 16, 16]},
@@ -95,11 +96,10 @@ PRESETS: dict[str, MetaConfig] = {
         generator_rate=1e-3,
         discriminator_rate=1e-3,
         ema=0.9,
-        animated_share=0.5,
         mouth_weight=5.0,
         eye_weight=5.0,
     ),
-    # What is bundled: the paper's system with source conditioning, small enough for a CPU. It was begun with a model of
+    # What is bundled: the paper's system over a rendered head, small enough for a CPU. It was begun with a model of
     # the preset "finer" (``meta.in_coarser_patches``).
     "default": MetaConfig(
         model=ModelConfig(
@@ -112,7 +112,7 @@ PRESETS: dict[str, MetaConfig] = {
                 "attention_resolution": 16,
                 # At 64x64 it would take more time on a CPU than the convolutions around it.
                 "up_attention_resolution": 0,
-                "source_conditioned": True,
+                "render_conditioned": True,
                 "skips": True,
             },
             discriminator={"channels": [32, 64, 128, 256, 256], "patch_size": 2},
@@ -128,13 +128,12 @@ PRESETS: dict[str, MetaConfig] = {
         betas=(0.5, 0.99),
         cooldown=0.4,
         adversarial_from=3400,
-        animated_share=0.2,
         candidates=4,
         face_weight=3.0,
         mouth_weight=25.0,
         eye_weight=25.0,
         stills_share=0.75,
-        worn_share=0.2,
+        degraded_share=0.3,
     ),
     "paper": MetaConfig(),
 }

@@ -1,14 +1,21 @@
 """Episodes: K shots and one target of one person, as the networks take them.
 
 An episode is a function of (seed, index): the same on every machine, whatever was drawn before it. A run that goes on
-after an interruption asks for the indices that it has not seen. Counted up, they pass through epochs: in each everybody
-comes once, in an order of its own, and each clip of a person once in as many epochs as there are clips of that person.
+after an interruption asks for the indices that it has not seen. Consecutive indices form groups: one first shot, whose
+head is built, and as many targets; heads are kept for the group's other members. Counted up, groups pass through
+epochs: in each everybody comes once, in an order of its own, and each clip of a person once in as many epochs as there
+are clips of that person.
+
+The target is real wherever it can be: of an animated still it is mostly the untouched photo, and the first shot an
+animated copy. So the generator learns what a render lacks, from pixels that no renderer made.
 """
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -16,30 +23,39 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import UnreadableMediaError
+from talking_heads.head.fit import FrameFit, FrameFitter, PersonFit, face_extent, fit_person
+from talking_heads.head.model import face_model
+from talking_heads.head.motion import head_angles
+from talking_heads.head.person import MARGIN, Head
+from talking_heads.head.render import Renderer
 from talking_heads.images import to_float
-from talking_heads.landmarks import mirror_landmarks
-from talking_heads.motion import describe
-from talking_heads.warping import landmarks_to_tensor, source_planes, warp_photo
+from talking_heads.landmarks import NAMED
 
-from .augment import (
-    apply_similarity,
-    random_colours,
-    random_motion,
-    random_similarity,
-    weight_map,
-    worn,
-)
-from .clips import Clip, load_clips
+from .augment import View, degraded, face_mask, match_colours, weight_map
+from .clips import Clip, canvas_side, load_clips
 from .config import MetaConfig
+from .identity import chip_transform
 
-REAL_TARGETS, REAL_SHOTS = 0.35, 0.4
-"""Shares of a puppet's episodes whose target, and whose first shot, is its frame 0, the untouched photo. The one
-teaches what real pixels look like, the other is what happens in use: a photo that has to blink, speak and turn."""
+REAL_TARGETS = 0.7
+"""Share of an animated still's groups whose target is frame 0, the untouched photo; in the others it is the first shot:
+a photo that has to blink, speak and turn, which is what happens in use."""
+ALONE = 0.25
+"""Share of groups whose shots are all the first one, as when one photo is all there is."""
+MAX_ERROR = 0.03
+"""Of a fit, and of the render's landmarks, in sizes of the face; pairs above it are replaced."""
+MAX_DIFFERENCE = 0.06
+"""Mean difference of the colours, 0..1, between another photo's face and the one that is drawn for it."""
+TRIES = 6
+STEPS, STEPS_BETWEEN_PHOTOS = 8, 24
+"""Of the fit of a target: in the first shot's crop, and in a crop of its own."""
+MIN_ANALYSIS = 128
+"""Pixels at which a photo is taken apart, at least."""
 
 
 class Episode(TypedDict):
@@ -52,13 +68,48 @@ class Episode(TypedDict):
     image: Tensor
     """(3, H, W): the target x."""
     landmark_image: Tensor
-    """(3, H, W): its landmark image y."""
-    source: Tensor
-    """(SOURCE_CHANNELS, H, W): what the generator sees of the first shot, see ``warping.source_planes``."""
+    """(3, H, W): its landmark image y; of the posed head where there is one."""
+    render: Tensor
+    """(RENDER_CHANNELS, H, W): the head of the first shot, posed as the target, see ``Rendered.generator_planes``;
+    (0, H, W) for a generator that takes none."""
     weights: Tensor
     """(1, H, W): of the pixel term."""
+    chip: Tensor
+    """(2, 3): where in the target the face is, see ``identity.chip_transform``."""
     identity: Tensor
     """(): which column of W."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What one episode is made of."""
+
+    clip: Clip
+    view: View
+    source: int
+    """Frame of the first shot."""
+    others: tuple[int, ...]
+    """Frames of the other shots."""
+    targets: tuple[int, ...]
+    """Frames that the target may be; the first one that can be fitted is taken."""
+    degrade: int | None
+    """Seed of what the shots have lost, None for nothing."""
+    turn: int
+    """How often the group has been through its pairs."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the targets of a group share."""
+
+    shots: np.ndarray
+    """uint8 (K, H, W, 3)."""
+    landmarks: np.ndarray
+    """float32 (K, L, 2) in pixels."""
+    renderer: Renderer | None
+    """None without render conditioning, or where the fit fails."""
+    fitter: FrameFitter | None
+    start: FrameFit | None
 
 
 class EpisodeDataset(Dataset[Episode]):
@@ -67,15 +118,16 @@ class EpisodeDataset(Dataset[Episode]):
     def __init__(self, clips: list[Clip], config: MetaConfig, length: int) -> None:
         self.config = config
         self.length = length
+        self.rendered = bool(config.model.generator.get("render_conditioned", False))
         names = sorted({clip.meta.identity for clip in clips})
         self.identities = {name: i for i, name in enumerate(names)}
         self.contents = contents(clips)
         # A person counts once, however many clips there are of him or her.
         self.videos = _by_identity([clip for clip in clips if clip.meta.kind == "video"])
         self.stills = _by_identity([clip for clip in clips if clip.meta.kind != "video"])
-        # A photo that stands alone could only be moved by the very warp that is to be corrected: where the person is
-        # there in motion, that teaches more.
+        # A photo that stands alone teaches no movement.
         self.stills = [[clip for clip in person if len(clip) > 1] or person for person in self.stills]
+        self._sources: OrderedDict[tuple[int, ...], _Source] = OrderedDict()
 
     @classmethod
     def from_folders(cls, folders: list[Path], config: MetaConfig, length: int, split: str = "train") -> EpisodeDataset:
@@ -90,30 +142,134 @@ class EpisodeDataset(Dataset[Episode]):
         return self.length
 
     def __getitem__(self, index: int) -> Episode:
+        group, member = divmod(index, self.config.targets_per_head)
+        for attempt in range(TRIES):
+            plan = self._plan(group, member, attempt)
+            episode = self._episode(plan, (group, attempt), math.inf if attempt == TRIES - 1 else MAX_ERROR)
+            if episode is not None:
+                return episode
+        raise AssertionError("any error is accepted in the end")
+
+    def _plan(self, group: int, member: int, attempt: int) -> _Plan:
         config = self.config
-        rng = np.random.default_rng([config.seed, index])
-        clip = self.clip_of(index)
-        frames, landmarks = self._draw_frames(clip, rng)
+        clip = self.clip_of(group + attempt * len(self.identities) // TRIES)
+        number = len(clip)
+        # The same for all members, save where there are more members than pairs.
+        turn, member = divmod(member, max(1, number if clip.meta.kind == "stills" else number - 1))
+        rng = np.random.default_rng([config.seed, group, attempt, turn])
+        view = View.random(rng, config.mirror, config.jitter)
+        degrade = int(rng.integers(2**31)) if rng.random() < config.degraded_share else None
+        alone, real_target = rng.random() < ALONE, rng.random() < REAL_TARGETS
+        order = rng.permutation(number)
+        if clip.meta.kind == "animated" and number > 1:
+            copies = np.roll(order[order > 0], -member)
+            source, targets = (copies[0], np.array([0])) if real_target else (0, copies)
+        elif clip.meta.kind == "stills":  # few pairs: each photo is the first shot once
+            order = np.roll(order, -member)
+            source, targets = order[0], order[1:]
+        else:
+            source, targets = order[0], np.roll(order[1:], -member)
+            if len(targets):
+                targets = self._most_different(clip, int(source), targets[: config.candidates])
+        targets = targets if len(targets) else np.array([source])
+        others = [frame for frame in order if frame != source and not (frame == targets[0] and number > 2)]
+        if alone or not others:
+            others = [source]
+        others = [others[i % len(others)] for i in range(config.num_shots - 1)]
+        return _Plan(clip, view, int(source), tuple(map(int, others)), tuple(map(int, targets)), degrade, turn)
+
+    def _most_different(self, clip: Clip, source: int, candidates: np.ndarray) -> np.ndarray:
+        """The candidates, the one that differs most in pose and expression first: frames of a speaking person are much
+        alike, and what is alike teaches nothing."""
+        if len(candidates) < 2:
+            return candidates
+        start = _described(clip, source)
+        return np.array(sorted(candidates, key=lambda i: -np.linalg.norm(_described(clip, int(i)) - start)))
+
+    def _episode(self, plan: _Plan, group: tuple[int, ...], limit: float) -> Episode | None:
+        """None where the head, or every target, is further off than ``limit``."""
+        config, clip, view = self.config, plan.clip, plan.view
         size = config.image_size
-        if rng.random() < config.mirror:
-            frames, landmarks = frames.flip(-1), mirror_landmarks(landmarks, size)
-        frames, landmarks = apply_similarity(frames, landmarks, random_similarity(rng, size, config.jitter))
-        frames = random_colours(frames, rng, config.jitter)
-        if rng.random() < config.worn_share:
-            frames = torch.cat([worn(frames[:-1], rng), frames[-1:]])
-        drawn = to_float(draw_landmarks(landmarks, size))  # (K + 1, 3, H, W)
-        points = landmarks_to_tensor(landmarks)
-        source = source_planes(frames[:1], points[:1], points[-1:])
-        weights = weight_map(landmarks[-1], size, config.face_weight, config.mouth_weight, config.eye_weight)
+        source = self._source(plan, group, limit)
+        if self.rendered and source.renderer is None:
+            return None
+        for target in plan.targets[: config.candidates]:
+            points = view.landmarks(clip.landmarks[target])  # sides of the crop
+            if source.renderer is None:
+                break
+            assert source.fitter is not None and source.start is not None
+            steps = STEPS if clip.meta.kind != "stills" else STEPS_BETWEEN_PHOTOS
+            frame = source.start if target == plan.source else source.fitter.fit(points, source.start, steps)
+            if frame.error > limit:
+                continue
+            drawn = source.renderer.draw(frame)
+            off = np.linalg.norm((drawn.landmarks + 0.5) / size - points, axis=1)[NAMED].mean() / face_extent(points)
+            if off <= limit:
+                break
+        else:
+            return None
+        image = view.picture(clip.canvas(target, size), 0.0, 1.0, size)
+        pixels = points * size - np.float32(0.5)
+        weights = weight_map(pixels, size, config.face_weight, config.mouth_weight, config.eye_weight)
+        drawing, render = pixels, torch.empty(0, size, size)
+        if source.renderer is not None:
+            drawing, render = drawn.landmarks_at(size), torch.from_numpy(drawn.generator_planes(size))
+            if clip.meta.kind == "stills" and target != plan.source:
+                # Another photo has another light, and other things around the face.
+                face = face_mask(pixels, size)
+                matched = match_colours(image, drawn.picture, face[0]).astype(np.float32)
+                if np.abs(matched - drawn.picture)[face[0] > 0].mean() > 255 * limit * MAX_DIFFERENCE / MAX_ERROR:
+                    return None  # another haircut, a beard, other glasses
+                soft = ndimage.gaussian_filter(face[0], size / 64)[..., None] * face[0][..., None]
+                blended = drawn.picture + soft * (matched - drawn.picture)
+                image, weights = (blended + 0.5).clip(0, 255).astype(np.uint8), weights * face
+        lines = to_float(draw_landmarks(np.concatenate([source.landmarks, drawing[None]]), size))  # (K + 1, 3, H, W)
         return Episode(
-            shots=frames[:-1],
-            shot_landmarks=drawn[:-1],
-            image=frames[-1],
-            landmark_image=drawn[-1],
-            source=source[0],
+            shots=to_float(source.shots),
+            shot_landmarks=lines[:-1],
+            image=to_float(image)[0],
+            landmark_image=lines[-1],
+            render=render,
             weights=torch.from_numpy(weights),
+            chip=torch.from_numpy(chip_transform(points)),
             identity=torch.tensor(self.identities[clip.meta.identity]),
         )
+
+    def _source(self, plan: _Plan, group: tuple[int, ...], limit: float) -> _Source:
+        """The shots and the head of the first one, made once for all members of a group."""
+        key = (*group, plan.turn, plan.source)
+        if key in self._sources:
+            self._sources.move_to_end(key)
+            return self._sources[key]
+        made = self._sources[key] = self._make_source(plan, limit)
+        while len(self._sources) > self.config.batch_size:
+            self._sources.popitem(last=False)
+        return made
+
+    def _make_source(self, plan: _Plan, limit: float) -> _Source:
+        clip, view, size = plan.clip, plan.view, self.config.image_size
+        side, edge = canvas_side(size), round(MARGIN * size)
+        frames = (plan.source, *plan.others)
+        canvases = {i: view.picture(clip.canvas(i, size), -MARGIN, 1 + MARGIN, side) for i in dict.fromkeys(frames)}
+        if plan.degrade is not None:
+            rng = np.random.default_rng(plan.degrade)
+            canvases = {i: degraded(canvas, rng) for i, canvas in canvases.items()}
+        points = {i: view.landmarks(clip.landmarks[i]) for i in canvases}
+        crops = np.stack([canvases[i][edge : edge + size, edge : edge + size] for i in frames])
+        pixels = np.stack([points[i] * size - np.float32(0.5) for i in frames])
+        if not self.rendered:
+            return _Source(crops, pixels, None, None, None)
+        model = face_model()
+        person = fit_person(model, list(points.values()))
+        first = person.photos[0]
+        if first.frame.error > limit:
+            return _Source(crops, pixels, None, None, None)
+        mask = view.picture(clip.mask(plan.source, size), -MARGIN, 1 + MARGIN, side)
+        alone = PersonFit(person.identity, (first,))
+        canvas, unit = canvases[plan.source], points[plan.source]
+        head = Head.of(model, alone, [canvas], [mask], [unit], analysis=max(size, MIN_ANALYSIS))
+        fitter = FrameFitter(model, person.identity, first.camera, head.views[0].fit.offset)
+        return _Source(crops, pixels, Renderer(head, size), fitter, first.frame)
 
     def portraits(self, first: int = 0, every: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
         """One shot of each person: column of W, image (3, H, W) and landmark image (3, H, W).
@@ -127,52 +283,19 @@ class EpisodeDataset(Dataset[Episode]):
             drawn = draw_landmarks(points, size)
             yield self.identities[name], to_float(pixels)[0], to_float(drawn)[0]
 
-    def clip_of(self, index: int) -> Clip:
-        """The clip of an episode; photos and puppets come between the videos at even distances."""
+    def clip_of(self, group: int) -> Clip:
+        """The clip of a group; photos and animated ones come between the videos at even distances."""
         seed, share = self.config.seed, self.config.stills_share
         if not (self.stills and self.videos):
             share = 1.0 if self.stills else 0.0
-        earlier = math.floor(index * share)  # episodes from stills
-        stills = math.floor((index + 1) * share) > earlier
-        people, turn = (self.stills, earlier) if stills else (self.videos, index - earlier)
+        earlier = math.floor(group * share)  # groups from stills
+        stills = math.floor((group + 1) * share) > earlier
+        people, turn = (self.stills, earlier) if stills else (self.videos, group - earlier)
         epoch, place = divmod(turn, len(people))
         person = _shuffled(len(people), seed, int(stills), epoch)[place]
         clips = people[person]
         again, place = divmod(epoch, len(clips))
         return clips[_shuffled(len(clips), seed, int(stills), again, int(person))[place]]
-
-    def _draw_frames(self, clip: Clip, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
-        """K shots, then the target: (K + 1, 3, H, W) and landmarks (K + 1, L, 2)."""
-        size, shots = self.config.image_size, self.config.num_shots
-        shot, target = self._draw_pair(clip, rng)
-        pixels, points = clip.frame(target, size)
-        image = to_float(pixels)
-        if len(clip) == 1 or rng.random() < self.config.animated_share:
-            moved = np.stack([random_motion(points, rng) for _ in range(shots)])
-            start = landmarks_to_tensor(points).expand(shots, -1, -1)
-            animated, _, _ = warp_photo(image.expand(shots, -1, -1, -1), start, landmarks_to_tensor(moved))
-            return torch.cat([animated, image]), np.concatenate([moved, points[None]])
-        others = np.setdiff1d(np.arange(len(clip)), [shot, target])
-        others = others if len(others) else np.array([shot])
-        more = rng.choice(others, shots - 1, replace=len(others) < shots - 1)
-        pairs = [clip.frame(int(i), size) for i in (shot, *more)] + [(pixels, points)]
-        return to_float(np.stack([pair[0] for pair in pairs])), np.stack([pair[1] for pair in pairs])
-
-    def _draw_pair(self, clip: Clip, rng: np.random.Generator) -> tuple[int, int]:
-        """The first shot, which is warped, and the target: of some random frames the one that differs most from it."""
-        if len(clip) == 1:
-            return 0, 0
-        shot = int(rng.integers(len(clip)))
-        if clip.meta.kind == "puppet":
-            draw = rng.random()
-            if draw < REAL_TARGETS:
-                return int(rng.integers(1, len(clip))), 0
-            if draw < REAL_TARGETS + REAL_SHOTS:
-                shot = 0
-        others = np.delete(np.arange(len(clip)), shot)
-        candidates = rng.choice(others, min(self.config.candidates, len(others)), replace=False)
-        start = describe(clip.landmarks[shot])
-        return shot, int(max(candidates, key=lambda i: np.linalg.norm(describe(clip.landmarks[i]) - start)))
 
 
 def contents(clips: Iterable[Clip]) -> list[dict[str, Any]]:
@@ -190,6 +313,39 @@ def contents(clips: Iterable[Clip]) -> list[dict[str, Any]]:
         }
         for (kind, licence), group in sorted(groups.items())
     ]
+
+
+@lru_cache(maxsize=64)
+def _fitter_of(clip: _ById) -> tuple[FrameFitter, FrameFit]:
+    """Of the person as the clip's first frame shows him or her."""
+    person = fit_person(face_model(), [clip.clip.landmarks[0]])
+    first = person.photos[0]
+    return FrameFitter(face_model(), person.identity, first.camera, first.offset), first.frame
+
+
+def _described(clip: Clip, frame: int) -> np.ndarray:
+    """(D,) pose and expression in numbers of comparable weight."""
+    return _description(_ById(clip), frame)
+
+
+@lru_cache(maxsize=16384)
+def _description(clip: _ById, frame: int) -> np.ndarray:
+    fitter, start = _fitter_of(clip)
+    fit = fitter.fit(clip.clip.landmarks[frame], start, steps=6)
+    return np.concatenate([2 * np.radians(head_angles(fit.rotation)), fit.expression, fit.gaze.ravel() / 60])
+
+
+class _ById:
+    """A clip as a key."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.clip = clip
+
+    def __hash__(self) -> int:
+        return id(self.clip)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ById) and other.clip is self.clip
 
 
 @lru_cache(maxsize=16)  # an epoch's order is asked for once a sample

@@ -32,6 +32,7 @@ class LossWeights:
         feature_matching: of ``feature_matching``.
         match: of ``match``; 0 in the feed-forward (FF) variant and in fine-tuning.
         pixel: of ``pixel``; not in the paper.
+        identity: of ``identity``; not in the paper.
     """
 
     vgg19: float = 0.0
@@ -41,6 +42,7 @@ class LossWeights:
     feature_matching: float = 10.0
     match: float = 10.0
     pixel: float = 10.0
+    identity: float = 0.0
 
     @classmethod
     def paper_v1(cls) -> LossWeights:
@@ -105,6 +107,11 @@ def pixel(fakes: Tensor, images: Tensor, weight_map: Tensor) -> Tensor:
     weights = weight_map.detach().float()
     distances = (fakes.float() - images.detach().float()).abs().mean(dim=1, keepdim=True)  # (B,1,H,W)
     return (weights * distances).sum() / weights.sum().clamp_min(1e-6)
+
+
+def identity(fakes: Tensor, reals: Tensor) -> Tensor:
+    """mean |f(x_hat) - f(x)|_2 of a network that tells people apart, both (B, 128); reals are detached."""
+    return _mean((fakes.float() - reals.detach().float()).square().sum(dim=1).add(1e-6).sqrt())
 
 
 def hinge(real_scores: Tensor, fake_scores: Tensor) -> Tensor:

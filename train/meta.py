@@ -49,6 +49,7 @@ from .clips import written_beside
 from .config import PRESETS, MetaConfig, ModelConfig, preset
 from .dataset import Episode, EpisodeDataset
 from .export import folded, save_model
+from .identity import IdentityNet
 from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
 from .terminal import mistakes_in_one_line
 
@@ -150,10 +151,22 @@ def in_coarser_patches(state: Mapping[str, Tensor], patch_size: int) -> dict[str
     return result
 
 
-def paint(generator: nn.Module, batch: Episode, embedding: Tensor, source_conditioned: bool) -> Tensor:
-    """x_hat = G(y, e) for a batch, with the first shot where the generator takes one."""
-    source = batch["source"] if source_conditioned else None
-    return generator(batch["landmark_image"], embedding=embedding, source=source)
+def paint(generator: nn.Module, batch: Episode, embedding: Tensor, render_conditioned: bool) -> Tensor:
+    """x_hat = G(y, e) for a batch, over the rendered head where the generator takes one."""
+    render = batch["render"] if render_conditioned else None
+    return generator(batch["landmark_image"], embedding=embedding, render=render)
+
+
+def order(first: int, number: int, targets: int, lanes: int) -> Iterator[int]:
+    """Indices of episodes in which ``targets`` consecutive ones share a head, from the place ``first`` on: so that each
+    of ``lanes`` neighbours is of another group, and a group's episodes come ``lanes`` places apart.
+
+    With as many lanes as the batches that are made at once have samples, a head is built by one process, once.
+    """
+    block = lanes * targets
+    for place in range(first, first + number):
+        start, rest = place - place % block, place % block
+        yield start + rest % lanes * targets + rest // lanes
 
 
 class Run:
@@ -192,6 +205,11 @@ class Run:
         content_paths = config.feature_net.split(",") if config.feature_net else []
         self.content = ContentNets(content_paths, config.losses).to(device)
         self.config = config = replace(config, losses=self.content.weights)
+        self.identity_net = None
+        if config.losses.identity > 0:
+            if not config.identity_net:
+                raise ValueError("the identity term needs the weights of its network: give them (--identity-net)")
+            self.identity_net = IdentityNet(config.identity_net).to(device)
         teach = torch.optim.Adam(
             [*embedder.parameters(), *generator.parameters()], lr=config.generator_rate, betas=config.betas, fused=True
         )
@@ -220,9 +238,11 @@ class Run:
         All processes together see what one with batches as large as theirs together would see in the same step.
         """
         done = self.progress
-        order = range(done.samples, done.samples + max(0, self.config.steps - done.step) * self.samples_per_step)
+        number = max(0, self.config.steps - done.step) * self.samples_per_step
+        lanes = self.config.batch_size * self.accelerator.num_processes * max(1, workers)
+        indices = list(order(done.samples, number, self.config.targets_per_head, lanes))
         loader = DataLoader(
-            self.data, self.config.batch_size, sampler=order, num_workers=workers, drop_last=True,
+            self.data, self.config.batch_size, sampler=indices, num_workers=workers, drop_last=True,
             persistent_workers=workers > 0, prefetch_factor=4 if workers else None, worker_init_fn=_leave_signals,
             pin_memory=self.accelerator.device.type == "cuda",
         )  # fmt: skip
@@ -233,7 +253,7 @@ class Run:
         config, accelerator = self.config, self.accelerator
         self._set_rates()
         adversarial = self.progress.step >= config.adversarial_from
-        conditioned = bool(config.model.generator.get("source_conditioned", False))
+        conditioned = bool(config.model.generator.get("render_conditioned", False))
         judge = accelerator.unwrap_model(self.discriminator)
         if adversarial and not self.progress.judged:
             self.introduce_discriminator()
@@ -250,6 +270,7 @@ class Run:
                     terms = generator_terms(
                         fakes, batch["image"], batch["landmark_image"], identity,
                         judge if adversarial else None, self.content, config.losses, batch["weights"],
+                        self.identity_net, batch["chip"],
                     )  # fmt: skip
                     if adversarial and config.losses.match > 0:
                         terms["match"] = config.losses.match * losses.match(embedding, identity)
@@ -444,10 +465,10 @@ def checkpoints(output: Path) -> list[Path]:
 
 @torch.no_grad()
 def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.ndarray]:
-    """Losses of the averaged networks and of the bare warp on fixed episodes, and a picture of the first eight."""
+    """Losses of the averaged networks and of the bare render on fixed episodes, and a picture of the first eight."""
     embedder, generator, _ = run.averaged()
     batch: Any = torch.utils.data.default_collate(episodes)
-    conditioned = generator.config.source_conditioned
+    conditioned = generator.config.render_conditioned
     fakes = torch.cat(
         [
             paint(generator, part, embedder(part["shots"], part["shot_landmarks"]).mean(dim=1), conditioned)
@@ -455,17 +476,22 @@ def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.nd
         ]
     )
     content = run.content.to("cpu")
-    warped = batch["source"][:, :3]
-    measured = {
-        "pixel": float(losses.pixel(fakes, batch["image"], batch["weights"])),
-        "pixel_warp": float(losses.pixel(warped, batch["image"], batch["weights"])),
-        "content": float(content(fakes, batch["image"])),
-        "content_warp": float(content(warped, batch["image"])),
-    }
+    painted = {"": fakes} | ({"_render": batch["render"][:, :3]} if conditioned else {})
+    measured = {}
+    for name, pictures in painted.items():
+        measured[f"pixel{name}"] = float(losses.pixel(pictures, batch["image"], batch["weights"]))
+        measured[f"content{name}"] = float(content(pictures, batch["image"]))
+        if run.identity_net is not None:
+            net = run.identity_net.to("cpu")
+            real = net(batch["image"], batch["chip"])
+            measured[f"identity{name}"] = float(losses.identity(net(pictures, batch["chip"]), real))
+            net.to(run.accelerator.device)
     run.content.to(run.accelerator.device)
-    columns = [batch["shots"][:, 0], batch["landmark_image"], batch["image"], warped, fakes]
+    columns = [batch["shots"][:, 0], batch["landmark_image"], batch["image"], *reversed(painted.values())]
     rows = [[to_uint8(column[i : i + 1])[0] for column in columns] for i in range(min(8, len(episodes)))]
-    return measured, contact_sheet(rows, labels=["shot", "landmarks", "target", "warp", "painted"])
+    return measured, contact_sheet(
+        rows, labels=["shot", "landmarks", "target", *(["render"] if conditioned else []), "painted"]
+    )
 
 
 def train(
@@ -630,8 +656,12 @@ def main(
         typer.Option(help="Weight of -D(x_hat, y, i); 0 while a discriminator learns, but does not teach."),
     ] = None,
     feature_matching_weight: Annotated[float | None, typer.Option(help="Weight of L_FM.")] = None,
+    identity_net: Annotated[
+        Path | None, typer.Option(help="Weights of dlib's face recognition network (.npz), for the identity term.")
+    ] = None,
+    identity_weight: Annotated[float, typer.Option(help="Weight of that term.", min=0)] = 3.0,
     generator_rate: Annotated[float | None, typer.Option(help="Learning rate of E and G.")] = None,
-    stills_share: Annotated[float | None, typer.Option(help="Share of episodes from photos and puppets.")] = None,
+    stills_share: Annotated[float | None, typer.Option(help="Share of groups of episodes from photos.")] = None,
     mixed_precision: Annotated[str, typer.Option(help="bf16, fp16 or no.")] = "bf16",
     workers: Annotated[int, typer.Option(help="Processes that make episodes.", min=0)] = 1,
     log_every: Annotated[int, typer.Option(help="Steps between lines of the log.", min=1)] = 50,
@@ -654,7 +684,7 @@ def main(
     with mistakes_in_one_line(ValueError):
         if push is not None:
             check_push("model", push, private=True)
-        config = preset(preset_name, feature_net=feature_net, seed=seed)
+        config = preset(preset_name, feature_net=feature_net, seed=seed, identity_net=str(identity_net or ""))
         given = {
             "steps": steps, "batch_size": batch_size, "accumulate": accumulate, "image_size": image_size,
             "num_shots": num_shots, "adversarial_from": adversarial_from, "generator_rate": generator_rate,
@@ -664,10 +694,11 @@ def main(
         weights = {
             "match": match_weight, "adversarial": adversarial_weight, "feature_matching": feature_matching_weight,
         }  # fmt: skip
+        weights |= {"identity": identity_weight if identity_net is not None else None}
         weights = {name: value for name, value in weights.items() if value is not None}
         config = replace(config, losses=replace(config.losses, **weights))
         data = EpisodeDataset.from_folders(clips, config, config.steps * config.batch_size)
-        validation = _validation_episodes(clips, replace(config, worn_share=0.0))
+        validation = _validation_episodes(clips, replace(config, degraded_share=0.0))
         run = Run(config, data, output, mixed_precision, tracker)
         if start_from is not None:
             run.start_from = "/".join(start_from.parts[-2:])
@@ -694,7 +725,7 @@ def _validation_episodes(clips: list[Path], config: MetaConfig, number: int = 32
         data = EpisodeDataset.from_folders(clips, replace(config, seed=1234), number, split="validation")
     except UnreadableMediaError:  # the training split has been read, so it is this split that is not there
         return []
-    return [data[i] for i in range(number)]
+    return [data[i * config.targets_per_head] for i in range(number)]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from talking_heads.models import Discriminator
 
 from . import losses
 from .features import SqueezeNetFeatures, VGGFaceFeatures, load_feature_net
+from .identity import IdentityNet
 from .losses import LossWeights
 
 CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 4.0}
@@ -67,15 +68,24 @@ def generator_terms(
     content: ContentNets,
     weights: LossWeights,
     weight_map: Tensor | None = None,
+    identity_net: IdentityNet | None = None,
+    chips: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """L_CNT + L_ADV and our pixel term, by name, each already weighted.
+    """L_CNT + L_ADV and our terms of pixels and identity, by name, each already weighted.
 
-    fakes, images, landmark_images: (B, 3, H, W); identity: W_i (B, N) or (N,), a constant here. Without a
-    discriminator, or with both of its weights zero, there is no L_ADV.
+    fakes, images, landmark_images: (B, 3, H, W); identity: W_i (B, N) or (N,), a constant here; ``chips`` (B, 2, 3):
+    where the faces are, for ``identity_net``. Without a discriminator, or with both of its weights zero, there is no
+    L_ADV.
     """
     terms = {"content": content(fakes, images)}
     if weights.pixel > 0:
         terms["pixel"] = weights.pixel * losses.pixel(fakes, images, weight_map)
+    if identity_net is not None and weights.identity > 0:
+        if chips is None:
+            raise ValueError("the identity term needs to know where the faces are")
+        with torch.no_grad():
+            reals_like = identity_net(images, chips)
+        terms["identity"] = weights.identity * losses.identity(identity_net(fakes, chips), reals_like)
     if discriminator is not None and (weights.adversarial > 0 or weights.feature_matching > 0):
         learning = [p for p in discriminator.parameters() if p.requires_grad]
         discriminator.requires_grad_(False)  # it teaches here and learns elsewhere

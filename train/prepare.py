@@ -1,4 +1,5 @@
-"""Videos and photos -> prepared clips (clips.py): one face track each, cropped as at inference, with landmarks.
+"""Videos and photos -> prepared clips (clips.py): one face track each, cropped as at inference, with landmarks and
+masks.
 
     python -m train.prepare --input FOLDER --output FOLDER [--index INDEX.csv] [--workers 8]
     python -m train.prepare --input FOLDER --output FOLDER --shards 1000 [--ray auto]       millions of clips
@@ -45,12 +46,25 @@ from talking_heads.errors import (
     TalkingHeadsError,
     UnreadableMediaError,
 )
-from talking_heads.faces import crop_around, face_size, main_faces, only_face, track_face
+from talking_heads.faces import Crop, crop_around, face_size, main_faces, only_face, track_face
 from talking_heads.images import read_photo
 from talking_heads.landmarks import DETECTORS, LandmarkDetector, load_detector
+from talking_heads.segmentation import person_mask
 from talking_heads.video import contact_sheet, probe, read_frames, save_image
 
-from .clips import Clip, ClipMeta, load_clip, make_clip, write_clip, written_beside
+from .clips import (
+    Clip,
+    ClipMeta,
+    canvas_margin,
+    canvas_side,
+    cut_mask,
+    in_crop,
+    load_clip,
+    make_clip,
+    widened,
+    write_clip,
+    written_beside,
+)
 from .shards import load_shard, read_index, save_shard, shard_paths
 from .terminal import mistakes_in_one_line
 
@@ -184,9 +198,7 @@ def _row_for(relative: Path, folder: Path, rows: dict[str, dict[str, str]]) -> d
     return None
 
 
-def prepare_video(
-    job: Job, detector: LandmarkDetector, size: int, max_frames: int
-) -> tuple[list[np.ndarray], np.ndarray, ClipMeta]:
+def prepare_video(job: Job, detector: LandmarkDetector, size: int, max_frames: int) -> Clip:
     """Two passes over the file, so that it is never in memory: track, then crop at most ``max_frames`` frames."""
     path = job.files[0]
     fps = probe(path).fps
@@ -205,11 +217,13 @@ def prepare_video(
     usable = np.flatnonzero(track.seen)
     kept = usable[np.linspace(0, len(usable) - 1, min(max_frames, len(usable))).round().astype(int)]
     looks = set(kept[np.linspace(0, len(kept) - 1, LOOKS).round().astype(int)].tolist())
-    wanted, frames, crop, crowded = set(kept.tolist()), [], None, 0
+    wanted, canvases, masks, crop, crowded = set(kept.tolist()), [], [], None, 0
     for i, frame in enumerate(read_frames(path, fps=fps)):
         crop = crop or crop_around(track.landmarks[track.seen], frame.shape[:2])
         if i in wanted:
-            frames.append(crop.cut(frame, size))
+            canvas, mask = _canvas(crop, frame, size)
+            canvases.append(canvas)
+            masks.append(mask)
         if i in looks:
             with contextlib.suppress(NoFaceError):  # a search without a hint may miss whom the track follows
                 crowded += len(main_faces(frame, detector)) > 1
@@ -217,10 +231,22 @@ def prepare_video(
         raise RefusedError(
             "two people", f"Two people are seen in {crowded} of {len(looks)} frames that were looked at."
         )
-    _check_sharpness(frames)
+    crops = [_crop_of(canvas, size) for canvas in canvases]
+    _check_sharpness(crops)
     assert crop is not None
-    landmarks = crop.to_crop(track.landmarks[kept], size)
-    return frames, landmarks, _meta(job, "video", fps, face, frames, float(track.seen.mean()))
+    landmarks = in_crop(crop.to_crop(track.landmarks[kept], size), size)
+    return make_clip(canvases, masks, landmarks, _meta(job, "video", fps, face, crops, float(track.seen.mean())))
+
+
+def _canvas(crop: Crop, image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The crop of ``size`` pixels with its margins, uint8 (C, C, 3), and the mask of the person, uint8 (C, C)."""
+    wide, side = widened(crop), canvas_side(size)
+    return wide.cut(image, side), cut_mask(wide, person_mask(image), side)
+
+
+def _crop_of(canvas: np.ndarray, size: int) -> np.ndarray:
+    edge = canvas_margin(size)
+    return np.ascontiguousarray(canvas[edge : edge + size, edge : edge + size])
 
 
 def _watched(frames: Iterator[np.ndarray], steps: list[float]) -> Iterator[np.ndarray]:
@@ -243,11 +269,9 @@ def _check_sharpness(frames: list[np.ndarray]) -> None:
         raise RefusedError("blurred", f"The face is blurred: sharpness {measured:.1f}, {MIN_SHARPNESS:.0f} is needed.")
 
 
-def prepare_stills(
-    job: Job, detector: LandmarkDetector, size: int
-) -> tuple[list[np.ndarray], np.ndarray, ClipMeta, list[str]]:
+def prepare_stills(job: Job, detector: LandmarkDetector, size: int) -> tuple[Clip, list[str]]:
     """Each photo on its own crop; photos that cannot be used are left out and named in the last value."""
-    frames, landmarks, faces, notes = [], [], [], []
+    canvases, masks, landmarks, faces, notes = [], [], [], [], []
     for path in job.files:
         try:
             image = read_photo(path)
@@ -259,14 +283,17 @@ def prepare_stills(
             notes.append(f"The face in {path.name} is too small.")
             continue
         crop = crop_around(points, image.shape[:2])
-        frames.append(crop.cut(image, size))
-        landmarks.append(crop.to_crop(points, size))
+        canvas, mask = _canvas(crop, image, size)
+        canvases.append(canvas)
+        masks.append(mask)
+        landmarks.append(in_crop(crop.to_crop(points, size), size))
         faces.append(face_size(points))
-    if not frames:
+    if not canvases:
         raise NoFaceError(" ".join(notes))
-    _check_sharpness(frames)
-    meta = _meta(job, "stills", 0.0, float(np.median(faces)), frames, len(frames) / len(job.files))
-    return frames, np.stack(landmarks), meta, notes
+    crops = [_crop_of(canvas, size) for canvas in canvases]
+    _check_sharpness(crops)
+    meta = _meta(job, "stills", 0.0, float(np.median(faces)), crops, len(crops) / len(job.files))
+    return make_clip(canvases, masks, np.stack(landmarks), meta), notes
 
 
 def _meta(job: Job, kind: str, fps: float, face: float, frames: list[np.ndarray], seen: float) -> ClipMeta:
@@ -290,12 +317,12 @@ def _make(job: Job, options: Options) -> tuple[Outcome, Clip | None]:
     notes: list[str] = []
     try:
         if job.is_video:
-            frames, landmarks, meta = prepare_video(job, detector, options.size, options.max_frames)
+            clip = prepare_video(job, detector, options.size, options.max_frames)
         else:
-            frames, landmarks, meta, notes = prepare_stills(job, detector, options.size)
+            clip, notes = prepare_stills(job, detector, options.size)
     except TalkingHeadsError as error:
         return Outcome(job.name, job.source, 0, dropped=str(error), reason=_reason(error)), None
-    return Outcome(job.name, job.source, len(frames), notes=tuple(notes)), make_clip(frames, landmarks, meta)
+    return Outcome(job.name, job.source, len(clip), notes=tuple(notes)), clip
 
 
 def _reason(error: TalkingHeadsError) -> str:

@@ -1,9 +1,10 @@
 """Shards: many prepared clips in one tar file each, as webdataset reads them, for data that no memory holds.
 
 ``shard-000012.tar`` has of each clip ``KEY.jpeg.npy`` (uint8, all frames one behind the other), ``KEY.offsets.npy``
-(int64 (T + 1,) into it), ``KEY.landmarks.npy`` (float32 (T, L, 2)) and ``KEY.json`` (identity, split, quality and the
-rest of its description). ``shard-000012.json`` says what became of each source, and where in the tar a clip's arrays
-lie, so that training reads no more than the frames it wants. It is written last: a tar without it does not count.
+(int64 (T + 1,) into it), the same of its masks (``KEY.masks.npy``, ``KEY.mask_offsets.npy``), ``KEY.landmarks.npy``
+(float32 (T, L, 2)) and ``KEY.json`` (identity, split, quality and the rest of its description). ``shard-000012.json``
+says what became of each source, and where in the tar a clip's arrays lie, so that training reads no more than the
+frames it wants. It is written last: a tar without it does not count.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from talking_heads.errors import UnreadableMediaError
 from talking_heads.landmarks import NUM_LANDMARKS
 
-from .clips import FORMAT_VERSION, Clip, ClipMeta, written_beside
+from .clips import ARRAYS, FORMAT_VERSION, Clip, ClipMeta, written_beside
 
 OPEN_AT_ONCE = 64
 """Shards that a process has mapped: each takes a file descriptor."""
@@ -33,7 +34,7 @@ class StoredClip(Clip):
     """A clip that stays in its shard; what is asked for is read from there."""
 
     def __init__(self, tar: Path, places: dict[str, int], frames: int, meta: ClipMeta) -> None:
-        """``places``: where in the tar the values of ``jpeg``, ``offsets`` and ``landmarks`` begin, in bytes."""
+        """``places``: where in the tar the values of each of ``clips.ARRAYS`` begin, in bytes."""
         for name, value in (("tar", tar), ("places", places), ("frames", frames), ("meta", meta)):
             object.__setattr__(self, name, value)  # frozen, as all clips are
 
@@ -47,6 +48,14 @@ class StoredClip(Clip):
     @property
     def jpeg(self) -> np.ndarray:
         return np.frombuffer(_mapped(self.tar), np.uint8, int(self.offsets[-1]), self.places["jpeg"])
+
+    @property
+    def mask_offsets(self) -> np.ndarray:
+        return np.frombuffer(_mapped(self.tar), np.int64, self.frames + 1, self.places["mask_offsets"])
+
+    @property
+    def masks(self) -> np.ndarray:
+        return np.frombuffer(_mapped(self.tar), np.uint8, int(self.mask_offsets[-1]), self.places["masks"])
 
     @property
     def landmarks(self) -> np.ndarray:
@@ -67,8 +76,7 @@ def save_shard(folder: Path, number: int, clips: dict[str, Clip], sources: Seque
     with written_beside(tar) as beside, tarfile.open(beside, "w") as file:
         for key, clip in clips.items():
             text = json.dumps({"format": FORMAT_VERSION, "frames": len(clip), **asdict(clip.meta)})
-            places = {name: _add_array(file, f"{key}.{name}.npy", getattr(clip, name))
-                      for name in ("jpeg", "offsets", "landmarks")}  # fmt: skip
+            places = {name: _add_array(file, f"{key}.{name}.npy", getattr(clip, name)) for name in ARRAYS}
             _add(file, f"{key}.json", text.encode())
             rows.append({"key": key, "frames": len(clip), "places": places, "meta": asdict(clip.meta)})
     with written_beside(index) as beside:

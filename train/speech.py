@@ -1,7 +1,8 @@
-"""How real people's faces move when they speak: the landmarks of a prepared video -> tracks for a puppet.
+"""How real people's faces move when they speak: the landmarks of a prepared video -> motion for a still photo.
 
-The face model is fitted to one frame after the other (fitting.py). What a speaker's face always shows is his shape,
-and is taken off; what is left is made symmetric and as strong as clear speech, and drives puppets.py.
+The head of the speaker is fitted to one frame after the other (``talking_heads.head.fit``). What a speaker's face
+always shows is its shape, and is taken off; what is left is made symmetric and as strong as clear speech, and drives
+animated_stills.py.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from talking_heads.errors import UnreadableMediaError
+from talking_heads.head.fit import FrameFitter, fit_person
+from talking_heads.head.model import FaceModel
+from talking_heads.head.motion import head_angles
 
 from .clips import Clip, load_clip
-from .face_model import FaceModel
-from .fitting import fit_face
 
 AT_REST = 0.1  # share of the frames in which an expression is at rest
 JAW_OPENS = (0.25, 0.6)  # the range of the 95th percentile of jawOpen; and no lip moves further than its end
 MAX_GAIN = 4.0  # by which a weak fit is strengthened at most: mumbling is not made shouting
+SHOTS = 4  # frames of which a speaker's identity is made
 TRIES = 3  # stretches of a clip that are drawn; the one in which the lips move most is taken, for clips have pauses
 
 
@@ -28,7 +31,7 @@ class Speech:
     """What a speaker's face and head do, from frame to frame."""
 
     expression: np.ndarray  # (T, E) 0..1, added to a face at rest, the same on both sides; gaze is zero
-    angles: np.ndarray  # (T, 3) degrees of yaw, pitch and roll from the head's mean pose, as in face_model.rotation
+    angles: np.ndarray  # (T, 3) degrees of yaw, pitch and roll from the head's mean pose, see head.motion.head_angles
 
 
 def speech_clips(folder: Path) -> list[Path]:
@@ -55,7 +58,14 @@ def follow_speech(model: FaceModel, clip: Clip, frames: int, fps: float, rng: np
     """
     opening = np.linalg.norm(clip.landmarks[:, 62] - clip.landmarks[:, 66], axis=1)
     stretches = [_moments(len(clip), frames, clip.meta.fps / fps, rng) for _ in range(TRIES)]
-    fits = [fit_face(model, clip.landmarks[i]) for i in max(stretches, key=lambda at: opening[at].std())]
+    moments = max(stretches, key=lambda at: opening[at].std())
+    some = np.unique(moments[np.linspace(0, len(moments) - 1, SHOTS).round().astype(int)])
+    person = fit_person(model, [clip.landmarks[i] for i in some])
+    fitter = FrameFitter(model, person.identity, person.photos[0].camera)
+    frame, fits = person.photos[0].frame, []
+    for i in moments:
+        frame = fitter.fit(clip.landmarks[i], frame, steps=4)
+        fits.append(frame)
     names = np.array(model.expression_names)
     tracks = np.stack([fit.expression for fit in fits])
     # Two sides that differ are a fit's noise, or a face that is not symmetric: neither is speech.
@@ -69,26 +79,15 @@ def follow_speech(model: FaceModel, clip: Clip, frames: int, fps: float, rng: np
     gain = min(MAX_GAIN, loudness / max(float(np.quantile(tracks[:, jaw], 0.95)), 1e-6))
     lips = np.char.startswith(names, "jaw") | np.char.startswith(names, "mouth")
     tracks[:, lips] = np.minimum(gain * tracks[:, lips], JAW_OPENS[1])
-    sideways = np.char.endswith(names, "Left") | np.char.endswith(names, "Right")
+    sideways = np.isin(names, ["jawLeft", "jawRight", "mouthLeft", "mouthRight"])
     tracks[:, sideways | np.char.startswith(names, "eyeLook")] = 0
     tracks = np.minimum(tracks, 1)
     # Lips that close before a jaw that is open would go through each other once it is closed.
     close = column["mouthClose"]
     tracks[:, close] = np.minimum(tracks[:, close], tracks[:, jaw])
 
-    angles = np.stack([angles_of(fit.rotation) for fit in fits])
+    angles = np.stack([head_angles(fit.rotation) for fit in fits])
     return Speech(tracks.astype(np.float32), angles - angles.mean(axis=0))
-
-
-def angles_of(turn: np.ndarray) -> np.ndarray:
-    """A rotation (3, 3) -> yaw, pitch and roll (3,) in degrees, of which face_model.rotation makes it again.
-
-    The pitch lies within -90..90; at its ends yaw and roll cannot be told apart.
-    """
-    yaw = np.arctan2(-turn[2, 0], turn[2, 2])
-    pitch = np.arcsin(np.clip(turn[2, 1], -1, 1))
-    roll = np.arctan2(-turn[0, 1], turn[1, 1])
-    return np.degrees([yaw, pitch, roll])
 
 
 def _moments(length: int, frames: int, stride: float, rng: np.random.Generator) -> np.ndarray:
@@ -102,4 +101,7 @@ def _moments(length: int, frames: int, stride: float, rng: np.random.Generator) 
 
 def _other_side(name: str) -> str:
     """The expression of the other half of the face; of one that has no halves, itself."""
-    return f"{name[:-1]}{'R' if name[-1] == 'L' else 'L'}" if name.endswith(("_L", "_R")) else name
+    for side, other in (("Left", "Right"), ("Right", "Left")):
+        if name.endswith(side):
+            return name.removesuffix(side) + other
+    return name
