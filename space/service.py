@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from PIL import ImageColor
@@ -183,6 +184,7 @@ class Service:
         self._free = {_digest(path) for path in free}
         self._pipes = {"mediapipe": pipe}
         self._loading = threading.Lock()
+        self._notes: WeakKeyDictionary[Avatar, tuple[str, ...]] = WeakKeyDictionary()
         self.can_live = on_gpu is None
         """Whether the networks stay at hand between two frames."""
         if on_gpu is not None:
@@ -282,8 +284,10 @@ class Service:
         return self._embed(shots, make_head(shots))
 
     def notes_on(self, avatar: Avatar) -> tuple[str, ...]:
-        """Sentences on photos that are hard to follow."""
-        return tuple(fit_warnings(avatar.head))
+        """Sentences on photos that are hard to follow, or show different people."""
+        if avatar not in self._notes:  # 0.2 s a photo
+            self._notes[avatar] = tuple(fit_warnings(avatar.head, avatar.landmarks.cpu().numpy()))
+        return self._notes[avatar]
 
     def _with(self, detector: str) -> TalkingHeadPipeline:
         """The pipeline with that detector; networks and all are the same. Raises MissingDependencyError."""

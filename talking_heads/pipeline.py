@@ -363,7 +363,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
     def avatar_from_shots(self, shots: Shots, head: Head | None = None) -> Avatar:
         """What is kept of the photos -> avatar: draw, embed, mean over photos, project (psi' = P e); fit the head.
 
-        ``head``: what ``make_head`` has made of them already.
+        ``head``: what ``make_head`` has made of them already; ``fit_warnings`` are then the caller's to give.
         """
         drawn = draw_landmarks(shots.landmarks_at(self.image_size), self.image_size)
         dtype = self.embedder.dtype
@@ -371,9 +371,10 @@ class TalkingHeadPipeline(DiffusionPipeline):
         with self._autocast():
             embedding = self.embedder(images, lines).mean(dim=1)  # (1, N)
         style = self.generator.projection(embedding.to(self.generator.dtype))  # (1, S)
-        head = make_head(shots) if head is None else head
-        for sentence in fit_warnings(head, list(shots.landmarks)):
-            logger.warning(sentence)
+        if head is None:
+            head = make_head(shots)
+            for sentence in fit_warnings(head, list(shots.landmarks)):
+                logger.warning(sentence)
         # Out of inference mode's tensors, so that the avatar can be trained.
         with torch.inference_mode(False):
             return Avatar.create(

@@ -24,6 +24,7 @@ from space.service import AnimateRequest, FrameOptions, Service, WorkResult
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline, avatar
 from talking_heads.background import Background
+from talking_heads.head import fit
 from talking_heads.head.presets import FaceControls
 from talking_heads.landmarks import MediapipeDetector
 from talking_heads.video import probe
@@ -91,8 +92,8 @@ def main(model: str, photo: str, another: str, clip: str, folder: str) -> None:
     detector: Any = MediapipeDetector()
     detector.detect = only_here(detector.detect)
     pipe.detector = detector
-    for name in ("person_mask", "fit_person"):
-        setattr(avatar, name, only_here(getattr(avatar, name)))
+    for module, name in ((avatar, "person_mask"), (avatar, "fit_person"), (fit, "fit_person")):
+        setattr(module, name, only_here(getattr(module, name)))
     service = Service(pipe, Limits(), on_gpu=on_gpu)
     assert not service.can_live
     person = service.look([photo, another])

@@ -298,7 +298,7 @@ MISTAKES: dict[str, tuple[str, list[str] | None, dict[str, Any], str]] = {
     "photo as avatar": ("animate_avatar", None, {"avatar": "ada.png", "preset": "nod"}, "ada.png is no avatar"),
     "large picture to check": ("verify", None, {"file": "large.png"}, "large.png has 2 million pixels; 2 million"),
     "unknown colour": ("animate", ["ada.png"], {"preset": "nod", "background": "greenish"}, '"greenish" is no back'),
-    "a path as background": ("animate", ["ada.png"], {"preset": "nod", "background": "/etc/hosts"}, '"hosts" is no background'),
+    "a path as background": ("animate", ["ada.png"], {"preset": "nod", "background": "/etc/hosts"}, '"hosts" is no b'),
     "text as background": ("edit", ["ada.png"], {"background_picture": "text.jpg"}, "text.jpg is not a picture"),
     "large background": ("edit", ["ada.png"], {"background_picture": "large.png"}, "large.png has 2 million pixels"),
     "background in the photo": (

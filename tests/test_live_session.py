@@ -16,11 +16,11 @@ from media import grey
 from PIL import Image
 
 from space.handlers import NO_PICTURE
-from space.person import Person
-from space.settings import Limits
 from space.live_session import LiveSession
 from space.page import Page
+from space.person import Person
 from space.service import Service
+from space.settings import Limits
 from talking_heads import TalkingHeadPipeline
 from talking_heads.landmarks import MediapipeDetector
 from talking_heads.video import AI_GENERATED

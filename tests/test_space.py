@@ -12,10 +12,12 @@ from conftest import MarkDetector, paint_face
 from media import grey
 from PIL import Image
 
+from space.handlers import without_folders
 from space.person import Person
+from space.service import AnimateRequest, FrameOptions, colour_of
 from space.settings import LimitError, Limits
-from space.service import AnimateRequest
 from space.work import BEAT, Cancelled, Clock, RateEstimate, Work, in_words
+from talking_heads.background import Background
 from talking_heads.errors import FaceError
 
 
@@ -199,8 +201,37 @@ class TestChecks:
             ({"preset": "nod", "gaze": float("nan")}, "gaze must lie between 0 and 2"),
             ({"driving": "a.mp4", "start": -1.0}, "start must be a second of the clip"),
             ({"driving": "a.mp4", "start": 3.0, "end": 2.0}, "The end must lie behind the start"),
+            ({"preset": "nod", "motion_file": "a.csv"}, "Choose what drives the person"),
+            ({"preset": "nod", "parts": ("ears",)}, "There is no part 'ears'"),
+            ({"preset": "nod", "detector": "eyes"}, "There is no detector 'eyes'"),
+            (
+                {"preset": "nod", "output": "in the photo", "frames": FrameOptions(background=Background("blur"))},
+                "A background goes with the head alone",
+            ),
         ],
     )
     def test_requests_that_cannot_be_served(self, values: dict, sentence: str) -> None:
         with pytest.raises(LimitError, match=sentence):
             AnimateRequest(**values)
+
+    @pytest.mark.parametrize(
+        ("text", "colour"),
+        [
+            ("green", (0, 128, 0)),
+            ("#20a040", (32, 160, 64)),
+            ("rgb(1, 2, 3)", (1, 2, 3)),
+            ("rgba(32.4, 160, 63.6, 1)", (32, 160, 64)),  # a colour picker's
+        ],
+    )
+    def test_colours(self, text: str, colour: tuple[int, int, int]) -> None:
+        assert colour_of(text) == colour
+
+    @pytest.mark.parametrize("text", ["", "grue", "#20a04080", "rgba(300, 0, 0, 1)", "/etc/passwd", "a" * 10**6])
+    def test_what_is_no_colour(self, text: str) -> None:
+        with pytest.raises(LimitError, match=r"is no background\. Give") as caught:
+            colour_of(text)
+        assert len(str(caught.value)) < 200
+
+    def test_sentences_name_files_without_their_folders(self) -> None:
+        told = without_folders("/tmp/gradio/1/a.csv has no rows. See https://example.org/a/b, or (/var/log/x.txt).")
+        assert told == "a.csv has no rows. See https://example.org/a/b, or (x.txt)."
