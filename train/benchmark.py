@@ -14,16 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from talking_heads import __version__
+from talking_heads.avatar import Shots
 from talking_heads.benchmark import machine, peak_memory
 from talking_heads.examples import EXAMPLE
-from talking_heads.faces import crop_around, track_face
+from talking_heads.faces import Portrait, crop_around, track_face
 from talking_heads.landmarks import load_detector
 from talking_heads.pipeline import ProgressCallback, TalkingHeadPipeline, fast_bf16
 from talking_heads.video import probe, read_frames
@@ -84,8 +84,8 @@ def _clips() -> list[Clip]:
     frames = list(read_frames(EXAMPLE, fps=fps))
     track = track_face(frames, load_detector("mediapipe"), fps)
     crop = crop_around(track.landmarks, frames[0].shape[:2])
-    crops = np.stack([crop.cut(frame, 256) for frame in frames])
-    clip = make_clip(crops, crop.to_crop(track.landmarks, 256), ClipMeta("", EXAMPLE.name))
+    shots = Shots.of([Portrait(frame, face, crop) for frame, face in zip(frames, track.landmarks, strict=True)])
+    clip = make_clip(shots.canvases, shots.masks, shots.landmarks, ClipMeta("", EXAMPLE.name))
     return [replace(clip, meta=ClipMeta(f"person {k}", EXAMPLE.name)) for k in range(PEOPLE)]
 
 
