@@ -49,7 +49,9 @@ def _generation(measured: dict[str, Any]) -> str:
 
 def _draw_parts(axes: Any, times: dict[str, float], generation: str) -> None:
     colours = [PALE if name.startswith("generation") and name != generation else BLUE for name in times]
-    names = [name.replace("generation_", "generator, ").replace("_batch_", ", batch ") for name in times]
+    names = [
+        name.replace("generation_", "generator, ").replace("_batch_", ", batch ").replace("_", " ") for name in times
+    ]
     bars = axes.barh(names, list(times.values()), color=colours)
     axes.bar_label(bars, [f"{time:.1f}" for time in times.values()], padding=3, fontsize=9, color=GREY)
     axes.invert_yaxis()
