@@ -9,45 +9,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from people import CROP, cropped, detector, write_people
+from people import CROP, cropped, write_people
 from torch.utils.data import default_collate
 
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.faces import find_faces
-from talking_heads.images import to_float, to_uint8
-from talking_heads.landmarks import (
-    INNER_LIP,
-    LEFT_EYE,
-    MIRROR,
-    NOSE_BRIDGE,
-    NUM_LANDMARKS,
-    OUTER_LIP,
-    RIGHT_EYE,
-    eye_distance,
-    mirror_landmarks,
-)
-from talking_heads.warping import SOURCE_CHANNELS, landmarks_to_tensor, warp_photo
-from train.augment import (
-    apply_similarity,
-    random_colours,
-    random_motion,
-    random_similarity,
-    weight_map,
-    worn,
-)
-from train.clips import ClipMeta, load_clips, make_clip
+from talking_heads.images import to_float
+from talking_heads.landmarks import LandmarkDetector
+from talking_heads.models.generator import RENDER_CHANNELS
+from train.animated_stills import animate, head_of_still
+from train.clips import Clip, ClipMeta, load_clips, make_clip
 from train.config import MetaConfig, preset
-from train.dataset import REAL_SHOTS, REAL_TARGETS, EpisodeDataset
-from train.prepare import sharpness
+from train.dataset import EpisodeDataset
 
 CONFIG = preset("tiny", num_shots=3)
+PLAIN = replace(CONFIG, image_size=CROP, jitter=0.0, mirror=0.0)
 TINTS = {"ada": 1.0, "bob": 0.8, "cy": 0.6, "dora": 0.4}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_people(tmp_path_factory.mktemp("clips"))
+
+
+def clip_of(folder: Path, source: str) -> Clip:
+    (clip,) = [clip for clip in load_clips(folder) if clip.meta.source == source]
+    return clip
+
+
+def unconditioned(config: MetaConfig) -> MetaConfig:
+    """For the paper's generator."""
+    generator = config.model.generator | {"render_conditioned": False}
+    return replace(config, model=replace(config.model, generator=generator))
 
 
 def episodes(folder: Path, **changes) -> EpisodeDataset:
@@ -70,14 +63,14 @@ def test_an_episode_has_the_shapes_and_ranges_it_promises(folder: Path):
         episode = data[index]
         assert episode["shots"].shape == episode["shot_landmarks"].shape == (3, 3, size, size)
         assert episode["image"].shape == episode["landmark_image"].shape == (3, size, size)
-        assert episode["source"].shape == (SOURCE_CHANNELS, size, size)
+        assert episode["render"].shape == (RENDER_CHANNELS, size, size)
+        assert episode["chip"].shape == (2, 3)
         assert episode["weights"].shape == (1, size, size)
-        torch.testing.assert_close(episode["source"][3:6], episode["shots"][0])
         for name, value in episode.items():
             assert torch.isfinite(value).all(), name
-            if name not in ("weights", "identity"):
-                assert value.dtype == torch.float32 and value.min() >= -1 and value.max() <= 1, name
-        assert episode["source"][6:].min() >= 0
+            if name not in ("weights", "identity", "chip"):
+                assert value.dtype == torch.float32 and value.abs().max() <= 1 + 1e-5, name
+        assert episode["render"][6].min() >= 0 and episode["render"][8].min() >= 0
         assert episode["weights"].min() == 1 and episode["weights"].max() == 1 + CONFIG.mouth_weight
         assert episode["identity"].dtype == torch.int64 and episode["identity"].shape == ()
 
@@ -92,15 +85,15 @@ def test_an_episode_is_a_function_of_seed_and_index(folder: Path):
         assert all(torch.equal(forwards[i][name], again[name]) for name in again)
     others = episodes(folder, seed=1)
     assert not any(torch.equal(forwards[i]["image"], others[i]["image"]) for i in range(6))
-    assert not torch.equal(forwards[0]["image"], forwards[1]["image"])
+    assert not torch.equal(forwards[0]["image"], forwards[4]["image"])
 
 
 def test_shots_and_target_are_of_the_person_that_identity_says(folder: Path):
-    data = episodes(folder, jitter=0.0, animated_share=0.3)
+    data = episodes(folder, jitter=0.0)
     assert data.identities == {"ada": 0, "bob": 1, "cy": 2}
-    usual = redness(to_float(cropped(8, 1.0)[0][0])[0])
+    usual = redness(to_float(clip_of(folder, "ada1.mp4").frame(0, CROP)[0])[0])
     seen = Counter()
-    for index in range(14):
+    for index in range(0, 56, 4):
         episode = data[index]
         name = list(data.identities)[episode["identity"]]
         seen[name] += 1
@@ -158,79 +151,147 @@ def test_with_one_kind_only_every_episode_comes_from_it(folder: Path, share: flo
     assert data[0]["identity"] == 0
 
 
+def test_a_group_shares_its_first_shot_and_not_its_targets(folder: Path):
+    data = EpisodeDataset([clip_of(folder, "ada1.mp4")], replace(PLAIN, candidates=1), 100)
+    for group in range(3):
+        members = [data[4 * group + k] for k in range(4)]
+        assert all(torch.equal(member["shots"][0], members[0]["shots"][0]) for member in members)
+        assert len({member["image"].numpy().tobytes() for member in members}) == 4
+        assert len(data._sources) <= PLAIN.batch_size
+
+
+def test_a_group_with_more_members_than_pairs_is_seen_in_another_way(folder: Path):
+    clip = clip_of(folder, "ada1.mp4")
+    few = replace(make_clip(*(part[:2] for part in cropped(8, 1.0)), clip.meta), meta=clip.meta)
+    data = EpisodeDataset([few], replace(CONFIG, image_size=CROP), 10)
+    assert len({data[k]["image"].numpy().tobytes() for k in range(4)}) == 4
+
+
 def test_shots_are_other_frames_than_the_target(folder: Path):
-    """Real frames where there are enough; with fewer than K others they repeat, and still none is the target."""
+    """Real frames where there are enough; with fewer than K others they repeat; now and then one stands for all."""
+    alone = []
     for clip in load_clips(folder):
-        if len(clip) == 1:
+        if len(clip) < 3:
             continue
-        data = EpisodeDataset([clip], replace(CONFIG, animated_share=0.0, jitter=0.0, mirror=0.0), 10)
-        for index in range(4):
+        data = EpisodeDataset([clip], PLAIN, 100)
+        for index in range(0, 40, 4):
             episode = data[index]
             assert all(not torch.equal(shot, episode["image"]) for shot in episode["shots"])
             distinct = len({shot.numpy().tobytes() for shot in episode["shots"]})
-            assert distinct == (3 if len(clip) > 3 else distinct)
+            alone.append(distinct == 1)
+            assert distinct in ((1, 3) if len(clip) > 3 else (1, 2))
+    assert 0 < sum(alone) < 0.6 * len(alone)
 
 
-def test_a_puppets_target_or_shot_is_mostly_the_untouched_photo(folder: Path):
-    (clip,) = [clip for clip in load_clips(folder) if clip.meta.kind == "puppet"]
-    assert len(clip) == 4
-    data = EpisodeDataset([clip], replace(CONFIG, jitter=0.0, mirror=0.0, animated_share=0.0, candidates=1), 200)
-    photo = to_float(clip.frame(0, CONFIG.image_size)[0])[0]
-    targets = shots = both = 0
-    for index in range(200):
+def test_the_target_of_an_animated_still_is_mostly_the_untouched_photo(folder: Path):
+    clip = clip_of(folder, "cy.mp4")
+    photo = to_float(clip.frame(0, CROP)[0])[0]
+    data = EpisodeDataset([clip], unconditioned(PLAIN), 1000)
+    targets = shots = 0
+    for index in range(0, 400, 4):
         episode = data[index]
-        is_target = torch.allclose(episode["image"], photo, atol=1e-5)
-        is_shot = torch.allclose(episode["shots"][0], photo, atol=1e-5)
-        targets, shots, both = targets + is_target, shots + is_shot, both + (is_target and is_shot)
-    rest = 1 - REAL_TARGETS - REAL_SHOTS
-    assert targets / 200 == pytest.approx(REAL_TARGETS + rest / 4, abs=0.1)
-    assert shots / 200 == pytest.approx(REAL_SHOTS + rest / 4, abs=0.1)
-    assert both == 0
+        is_target, is_shot = (torch.equal(episode[name][..., :, :, :].reshape(-1, 3, CROP, CROP)[0], photo)
+                              for name in ("image", "shots"))  # fmt: skip
+        assert is_target != is_shot
+        targets, shots = targets + is_target, shots + is_shot
+    assert targets / 100 == pytest.approx(PLAIN.real_targets, abs=0.12)
+    # Of a group all targets are the photo, from as many copies.
+    always = EpisodeDataset([clip], unconditioned(replace(PLAIN, real_targets=1.0)), 100)
+    members = [always[k] for k in range(3)]
+    assert all(torch.equal(member["image"], photo) for member in members)
+    assert len({member["shots"][0].numpy().tobytes() for member in members}) == 3
 
 
-def test_a_photo_that_stands_alone_is_set_in_motion(folder: Path):
-    (clip,) = [clip for clip in load_clips(folder) if clip.meta.kind == "stills"]
-    config = replace(CONFIG, animated_share=0.0, jitter=0.0, mirror=0.0)
-    episode = EpisodeDataset([clip], config, 4)[0]
-    photo = to_float(clip.frame(0, CONFIG.image_size)[0])[0]
-    torch.testing.assert_close(episode["image"], photo, atol=1e-5, rtol=0)
-    moved = [(shot - photo).abs().mean() for shot in episode["shots"]]
-    assert all(0.01 < change < 0.5 for change in moved)
-
-
-def test_landmark_images_and_warp_fit_the_target(folder: Path):
-    """Without jitter, what is drawn is the clip's own landmarks, and warping undoes most of a shot's motion."""
-    (clip,) = [clip for clip in load_clips(folder) if clip.meta.source == "ada1.mp4"]
-    size = CROP
-    config = replace(CONFIG, image_size=size, jitter=0.0, mirror=0.0, animated_share=1.0)
-    data = EpisodeDataset([clip], config, 20)
-    drawings = [to_float(draw_landmarks(clip.frame(k, size)[1][None], size))[0] for k in range(len(clip))]
-    before, after = [], []
-    for index in range(5):
-        episode = data[index]
-        assert any(torch.equal(episode["landmark_image"], drawing) for drawing in drawings)
-        trust, shown = episode["source"][6:]
-        trusted = trust * shown * (episode["weights"] > 1)  # mouth and eyes
-        before.append(((episode["shots"][0] - episode["image"]).abs() * trusted).sum() / trusted.sum())
-        after.append(((episode["source"][:3] - episode["image"]).abs() * trusted).sum() / trusted.sum())
-    assert sum(after) < 0.5 * sum(before)
-
-
-def test_a_lone_photo_gives_way_to_the_person_in_motion(folder: Path):
-    clips = load_clips(folder)
-    (puppet,) = [clip for clip in clips if clip.meta.kind == "puppet"]
-    (still,) = [clip for clip in clips if clip.meta.kind == "stills"]
-    same = replace(still, meta=replace(still.meta, identity=puppet.meta.identity))
-    assert EpisodeDataset([puppet, same], CONFIG, 1).stills == [[puppet]]
+def test_a_lone_photo_is_its_own_target_and_gives_way_to_the_person_in_motion(folder: Path):
+    animated, still = clip_of(folder, "cy.mp4"), clip_of(folder, "bob.mp4")
+    episode = EpisodeDataset([still], PLAIN, 4)[0]
+    photo = to_float(still.frame(0, CROP)[0])[0]
+    torch.testing.assert_close(episode["image"], photo)
+    assert ((episode["render"][:3] - photo).abs() < 0.02).float().mean() > 0.98
+    same = replace(still, meta=replace(still.meta, identity=animated.meta.identity))
+    assert EpisodeDataset([animated, same], CONFIG, 1).stills == [[animated]]
     assert EpisodeDataset([same], CONFIG, 1).stills == [[same]]
 
 
-def test_an_unmoved_shot_is_warped_to_itself():
-    frames, landmarks = cropped(3, 1.0)
-    image, points = to_float(frames[0]), landmarks_to_tensor(landmarks[:1])
-    warped, trust, shown = warp_photo(image, points, points)
-    torch.testing.assert_close(warped, image, atol=0.002, rtol=0)
-    assert trust.min() > 0.99 and shown.min() > 0.99
+def test_the_render_lies_on_the_target(astronaut: np.ndarray, detector: LandmarkDetector):
+    """Nearer than the first shot does, and so do its landmarks."""
+    canvases, masks, landmarks, _ = animate(head_of_still(astronaut, detector), detector, 6, np.random.default_rng(0))
+    clip = make_clip(canvases, masks, landmarks, ClipMeta("ada", "ada.png", kind="animated"))
+    size = 128
+    data = EpisodeDataset([clip], replace(PLAIN, image_size=size, num_shots=1, real_targets=0.0), 100)
+    images = [to_float(clip.frame(k, size)[0])[0] for k in range(len(clip))]
+    for index in range(3):
+        episode = data[index]
+        weights = episode["weights"]
+        (target,) = [k for k, image in enumerate(images) if torch.equal(image, episode["image"])]
+        before = ((episode["shots"][0] - episode["image"]).abs() * weights).mean()
+        after = ((episode["render"][:3] - episode["image"]).abs() * weights).mean()
+        assert after < 0.5 * before
+        assert (episode["render"][3:6] - episode["shots"][0]).abs().mean() < 0.01
+        drawn = to_float(draw_landmarks(clip.frame(target, size)[1], size))[0]
+        lines = [(image - drawn).abs().mean() for image in (episode["landmark_image"], episode["shot_landmarks"][0])]
+        assert lines[0] < 0.7 * lines[1]
+
+
+def test_a_mirrored_episode_is_the_mirror_image(folder: Path):
+    clip = clip_of(folder, "ada1.mp4")
+    plain, mirrored = (EpisodeDataset([clip], replace(PLAIN, mirror=share), 4)[0] for share in (0.0, 1.0))
+    for name in ("image", "shots"):
+        torch.testing.assert_close(mirrored[name].flip(-1), plain[name])
+    assert (mirrored["render"][:3].flip(-1) - plain["render"][:3]).abs().mean() < 0.02
+    assert (mirrored["weights"].flip(-1) - plain["weights"]).abs().mean() < 0.1
+    red_and_green = [1, 0, 2]  # brows and eyes have colours of their own: what was red is green
+    swapped = mirrored["landmark_image"].flip(-1)[red_and_green]
+    assert (swapped - plain["landmark_image"]).abs().mean() < 0.4 * (plain["landmark_image"] + 1).mean()
+
+
+def test_without_render_conditioning_no_head_is_built(folder: Path):
+    clip = clip_of(folder, "ada1.mp4")
+    episode = EpisodeDataset([clip], unconditioned(PLAIN), 4)[0]
+    assert episode["render"].shape == (0, CROP, CROP)
+    drawings = [to_float(draw_landmarks(clip.frame(k, CROP)[1], CROP))[0] for k in range(len(clip))]
+    assert any(torch.equal(episode["landmark_image"], drawing) for drawing in drawings)
+
+
+def bent(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks of no face."""
+    result = landmarks.copy()
+    result[..., 0] += 0.1 * np.sin(40 * result[..., 1])
+    return result
+
+
+def test_what_cannot_be_fitted_is_replaced(folder: Path):
+    """A target that the face model misses never comes; a clip of nothing else gives way to another one."""
+    canvases, masks, landmarks = cropped(8, 1.0)
+    spoiled = landmarks.copy()
+    spoiled[1:4] = bent(spoiled[1:4])
+    clip = make_clip(canvases, masks, spoiled, ClipMeta("ada", "ada.mp4"))
+    bad = [to_float(clip.frame(k, CROP)[0])[0] for k in (1, 2, 3)]
+    data = EpisodeDataset([clip], replace(PLAIN, candidates=4), 100)
+    for index in range(0, 32, 4):
+        episode = data[index]
+        assert not any(torch.equal(image, other) for image in bad for other in (episode["image"], episode["shots"][0]))
+    hopeless = make_clip(canvases, masks, bent(landmarks), ClipMeta("bob", "bob.mp4"))
+    both = EpisodeDataset([clip, hopeless], PLAIN, 100)
+    assert {int(both[index]["identity"]) for index in range(0, 16, 4)} == {0}
+    assert torch.isfinite(EpisodeDataset([hopeless], PLAIN, 4)[0]["render"]).all()  # there is nothing else
+
+
+def test_another_photo_is_a_target_within_the_face_alone(folder: Path):
+    canvases, masks, landmarks = cropped(8, 1.0)
+    darker = (canvases * 0.8).astype(np.uint8)
+    meta = ClipMeta("ada", "photos", kind="stills")
+    clip = make_clip([canvases[0], darker[5]], masks[[0, 5]], landmarks[[0, 5]], meta)
+    data = EpisodeDataset([clip], PLAIN, 8)
+    for index in range(2):
+        episode = data[index]
+        outside = (episode["weights"] == 0).expand(3, -1, -1)
+        assert 0.3 < outside.float().mean() < 0.95
+        torch.testing.assert_close(episode["image"][outside], episode["render"][:3][outside], atol=0.01, rtol=0)
+        face = ~outside
+        difference = (episode["image"] - episode["render"][:3])[face]
+        assert difference.abs().mean() < 0.1  # in the light of the first shot
+    assert not torch.equal(data[0]["shots"][0], data[1]["shots"][0])
 
 
 def test_episodes_are_stacked_to_batches(folder: Path):
@@ -252,153 +313,22 @@ def test_nothing_is_shared_between_episodes(folder: Path):
     assert all(torch.equal(value, kept[name]) for name, value in data[0].items())
 
 
-def test_fine_tuning_changes_neither_colours_nor_framing():
-    frames, landmarks = cropped(3, 1.0)
-    clip = make_clip(frames, landmarks, ClipMeta("ada", "photos", kind="stills"))
-    config = replace(CONFIG, image_size=CROP, jitter=0.0, mirror=0.0, animated_share=0.0)
-    episode = EpisodeDataset([clip], config, 1)[0]
+def test_without_jitter_pictures_are_those_of_the_clip():
+    clip = make_clip(*cropped(3, 1.0), ClipMeta("ada", "photos", kind="video"))
+    episode = EpisodeDataset([clip], PLAIN, 1)[0]
     originals = [to_float(clip.frame(k, CROP)[0])[0] for k in range(3)]
-    assert min(float((episode["image"] - original).abs().max()) for original in originals) < 1e-4
+    for image in (episode["image"], episode["shots"][0]):
+        assert min(float((image - original).abs().max()) for original in originals) < 1e-4
 
 
-# --------------------------------------------------------------------------------------------------- augmentation
-
-
-def test_mirroring_twice_changes_nothing():
-    assert np.array_equal(MIRROR[MIRROR], np.arange(NUM_LANDMARKS))
-    landmarks = cropped(3, 1.0)[1]
-    mirrored = mirror_landmarks(landmarks, CROP)
-    assert not np.allclose(mirrored, landmarks)
-    np.testing.assert_allclose(mirror_landmarks(mirrored, CROP), landmarks, atol=1e-4)
-
-
-def test_mirrored_landmarks_are_those_of_the_mirrored_picture():
-    frames, landmarks = cropped(3, 1.0)
-    for frame, points in zip(frames, landmarks, strict=True):
-        again = find_faces(np.ascontiguousarray(frame[:, ::-1]), detector())[0]
-        errors = np.linalg.norm(again - mirror_landmarks(points, CROP), axis=1) / eye_distance(points)
-        assert errors.mean() < 0.04
-        assert errors.max() < 0.15  # no pair is interchanged: the nearest ones lie further apart
-
-
-def test_a_similarity_moves_pixels_and_landmarks_alike():
-    frames, landmarks = cropped(3, 1.0)
-    for seed in range(4):
-        matrix = random_similarity(np.random.default_rng(seed), CROP, 1.0)
-        moved, points = apply_similarity(to_float(frames), landmarks, matrix)
-        assert points.dtype == np.float32 and moved.shape == (3, 3, CROP, CROP)
-        again = find_faces(to_uint8(moved)[0], detector())[0]
-        assert np.linalg.norm(again - points[0], axis=1).mean() < 0.04 * eye_distance(points[0])
-
-
-def test_a_similarity_of_strength_zero_is_the_identity():
-    frames, landmarks = cropped(3, 1.0)
-    matrix = random_similarity(np.random.default_rng(0), CROP, 0.0)
-    np.testing.assert_allclose(matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-12)
-    moved, points = apply_similarity(to_float(frames), landmarks, matrix)
-    torch.testing.assert_close(moved, to_float(frames), atol=1e-4, rtol=0)
-    np.testing.assert_allclose(points, landmarks, atol=1e-4)
-
-
-def test_a_similarity_hits_the_exact_pixel():
-    """A single bright pixel, moved by whole pixels and turned by a quarter about the centre."""
-    image = torch.full((1, 3, 9, 9), -1.0)
-    image[:, :, 2, 6] = 1.0
-    points = np.tile(np.float32([6, 2]), (1, NUM_LANDMARKS, 1))
-    quarter = np.array([[0.0, -1.0, 8.0], [1.0, 0.0, 0.0]])
-    for matrix in (np.array([[1.0, 0, 2], [0, 1.0, -1]]), quarter):
-        moved, there = apply_similarity(image, points, matrix)
-        x, y = there[0, 0].round().astype(int)
-        assert moved[0, 0, y, x] == pytest.approx(1.0, abs=1e-4)
-        assert int((moved[0, 0] > 0).sum()) == 1
-
-
-class Still(np.random.Generator):
-    """Draws the middle of every distribution: no motion."""
-
-    def __init__(self) -> None:
-        super().__init__(np.random.PCG64(0))
-
-    def normal(self, loc=0.0, scale=1.0, size=None):
-        spread = np.broadcast_to(np.asarray(scale), np.shape(scale) if size is None else np.atleast_1d(size))
-        return loc + 0 * spread if spread.shape else float(loc)
-
-    def random(self, *_):
-        return 0.99
-
-    def uniform(self, *_):
-        return 1.0
-
-
-def test_motion_without_noise_leaves_a_face_as_it_is():
-    for points in cropped(3, 1.0)[1]:
-        np.testing.assert_allclose(random_motion(points, Still()), points, atol=1e-3)
-
-
-def test_random_motion_is_finite_moderate_and_varied():
-    points = cropped(3, 1.0)[1][0]
-    before = points.copy()
-    rng = np.random.default_rng(0)
-    moved = np.stack([random_motion(points, rng) for _ in range(200)])
-    assert moved.dtype == np.float32 and moved.shape == (200, NUM_LANDMARKS, 2)
-    assert np.isfinite(moved).all()
-    np.testing.assert_array_equal(points, before)
-    shift = np.linalg.norm(moved - points, axis=-1).mean(axis=1) / eye_distance(points)
-    assert 0.1 < np.median(shift) < 0.5
-    assert shift.max() < 1.5
-    sizes = eye_distance(moved) / eye_distance(points)
-    assert sizes.min() > 0.7 and sizes.max() < 1.3
-    gaps = np.linalg.norm(moved[:, 66] - moved[:, 62], axis=-1)
-    assert gaps.min() < 1.0  # some mouths close
-    own = np.linalg.norm(points[66] - points[62])
-    assert (gaps > 1.2 * own).any()  # and some open further
-    again = random_motion(points, np.random.default_rng(7))
-    np.testing.assert_array_equal(again, random_motion(points, np.random.default_rng(7)))
-
-
-def test_weights_stress_face_mouth_and_eyes():
-    points = cropped(3, 1.0)[1][0]
-    weights = weight_map(points, CROP, face=2.0, mouth=8.0, eyes=5.0)
-    assert weights.dtype == np.float32 and weights.shape == (1, CROP, CROP)
-    assert set(np.unique(weights)) == {1.0, 3.0, 6.0, 9.0}
-    for part, value in ((INNER_LIP, 9), (OUTER_LIP, 9), (RIGHT_EYE, 6), (LEFT_EYE, 6), (NOSE_BRIDGE, 3)):
-        x, y = points[part].mean(axis=0).round().astype(int)
-        assert weights[0, y, x] == value
-    assert weights[0, 0, 0] == 1
-    outside = weight_map(points + 10 * CROP, CROP, face=2.0, mouth=8.0, eyes=5.0)
-    assert (outside == 1).all()
-    assert (weight_map(points, CROP, face=0.0, mouth=0.0, eyes=0.0) == 1).all()
-
-
-def test_worn_photos_lose_detail_and_nothing_else():
-    images = to_float(cropped(3, 1.0)[0])
-    for seed in range(4):
-        poor = worn(images, np.random.default_rng(seed))
-        assert poor.shape == images.shape and poor.dtype == images.dtype
-        torch.testing.assert_close(poor.mean(dim=(2, 3)), images.mean(dim=(2, 3)), atol=0.03, rtol=0)
-        assert 0.005 < (poor - images).abs().mean() < 0.2
-        assert sharpness(to_uint8(poor)[0]) < sharpness(to_uint8(images)[0])
-        torch.testing.assert_close(worn(images, np.random.default_rng(seed)), poor, atol=0, rtol=0)
-
-
-def test_only_shots_are_worn_never_the_target():
-    frames, landmarks = cropped(3, 1.0)
-    clip = make_clip(frames, landmarks, ClipMeta("ada", "photos", kind="stills"))
+def test_only_shots_are_degraded_never_the_target():
+    clip = make_clip(*cropped(3, 1.0), ClipMeta("ada", "photos", kind="video"))
     plain, poor = (
-        EpisodeDataset([clip], replace(CONFIG, image_size=CROP, worn_share=share), 1)[0] for share in (0.0, 1.0)
+        EpisodeDataset([clip], replace(CONFIG, image_size=CROP, degraded_share=share), 1)[0] for share in (0.0, 1.0)
     )
     assert (plain["shots"] - poor["shots"]).abs().mean() > 0.005
+    assert (plain["render"][:3] - poor["render"][:3]).abs().mean() > 0.005
     torch.testing.assert_close(plain["image"], poor["image"], atol=0, rtol=0)
-
-
-def test_colours_change_alike_in_all_frames_and_stay_in_range():
-    images = to_float(cropped(3, 1.0)[0])
-    twice = torch.cat([images, images])
-    changed = random_colours(twice, np.random.default_rng(3), 1.0)
-    assert changed.min() >= -1 and changed.max() <= 1
-    torch.testing.assert_close(changed[:3], changed[3:])
-    assert (changed - twice).abs().mean() > 0.01
-    torch.testing.assert_close(random_colours(twice, np.random.default_rng(3), 0.0), twice, atol=1e-5, rtol=0)
 
 
 def test_a_configuration_is_a_value():

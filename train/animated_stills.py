@@ -28,7 +28,7 @@ from talking_heads.faces import crop_around, face_size, only_face
 from talking_heads.head.fit import FrameFit, fit_person, with_gaze
 from talking_heads.head.model import FaceModel, face_model, smoothstep
 from talking_heads.head.motion import head_rotation
-from talking_heads.head.person import MARGIN, REACH, Head, resized
+from talking_heads.head.person import ANALYSIS, MARGIN, REACH, Head, resized
 from talking_heads.head.render import Renderer
 from talking_heads.images import read_photo
 from talking_heads.landmarks import DETECTORS, LandmarkDetector, eye_distance, load_detector
@@ -40,7 +40,6 @@ from .speech import Speech, follow_speech, speech_clips
 from .terminal import mistakes_in_one_line
 
 SIZE = 256
-SIDE, EDGE = canvas_side(SIZE), canvas_margin(SIZE)
 FPS = 10.0
 STRIDE = 3
 """Moments of the motion from one frame of the clip to the next: few frames show much."""
@@ -56,20 +55,42 @@ MAX_FIT_ERROR = 0.03
 
 @dataclass(frozen=True)
 class StillHead:
-    """A photo that can move, canvas by canvas."""
+    """A photo that can move with margins around it."""
 
     head: Head
+    """Of which the crop is the canvas."""
     canvas: np.ndarray
-    """uint8 (SIDE, SIDE, 3): the photo."""
+    """uint8 (C, C, 3): the photo."""
     mask: np.ndarray
-    """uint8 (SIDE, SIDE): the person."""
+    """uint8 (C, C): the person."""
     landmarks: np.ndarray
-    """float32 (L, 2) in pixels of the crop in the middle of the canvas."""
+    """float32 (L, 2) in sides of the crop in the middle of the canvas."""
+
+    @classmethod
+    def of(cls, canvas: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, analysis: int = ANALYSIS) -> StillHead:
+        """From the photo with double margins, uint8 (REACH * C, REACH * C, 3), the person's mask there, and landmarks
+        (L, 2) in sides of the crop. NoFaceError for a face that the model cannot follow."""
+        # The canvas is the head's crop: what is drawn has margins then.
+        unit = (landmarks + np.float32(MARGIN)) / np.float32(REACH)
+        person = fit_person(face_model(), [unit])
+        error = person.photos[0].frame.error
+        if error > MAX_FIT_ERROR:
+            raise NoFaceError(f"The face model misses the face by {100 * error:.1f} % of its size.")
+        head = Head.of(face_model(), person, [canvas], [mask], [unit], analysis)
+        side = round(len(canvas) / REACH)
+        edge = (len(canvas) - side) // 2
+        middle = slice(edge, edge + side)
+        return cls(head, canvas[middle, middle], mask[middle, middle], landmarks)
 
     @property
     def start(self) -> FrameFit:
         """Pose and expression as photographed."""
         return self.head.views[0].fit.frame
+
+    @property
+    def size(self) -> int:
+        """Pixels of the crop in the middle."""
+        return round(len(self.canvas) / REACH)
 
 
 def head_of_still(image: np.ndarray, detector: LandmarkDetector) -> StillHead:
@@ -81,41 +102,33 @@ def head_of_still(image: np.ndarray, detector: LandmarkDetector) -> StillHead:
     if face_size(points) < MIN_FACE_PIXELS:
         raise NoFaceError(f"The face is {face_size(points):.0f} px high; {MIN_FACE_PIXELS:.0f} are needed.")
     crop = crop_around(points, image.shape[:2])
-    wide = widened(crop)
-    canvas = wide.cut(image, SIDE)
-    faces = detector.detect(np.ascontiguousarray(canvas[EDGE:-EDGE, EDGE:-EDGE]))
+    faces = detector.detect(crop.cut(image, SIZE))
     landmarks = faces[0] if faces else crop.to_crop(points, SIZE)
-    mask = person_mask(image)
-    # The canvas is the head's crop: what is drawn has margins then.
-    unit = (in_crop(landmarks, SIZE) + np.float32(MARGIN)) / np.float32(REACH)
-    beyond = widened(wide)
-    side = round(REACH * SIDE)
-    person = fit_person(face_model(), [unit])
-    error = person.photos[0].frame.error
-    if error > MAX_FIT_ERROR:
-        raise NoFaceError(f"The face model misses the face by {100 * error:.1f} % of its size.")
-    head = Head.of(face_model(), person, [beyond.cut(image, side)], [cut_mask(beyond, mask, side)], [unit])
-    return StillHead(head, canvas, cut_mask(wide, mask, SIDE), landmarks)
+    beyond, side = widened(widened(crop)), round(REACH * canvas_side(SIZE))
+    mask = cut_mask(beyond, person_mask(image), side)
+    return StillHead.of(beyond.cut(image, side), mask, in_crop(landmarks, SIZE))
 
 
 def animate(
     still: StillHead,
-    detector: LandmarkDetector,
+    detector: LandmarkDetector | None,
     frames: int,
     rng: np.random.Generator,
     own_wall: bool = True,
     speech: Speech | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray, int]:
-    """A photo -> canvases (T, SIDE, SIDE, 3), masks (T, SIDE, SIDE), detected landmarks (T, L, 2) in sides of the crop,
-    and how many frames were dropped.
+    """A photo -> canvases (T, C, C, 3), masks (T, C, C), landmarks (T, L, 2) in sides of the crop, and how many frames
+    were dropped. Without a detector none are, and landmarks are those of the posed model.
 
     Unless ``own_wall``, the person is cut out and put before an invented wall, in frame 0, too. ``speech`` has
     STRIDE * (frames - 1) moments: in frame 0 the person is as photographed.
     """
-    renderer = Renderer(still.head, SIDE)
+    side, size = len(still.canvas), still.size
+    edge = canvas_margin(size)
+    renderer = Renderer(still.head, side)
     canvas, mask, walls = still.canvas, still.mask, None
     if not own_wall:
-        walls = resized(still.head.views[0].wall, SIDE).astype(np.float32), 255 * invented_wall(rng, SIDE)
+        walls = resized(still.head.views[0].wall, side).astype(np.float32), 255 * invented_wall(rng, side)
         unmoved = renderer.draw(still.start)
         canvas, mask = _before(canvas.astype(np.float32), unmoved.planes[..., 3:], walls)
     canvases, masks, points, dropped = [canvas], [mask], [still.landmarks], 0
@@ -123,14 +136,17 @@ def animate(
     for frame in motion[::STRIDE]:
         drawn = renderer.draw(frame)
         canvas, mask = _before(drawn.picture, drawn.planes[..., 3:], walls)
-        faces = detector.detect(np.ascontiguousarray(canvas[EDGE:-EDGE, EDGE:-EDGE]))
-        if faces and _deviation(faces[0], drawn.landmarks - EDGE) < MAX_DEVIATION:
-            canvases.append(canvas)
-            masks.append(mask)
-            points.append(faces[0])
-        else:
-            dropped += 1
-    return canvases, masks, in_crop(np.stack(points), SIZE), dropped
+        seen = drawn.landmarks - np.float32(edge)
+        if detector is not None:
+            faces = detector.detect(np.ascontiguousarray(canvas[edge : edge + size, edge : edge + size]))
+            if not faces or _deviation(faces[0], seen) > MAX_DEVIATION:
+                dropped += 1
+                continue
+            seen = faces[0]
+        canvases.append(canvas)
+        masks.append(mask)
+        points.append(in_crop(seen, size))
+    return canvases, masks, np.stack(points), dropped
 
 
 def _before(
@@ -312,9 +328,10 @@ def _run(still: Still, detector: str, frames: int) -> tuple[int, int, str]:
         canvases, masks, points, dropped = animate(head, eye, frames, rng, still.own_wall, speech)
     except TalkingHeadsError as error:
         return 0, 0, str(error)
+    edge = canvas_margin(SIZE)
     extra = {
         "face_pixels": face_size(points[0]) * SIZE,
-        "sharpness": sharpness(canvases[0][EDGE:-EDGE, EDGE:-EDGE]),
+        "sharpness": sharpness(canvases[0][edge:-edge, edge:-edge]),
         "dropped": float(dropped),
     }
     meta = ClipMeta(still.identity, still.source, still.split, FPS / STRIDE, licence, "animated", extra)

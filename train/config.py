@@ -46,6 +46,9 @@ class MetaConfig:
     """Updates of D for each of E and G."""
     adversarial_from: int = 0
     """Step at which the discriminator joins; before, content and pixels alone are cheaper and steadier."""
+    real_targets: float = 0.7
+    """Share of an animated still's groups whose target is the untouched photo; in the others it is the first shot: a
+    photo that has to blink, speak and turn, which is what happens in use."""
     targets_per_head: int = 4
     """So many consecutive episodes share a first shot, whose head takes longer to build than a target to draw."""
     candidates: int = 1

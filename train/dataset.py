@@ -42,9 +42,6 @@ from .clips import Clip, canvas_side, load_clips
 from .config import MetaConfig
 from .identity import chip_transform
 
-REAL_TARGETS = 0.7
-"""Share of an animated still's groups whose target is frame 0, the untouched photo; in the others it is the first shot:
-a photo that has to blink, speak and turn, which is what happens in use."""
 ALONE = 0.25
 """Share of groups whose shots are all the first one, as when one photo is all there is."""
 MAX_ERROR = 0.03
@@ -152,31 +149,38 @@ class EpisodeDataset(Dataset[Episode]):
 
     def _plan(self, group: int, member: int, attempt: int) -> _Plan:
         config = self.config
-        clip = self.clip_of(group + attempt * len(self.identities) // TRIES)
-        number = len(clip)
+        clip = self.clip_of(group + attempt)
+        number, kind = len(clip), clip.meta.kind
+        draw = np.random.default_rng([config.seed, group, attempt]).random()
+        real_target = kind == "animated" and number > 1 and draw < config.real_targets
+        # Frames left for other shots than the first one, and for targets; a target is no shot.
+        left = number - 1 - real_target
+        spare = max(0, min(config.num_shots - 1, left if real_target else left - 1))
+        pairs = number - real_target if kind == "stills" or real_target else left - spare
         # The same for all members, save where there are more members than pairs.
-        turn, member = divmod(member, max(1, number if clip.meta.kind == "stills" else number - 1))
+        turn, member = divmod(member, max(1, pairs))
         rng = np.random.default_rng([config.seed, group, attempt, turn])
         view = View.random(rng, config.mirror, config.jitter)
-        degrade = int(rng.integers(2**31)) if rng.random() < config.degraded_share else None
-        alone, real_target = rng.random() < ALONE, rng.random() < REAL_TARGETS
+        degrade, degraded_too = int(rng.integers(2**31)), rng.random() < config.degraded_share
+        alone = rng.random() < ALONE
         order = rng.permutation(number)
-        if clip.meta.kind == "animated" and number > 1:
-            copies = np.roll(order[order > 0], -member)
-            source, targets = (copies[0], np.array([0])) if real_target else (0, copies)
-        elif clip.meta.kind == "stills":  # few pairs: each photo is the first shot once
-            order = np.roll(order, -member)
-            source, targets = order[0], order[1:]
+        if real_target:
+            source, *rest = np.roll(order[order > 0], -member)
+            others, targets = rest[:spare], np.array([0])
         else:
-            source, targets = order[0], np.roll(order[1:], -member)
-            if len(targets):
-                targets = self._most_different(clip, int(source), targets[: config.candidates])
-        targets = targets if len(targets) else np.array([source])
-        others = [frame for frame in order if frame != source and not (frame == targets[0] and number > 2)]
-        if alone or not others:
-            others = [source]
-        others = [others[i % len(others)] for i in range(config.num_shots - 1)]
-        return _Plan(clip, view, int(source), tuple(map(int, others)), tuple(map(int, targets)), degrade, turn)
+            if kind == "animated":  # the photo is the first shot
+                order = np.concatenate([[0], order[order > 0]])
+            elif kind == "stills":  # few pairs: each photo is the first shot once
+                order = np.roll(order, -member)
+            source, others, targets = order[0], order[1 : 1 + spare], order[1 + spare :]
+            if kind != "stills":
+                targets = np.roll(targets, -member)
+        if kind == "video":
+            targets = self._most_different(clip, int(source), targets[: config.candidates])
+        shots = [source] if alone or not len(others) else others
+        shots = tuple(int(shots[i % len(shots)]) for i in range(config.num_shots - 1))
+        targets = tuple(map(int, targets)) or (int(source),)
+        return _Plan(clip, view, int(source), shots, targets, degrade if degraded_too else None, turn)
 
     def _most_different(self, clip: Clip, source: int, candidates: np.ndarray) -> np.ndarray:
         """The candidates, the one that differs most in pose and expression first: frames of a speaking person are much

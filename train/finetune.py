@@ -4,17 +4,18 @@
 
 Starts where meta-learning says: psi' = P e becomes a vector that is trained itself, and the discriminator's
 w' = w0 + e likewise. L_CNT + L_ADV for G' (unless told else, without its first part: see DEFAULT_WEIGHTS), the hinge
-loss for D', no L_MCH. The feed-forward variant is
-``pipe.create_avatar``: the same avatar at step 0.
+loss for D', no L_MCH. The feed-forward variant is ``pipe.create_avatar``: the same avatar at step 0.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,17 +23,23 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from talking_heads import Avatar, TalkingHeadPipeline
-from talking_heads.avatar import check_folder
+from talking_heads.avatar import Shots, check_folder
+from talking_heads.errors import NoFaceError
+from talking_heads.head.person import REACH, resized
 from talking_heads.hub import check_push
 from talking_heads.pipeline import Photo, autocast
 
-from .clips import ClipMeta, make_clip
+from .animated_stills import StillHead, animate
+from .clips import Clip, ClipMeta, canvas_side, make_clip
 from .config import preset
 from .dataset import EpisodeDataset
 from .export import folded, trainable
 from .losses import LossWeights
 from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
 from .terminal import mistakes_in_one_line
+
+COPIES = 24
+"""Animated frames of all photos together; at least four of each."""
 
 OnStep = Callable[[int, int, dict[str, float]], None]
 """Called with (steps done, steps in all, the terms of the loss); what it raises cancels the work."""
@@ -75,9 +82,9 @@ def fine_tune_avatar(
 ) -> Avatar:
     """A new avatar, tuned to the photos of one that ``pipe`` made; neither of the two is changed.
 
-    With one photo, and now and then with several, the photo warped to another pose and expression is the source and
-    the untouched photo the target. ``feature_net``: weights of a content network (features.py). ``on_avatar`` is given
-    an avatar every ``avatar_every`` steps.
+    Each photo is animated, and the network learns to get from its copies back to the untouched photo; and, where there
+    are several, from one photo to the other. ``feature_net``: weights of a content network (features.py). ``on_avatar``
+    is given an avatar every ``avatar_every`` steps.
     Raises InvalidModelError without a discriminator, ValueError for steps < 1.
     """
     _check_steps(steps)
@@ -92,14 +99,14 @@ def fine_tune_avatar(
     content = ContentNets([feature_net] if feature_net else [], weights).to(device)
 
     size = pipe.image_size
-    # One candidate: in use the nearest photo is warped, so pairs that lie far apart would teach repairs nobody needs.
+    conditioned = bool(generator.config.render_conditioned)
     config = preset(
         "default", image_size=size, num_shots=1, seed=seed, jitter=0.0, mirror=0.0, stills_share=1.0,
-        animated_share=0.3, worn_share=0.0, candidates=1,
+        real_targets=1.0, degraded_share=0.0,
     )  # fmt: skip
-    clip = make_clip(start.photo_images, start.landmarks.cpu().numpy(), ClipMeta("person", "photos", kind="stills"))
-    episodes = EpisodeDataset([clip], config, steps * batch_size)
-    conditioned = bool(generator.config.source_conditioned)
+    generator_config = config.model.generator | {"render_conditioned": conditioned}
+    config = replace(config, model=replace(config.model, generator=generator_config))
+    episodes = EpisodeDataset(clips_of(start.shots, size, seed, conditioned), config, steps * batch_size)
 
     # P has done its work: psi' is trained in its place.
     psi = [p for name, p in generator.named_parameters() if not name.startswith("projection")]
@@ -109,8 +116,8 @@ def fine_tune_avatar(
 
     def avatar() -> Avatar:
         return Avatar.create(
-            start.embedding, style.detach(), start.photo_images, start.landmarks.cpu().numpy(),
-            pipe.name, pipe.fingerprint, folded(generator), pipe.commit,
+            start.embedding, style.detach(), start.shots, pipe.name, pipe.fingerprint, folded(generator), pipe.commit,
+            start.head,
         ).to(device)  # fmt: skip
 
     for step in range(steps):
@@ -122,8 +129,8 @@ def fine_tune_avatar(
         batch = default_collate([episodes[i] for i in range(first, first + batch_size)])
         batch = {name: value.to(device) for name, value in batch.items()}
         with autocast(device):
-            source = batch["source"] if conditioned else None
-            fakes = generator(batch["landmark_image"], style=style, source=source)
+            render = batch["render"] if conditioned else None
+            fakes = generator(batch["landmark_image"], style=style, render=render)
             who = identity.expand(batch_size, -1)
             terms = generator_terms(
                 fakes, batch["image"], batch["landmark_image"], who.detach(), discriminator, content, weights,
@@ -143,6 +150,28 @@ def fine_tune_avatar(
             on_avatar(step + 1, avatar())
 
     return avatar()
+
+
+def clips_of(shots: Shots, size: int, seed: int, animated: bool) -> list[Clip]:
+    """What there is to learn from of a person's photos, at ``size`` pixels a crop: the photos, and each one animated.
+
+    A photo that the face model cannot follow is not.
+    """
+    side = canvas_side(size)
+    canvases = [resized(np.ascontiguousarray(canvas), side) for canvas in shots.canvases]
+    masks = [resized(np.ascontiguousarray(mask), side) for mask in shots.masks]
+    clips = [make_clip(canvases, masks, shots.landmarks, ClipMeta("person", "photos", kind="stills"))]
+    if not animated:
+        return clips
+    number = max(4, COPIES // len(canvases))
+    for k, (canvas, mask, landmarks) in enumerate(zip(canvases, masks, shots.landmarks, strict=True)):
+        edge = (round(REACH * side) - side) // 2
+        wider, wider_mask = np.pad(canvas, ((edge, edge), (edge, edge), (0, 0)), "edge"), np.pad(mask, edge, "edge")
+        with contextlib.suppress(NoFaceError):
+            still = StillHead.of(wider, wider_mask, landmarks, analysis=max(256, size))
+            *pictures, _ = animate(still, None, number + 1, np.random.default_rng([seed, k]))
+            clips.append(make_clip(*pictures, ClipMeta("person", f"photo {k}", kind="animated")))
+    return clips
 
 
 def _check_steps(steps: int) -> None:
