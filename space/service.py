@@ -453,7 +453,7 @@ class Service:
             "expression": request.expression,
             "gaze": request.gaze,
             "parts": request.parts,
-            "neutral_at_rest": bool(request.preset),
+            "neutral": Motion.rest(1, motion.fps) if request.preset else None,
         }
         if portrait is None:
             frames = request.frames

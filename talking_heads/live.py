@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from .driver import DriverFitter
+from .driver import MAX_ERROR, DriverFitter
 from .faces import Follower
 from .head.fit import FrameFit
 from .head.retarget import most_neutral, motion_of
@@ -170,7 +170,8 @@ class Live:
             self._settle(self._follower.turned(frame).shape)
         self._steady = steadied(face, self._steady)
         assert self._driver is not None
-        return self._show(self._driver.fit(self._steady), self._neutral)
+        fitted = self._driver.fit(self._steady)
+        return self._show(fitted, self._neutral) if fitted.error <= MAX_ERROR else None
 
     def _settle(self, shape: tuple[int, ...]) -> None:
         """Finds out who drives, and the most neutral of the faces that were seen."""

@@ -436,7 +436,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         background: Background | None = None,
         stream: bool = False,
         batch_size: int = 4,
-        neutral_at_rest: bool = False,
+        neutral: Motion | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> TalkingHeadVideo:
         """The avatar, moving like a clip, or as a Motion says.
@@ -448,8 +448,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         ``size``: side of the frames, 256 or 512 for the bundled model, or "photo": as the photo; None: 512 where the
         photo's face has the pixels. ``background``: what is behind the person; frames are RGBA where it is transparent.
         ``stream``: a clip is followed while its first frames are painted already; they come at once and all of them
-        sooner, but the neutral frame is one of its first second. ``neutral_at_rest``: a Motion's changes are from rest
-        (all zeros), not from its own most neutral frame. Frames are made ``batch_size`` at a time when the
+        sooner, but the neutral frame is one of its first second. ``neutral``: one frame from which the
+        changes of a Motion count; its own most neutral one if None. Frames are made ``batch_size`` at a time when the
         result is iterated or saved. Raises ValueError for what cannot be combined, IncompatibleAvatarError, and what
         ``track`` raises; with ``stream``, what concerns faces, start and end comes with the frames.
         """
@@ -471,9 +471,9 @@ class TalkingHeadPipeline(DiffusionPipeline):
             number, fps = len(whole), whole.fps
             held += [gap.sentence(fps) for gap in held_gaps(whole.seen, fps)]
             count = len(avatar.head.model.expression_names)
-            rest = whole if not neutral_at_rest else Motion.rest(1, fps)
-            neutral = frame_of(rest, most_neutral(rest), count)
-            pieces = lambda: ((frame, neutral) for frame in frames_of(whole, count))  # noqa: E731
+            rest = whole if neutral is None else neutral
+            start_frame = frame_of(rest, most_neutral(rest), count)
+            pieces = lambda: ((frame, start_frame) for frame in frames_of(whole, count))  # noqa: E731
         else:
             info = probe(driving)
             number, fps = _num_frames(info, start, end) or WORTH_CONVERTING, info.fps
@@ -545,7 +545,9 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
         The controls count from the most neutral of the avatar's photos. Raises IncompatibleAvatarError.
         """
-        return next(iter(self(avatar, controls.motion(), size=size, background=background, neutral_at_rest=True)))
+        return next(
+            iter(self(avatar, controls.motion(), size=size, background=background, neutral=controls.opposite()))
+        )
 
     def check_fits(self, avatar: Avatar) -> None:
         """Raises IncompatibleAvatarError where another model's generator is needed to paint the avatar."""

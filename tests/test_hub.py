@@ -42,7 +42,7 @@ def load(*source, **options):
 
 def frames(pipe, avatar):
     "What becomes of two frames of a nod, as a hash."
-    nod = pipe(avatar, load_preset("nod")[17:19], neutral_at_rest=True)
+    nod = pipe(avatar, load_preset("nod")[17:19], neutral=load_preset("nod")[:1])
     return hashlib.sha256(b"".join(frame.tobytes() for frame in nod)).hexdigest()
 
 def complaint(call, *arguments, **options):

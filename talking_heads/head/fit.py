@@ -9,15 +9,18 @@ Landmarks are float (L, 2) in sides of the crop (model.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN
 from .kernels import normal_equations
-from .model import EYES, NECK_JOINT, Camera, FaceModel, face_model, rotation_by
+from .model import EYES, NECK_JOINT, Camera, FaceModel, face_model, rotation_by, smoothstep
 
 if TYPE_CHECKING:
     from .person import Head
@@ -37,6 +40,8 @@ MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
 GAZE_AT_ONE = np.array([25.0, 20.0])
 """Degrees of gaze at which ARKit's eyeLook coefficients are one."""
+CLOSED_TO_OPEN = (0.10, 0.22)
+"""Height over width of an eye below which its iris is not believed, and from which on it is."""
 SQUINT = np.array([0.4, 0.2])
 """How much of the difference between two eyes' directions is believed, to the side and up or down."""
 MOUTH_AND_LIDS = np.r_[RIGHT_EYE, LEFT_EYE, OUTER_LIP, INNER_LIP]
@@ -115,6 +120,28 @@ def _by_turn(arms: np.ndarray) -> np.ndarray:
     return np.stack([[zero, z, -y], [-z, zero, x], [y, -x, zero]]).transpose(2, 0, 1)
 
 
+@contextlib.contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """For products of small matrices: threads that share busy cores wait for each other, ten times as long."""
+    with _openblas().limit(limits=1):
+        yield
+
+
+@cache
+def _openblas() -> Any:
+    return ThreadpoolController().select(internal_api="openblas")
+
+
+def eye_openness(landmarks: np.ndarray) -> np.ndarray:
+    """Height over width of the left and of the right eye, (L, 2) -> (2,): about 0.3 open, under 0.1 closed."""
+    result = []
+    for eye in (LEFT_EYE, RIGHT_EYE):
+        first, upper, upper_too, last, lower_too, lower = landmarks[eye]
+        height = np.linalg.norm(upper - lower) + np.linalg.norm(upper_too - lower_too)
+        result.append(0.5 * height / max(float(np.linalg.norm(last - first)), 1e-9))
+    return np.array(result)
+
+
 def face_extent(landmarks: np.ndarray) -> float:
     """Diagonal of the box around the 68 points (..., L, 2): the unit of errors here."""
     return float(np.linalg.norm(landmarks[:68].max(axis=0) - landmarks[:68].min(axis=0)))
@@ -145,9 +172,15 @@ class _PhotoState:
 def fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.ndarray = TRUST) -> PersonFit:
     """Landmarks (L, 2) of each of 1 to 32 photos -> the person, and each photo's camera, pose and expression.
 
-    One identity for all; the photos' own unknowns are eliminated photo by photo (Schur complement). ``trust`` (L,):
-    how much each landmark counts.
+    One identity for all; the photos' own unknowns are eliminated photo by photo (Schur complement). In the end all
+    photos have one camera, and where they were taken from is their translation: so frames compare with all of them.
+    ``trust`` (L,): how much each landmark counts.
     """
+    with single_blas_thread():
+        return _fit_person(model, landmarks, trust)
+
+
+def _fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.ndarray) -> PersonFit:
     spots = model.landmark_vertices
     mean = model.mean[spots].astype(float)
     shapes = model.identity[:NUM_IDENTITY, spots].astype(float)  # (I, L, 3)
@@ -183,10 +216,12 @@ def fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.ndar
             state.centre = state.centre + own_change[4:6]
             state.expression = np.clip(state.expression + own_change[6:], 0, 1)  # muscles pull, they do not push
     identity = identity.astype(np.float32)
-    photos = []
-    for state, points in zip(states, landmarks, strict=True):
-        camera = Camera(float(state.scale), (float(state.centre[0]), float(state.centre[1])))
-        photos.append(_finish_photo(model, identity, camera, state, points, trust))
+    centre = np.median([state.centre for state in states], axis=0)
+    camera = Camera(float(np.median([state.scale for state in states])), (float(centre[0]), float(centre[1])))
+    photos = [
+        _finish_photo(model, identity, camera, state, points, trust)
+        for state, points in zip(states, landmarks, strict=True)
+    ]
     return PersonFit(identity, tuple(photos))
 
 
@@ -250,11 +285,14 @@ def _finish_photo(
     trust: np.ndarray,
 ) -> PhotoFit:
     fitter = FrameFitter(model, identity, camera, trust=trust)
-    shift = (state.rotation - np.eye(3)) @ NECK_JOINT  # frames turn about the neck, the first fit about the origin
+    # Frames turn about the neck, the first fit about the origin; and what was a larger scale is nearer now.
+    nearer = camera.distance * (1 - camera.scale / state.scale)
+    shift = (state.rotation - np.eye(3)) @ NECK_JOINT + np.array([0, 0, nearer])
+    shift[:2] += (state.centre - np.array(camera.centre)) / state.scale * [1, -1]
     gaze = fitter.gaze(state.rotation, shift, state.expression, points)
     expression = with_gaze(model, state.expression, gaze)
     # The lids go with the eyes: what the lids do else is found once more.
-    frame = fitter.fit(points, FrameFit(expression, state.rotation, shift, gaze, np.empty(0), 0.0), steps=3)
+    frame = fitter.fit(points, FrameFit(expression, state.rotation, shift, gaze, np.empty(0), 0.0), steps=6)
     rest = model.vertices(identity, frame.expression)
     turned = posed(rest[model.landmark_vertices], frame)
     places, _ = _project(turned, camera.scale, np.array(camera.centre), camera.distance)
@@ -371,7 +409,9 @@ class FrameFitter:
             rotation = rotation_by(change[:3]) @ rotation
             translation = translation + change[3:6]
             expression[free] = np.clip(expression[free] + change[6:], 0, 1)
-        gaze = self.gaze(rotation, translation, expression, points)
+        # A detector guesses the iris of a closed eye: there the eyes look as they did.
+        open_eyes = smoothstep(*CLOSED_TO_OPEN, eye_openness(points))[:, None]
+        gaze = before.gaze + open_eyes * (self.gaze(rotation, translation, expression, points) - before.gaze)
         expression = with_gaze(self.model, expression, gaze)
         error = float(np.linalg.norm(missing[NAMED], axis=1)[self._trust[NAMED] > 0].mean() / face_extent(points))
         kept = MOUTH_AND_LIDS

@@ -336,6 +336,8 @@ class _PhotoAnalysis:
         for ring in range(13):
             share = self.trust * (model.eyes & (bins == ring))
             if share.sum() > 1.5:
+                if ring > 8:  # the white; its darker half lies in the lids' shadow
+                    share = share * (colours.mean(axis=1) >= np.median(colours.mean(axis=1)[share > 0]))
                 rings[ring] = (share[:, None] * colours).sum(axis=0) / share.sum()
             elif ring < 8:  # the iris, wholly hidden
                 rings[ring] = 0.25 * white

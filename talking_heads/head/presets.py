@@ -96,10 +96,14 @@ class FaceControls:
         object.__setattr__(self, "coefficients", dict(self.coefficients))
 
     def motion(self, fps: float = 25.0) -> Motion:
-        """One frame: the changes from rest that the controls ask for."""
+        """One frame: what the controls ask for, as far as it is more than at rest."""
         curves = {name: np.array([getattr(self, name)], np.float64) for name in RANGES}
         added = {name: np.array([value], np.float64) for name, value in self.coefficients.items()}
         return _motion(curves | added, 1, fps)
+
+    def opposite(self, fps: float = 25.0) -> Motion:
+        """One frame: what the controls ask for less of than at rest. ``motion`` counts from it."""
+        return _motion({name: np.array([-value], np.float64) for name, value in self.coefficients.items()}, 1, fps)
 
 
 def _motion(curves: Mapping[str, np.ndarray], frames: int, fps: float) -> Motion:

@@ -11,12 +11,16 @@ from functools import cache
 import numpy as np
 
 from ..background import Background
-from .fit import FrameFit, eye_rotation
+from .fit import FrameFit, eye_openness, eye_rotation, posed
 from .kernels import compose, pose_head, pose_sheet, rasterise, reduce_planes, stretch
 from .model import EYES, NECK_JOINT, smoothstep
-from .motion import head_angles
 from .person import MARGIN, REACH, Head, PhotoView, resized
 
+SAME_WALL = 12.0
+"""Mean difference in levels up to which the walls of two photos are one, and each photo keeps its own; others get that of
+the most neutral photo, because a wall must not change with the head."""
+LEAST_OPENNESS = 0.12
+"""Height over width of an eye that counts as open in a photo: a shut one cannot close further."""
 GREY = 128
 """What is behind a person whose background is transparent, before it is taken out again."""
 BANDS = 2
@@ -105,13 +109,11 @@ class PhotoChooser:
 
 
 def _key(head: Head, frame: FrameFit) -> np.ndarray:
-    """Pose and expression as numbers of comparable weight: yaw, pitch, mouth and both eyes. A texture bridges a closed
-    lid less well than a turned head."""
+    """The 68 points of the posed face in sides of the crop, (136,): their distance says how far a texture must go."""
     model = head.model
-    yaw, pitch, _ = np.radians(head_angles(frame.rotation))
-    coefficients = [frame.expression[model.index(name)] for name in ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight")]
-    smile = 0.5 * sum(float(frame.expression[model.index(name)]) for name in ("mouthSmileLeft", "mouthSmileRight"))
-    return np.array([2 * yaw, 2 * pitch, 1.5 * coefficients[0], coefficients[1], coefficients[2], 0.5 * smile])
+    spots = model.landmark_vertices[:68]
+    face = head.neutral[spots] + np.tensordot(frame.expression, model.expression[:, spots], axes=1)
+    return head.primary_view.fit.camera.project(posed(face, frame))[:, :2].ravel()
 
 
 class Renderer:
@@ -125,12 +127,16 @@ class Renderer:
         self.head, self.size = head, size
         side = round(REACH * size)
         self._textures = np.stack([_texture(view.texture, side) for view in head.views])
-        wall = resized(head.primary_view.wall, size)  # one for all photos: it never moves
+        wall = resized(head.primary_view.wall, size)
         self._own_wall = background is None or background.keeps
         if background is not None and not background.keeps:
             replaced = background.wall(wall)
             wall = np.full_like(wall, GREY) if replaced is None else replaced
-        self._wall = wall.astype(np.float32)
+        self._walls = [wall.astype(np.float32)] * len(head.views)
+        for k, view in enumerate(head.views):
+            own = resized(view.wall, size).astype(np.float32)
+            if self._own_wall and np.abs(own - wall).mean() < SAME_WALL:
+                self._walls[k] = own
         self._photos = [resized(view.photo, size).astype(np.float32) for view in head.views]
         self._texture_at = [(view.texture_at + MARGIN) * np.float32(size) for view in head.views]
         self._sheet_at = [(view.sheet_at + MARGIN) * np.float32(size) for view in head.views]
@@ -140,7 +146,8 @@ class Renderer:
         self._frame = np.empty((*shape, 3), np.float32)
         self._planes = np.empty((*shape, 4), np.float32)
         model = head.model
-        self._blinks = [model.index("eyeBlinkLeft"), model.index("eyeBlinkRight")]
+        seen = [view.texture_at[model.landmark_vertices] for view in head.views]
+        self._openness = np.maximum([eye_openness(places) for places in seen], LEAST_OPENNESS)  # (K, 2)
         self._eyeballs = [np.flatnonzero(model.part == name) for name in EYES]
 
     def draw(self, frame: FrameFit, choice: PhotoChoice | None = None) -> Rendered:
@@ -169,7 +176,7 @@ class Renderer:
             rasterise(points, triangles, top, bottom, self._nearest[0], self._depth[0])
             rasterise(sheet, view.sheet_triangles, top, bottom, self._nearest[1], self._depth[1])
             compose(
-                top, bottom, origin, self._wall, self._own_wall, self._photos[base], self._textures,
+                top, bottom, origin, self._walls[base], self._own_wall, self._photos[base], self._textures,
                 points, triangles, self._nearest[0], self._depth[0], head_values, slots, gains,
                 sheet, view.sheet_triangles, self._nearest[1], self._depth[1], sheet_values,
                 self._frame, self._planes,
@@ -210,33 +217,33 @@ class Renderer:
         """What ``kernels.compose`` interpolates over the head, float32 (V, 5 + 3S), the photos of the slots (S,), and
         the factors of their colours (S, 3)."""
         model, view = self.head.model, self.head.views[base]
-        trusts, unfolded, shut = self._trust(frame, base, points)
+        trusts, unfolded, shut = self._trust(base, points)
         shown = view.shown * (1 - unfolded) * shut
         fill = view.fill * shut[:, None]
-        slots = [base, *self._helpers(frame, base, points, trusts)]
+        slots = [base, *self._helpers(base, points, trusts)]
         columns = [fill, model.lashes, shown]
         for k, slot in enumerate(slots):
-            columns += [self._texture_at[slot], trusts if k == 0 else self._trust(frame, slot, points)[0]]
+            columns += [self._texture_at[slot], trusts if k == 0 else self._trust(slot, points)[0]]
         gains = np.stack([self.head.gains[base, slot] for slot in slots]).astype(np.float32)
         return np.ascontiguousarray(np.column_stack(columns), np.float32), np.array(slots, np.int64), gains
 
-    def _trust(self, frame: FrameFit, photo: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _trust(self, photo: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How far a photo vouches for each vertex in this frame (V,); what of the lids unfolds (V,); light on the eyes
         (V,)."""
         model, view = self.head.model, self.head.views[photo]
-        closing = (frame.expression - view.fit.frame.expression)[self._blinks]
+        closing = np.clip(1 - eye_openness(points[model.landmark_vertices, :2]) / self._openness[photo], 0, 1)
         # A lid that comes down shows skin that was folded away in the photo.
-        unfolded = (model.lids * smoothstep(0.05, 0.5, closing)).max(axis=1)
+        unfolded = (model.lids * smoothstep(0.1, 0.6, closing)).max(axis=1)
         trust = view.trust * (1 - unfolded)
         drawn_out = stretch(points, self._texture_at[photo], model.triangles)
         trust[model.skin] *= smoothstep(5.0, 2.5, drawn_out[model.skin])
         # What a closing lid leaves of the eye is a dark line.
         shut = np.ones(len(trust), np.float32)
-        for ball, share in zip(self._eyeballs, smoothstep(0.5, 1.0, closing), strict=True):
+        for ball, share in zip(self._eyeballs, smoothstep(0.6, 0.95, closing), strict=True):
             shut[ball] -= 0.75 * share
         return trust * shut, unfolded, shut
 
-    def _helpers(self, frame: FrameFit, base: int, points: np.ndarray, trust: np.ndarray) -> list[int]:
+    def _helpers(self, base: int, points: np.ndarray, trust: np.ndarray) -> list[int]:
         """Other photos, the most useful first, that show what the base does not: a far cheek, teeth, closed lids."""
         if len(self.head.views) == 1:
             return []
@@ -244,12 +251,12 @@ class Renderer:
         others = [k for k in range(len(self.head.views)) if k != base]
         chosen: list[int] = []
         for _ in range(min(self.HELPERS, len(others))):
-            gains = {k: float(need @ self._trust(frame, k, points)[0]) for k in others if k not in chosen}
+            gains = {k: float(need @ self._trust(k, points)[0]) for k in others if k not in chosen}
             best = max(gains, key=lambda k: gains[k])
             if gains[best] < 10:  # vertices
                 break
             chosen.append(best)
-            need = need * (1 - self._trust(frame, best, points)[0])
+            need = need * (1 - self._trust(best, points)[0])
         return chosen
 
     def _sheet_values(self, base: int, sheet: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from .fit import MOUTH_AND_LIDS, FrameFit, with_gaze
-from .model import FaceModel, rotation_by
+from .model import FaceModel, face_model, rotation_by
 from .motion import COEFFICIENTS, INDEX, PARTS, Motion, head_angles, head_rotation
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Mode = Literal["relative", "absolute"]
 MODES: tuple[Mode, ...] = ("relative", "absolute")
 BLINKS = (INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"])
+BEYOND = (-0.6, 1.2)
+"""How far a person's coefficients may go. Lips that part from a driver's pressed ones part where a photo's only touch;
+eyes keep to 0..1."""
 MAX_NEUTRAL_BLINK = 0.6
 """Of a driver whose eyes look half closed even at rest; more would make every opening a stare."""
 
@@ -81,12 +84,36 @@ def most_neutral(motion: Motion) -> int:
     """The frame with the most frontal head, the mouth closed and at rest, and the eyes open; of those that were seen,
     if any was."""
     c = motion.coefficients
-    blink = c[:, BLINKS].mean(axis=1)
-    mouth = c[:, INDEX["jawOpen"]] + 0.25 * c[:, [INDEX[name] for name in PARTS["lips"]]].sum(axis=1)
+    lids = lid_gaps(motion)
+    closed = np.clip(1 - lids / max(float(np.median(lids)), 1e-3), 0, 1)
+    mouth = 1.5 * lip_gaps(motion) + 0.1 * c[:, [INDEX[name] for name in PARTS["lips"]]].sum(axis=1)
     gaze = np.abs(motion.gaze).mean(axis=1) / 25
-    unrest = np.radians(np.abs(motion.head[:, :2]).sum(axis=1)) + mouth + 1.5 * blink + 0.3 * gaze
+    unrest = np.radians(np.abs(motion.head[:, :2]).sum(axis=1)) + mouth + 3 * closed + 0.3 * gaze
     unrest = unrest + np.where(motion.seen | ~motion.seen.any(), 0, np.inf)
     return int(np.argmin(unrest))
+
+
+def lip_gaps(motion: Motion) -> np.ndarray:
+    """(T,) cm between the inner lips of the mean face, from 0."""
+    return _gaps(motion, (61, 62, 63), (67, 66, 65))
+
+
+def lid_gaps(motion: Motion) -> np.ndarray:
+    """(T,) cm between the lids of the mean face, from 0: mean of both eyes."""
+    return _gaps(motion, (37, 38, 43, 44), (41, 40, 47, 46))
+
+
+def _gaps(motion: Motion, upper: tuple[int, ...], lower: tuple[int, ...]) -> np.ndarray:
+    """How far landmarks of MOUTH_AND_LIDS are apart in height, on average."""
+    model = face_model()
+    above, below = (model.landmark_vertices[list(points)] for points in (upper, lower))
+    by_coefficient = (model.expression[:, above, 1] - model.expression[:, below, 1]).mean(axis=1)
+    rest = float((model.mean[above, 1] - model.mean[below, 1]).mean())
+    heights = motion.detail.reshape(len(motion), -1, 3)[:, :, 1]
+    place = {landmark: k for k, landmark in enumerate(MOUTH_AND_LIDS)}
+    raised, lowered = (heights[:, [place[landmark] for landmark in points]] for points in (upper, lower))
+    gaps: np.ndarray = rest + motion.coefficients[:, : len(by_coefficient)] @ by_coefficient
+    return np.maximum(gaps + (raised - lowered).mean(axis=1), 0)
 
 
 class Retargeter:
@@ -101,6 +128,8 @@ class Retargeter:
             self._parts.update(PARTS[part])
         self._moved = np.array([name in self._parts for name in model.expression_names])
         self._blinks = [model.index(COEFFICIENTS[k]) for k in BLINKS]
+        eyes = np.array([name.startswith("eye") for name in model.expression_names])
+        self._range = np.where(eyes, 0.0, BEYOND[0]), np.where(eyes, 1.0, BEYOND[1])
         lids = 12 if "eyeBlinkLeft" in self._parts else 0
         lips = 20 if "jawOpen" in self._parts else 0
         self._detailed = np.zeros((len(MOUTH_AND_LIDS), 1), np.float32)
@@ -118,7 +147,7 @@ class Retargeter:
         blinks = self._blinks
         rest, shown = neutral.expression[blinks], driver.expression[blinks]
         wanted[blinks] = _blinked(photo.expression[blinks], rest, shown, options.expression)
-        expression = np.where(self._moved, np.clip(wanted, 0, 1), photo.expression).astype(np.float32)
+        expression = np.where(self._moved, np.clip(wanted, *self._range), photo.expression).astype(np.float32)
         rotation, translation, gaze = photo.rotation, photo.translation, photo.gaze
         if "head" in self._parts:
             rotation = _scaled(driver.rotation @ neutral.rotation.T, options.head) @ photo.rotation
