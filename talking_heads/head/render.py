@@ -17,8 +17,8 @@ from .model import EYES, NECK_JOINT, smoothstep
 from .person import MARGIN, REACH, Head, PhotoView, resized
 
 SAME_WALL = 12.0
-"""Mean difference in levels up to which the walls of two photos are one, and each photo keeps its own; others get that of
-the most neutral photo, because a wall must not change with the head."""
+"""Mean difference in levels up to which the walls of two photos are one, and each photo keeps its own; others get that
+of the most neutral photo, because a wall must not change with the head."""
 LEAST_OPENNESS = 0.12
 """Height over width of an eye that counts as open in a photo: a shut one cannot close further."""
 GREY = 128
