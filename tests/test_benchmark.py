@@ -58,7 +58,7 @@ def test_json_and_table(
         done = measured[name]
         assert done["clip"] == "1 s, 25 fps, 1280 x 720, with sound"
         assert (done["frames"], done["size"], done["engine"]) == (25, size, "torch")
-        assert abs(done["frames_per_second"] - 25 / done["seconds"]) < 0.01
+        assert abs(done["frames_per_second"] - 25 / done["seconds"]) < 0.05  # both are rounded
     assert measured["photo"] == "a frame of the bundled clip, enlarged to 512 x 512"
     assert measured["avatar_one_photo_s"] > 0 and measured["avatar_eight_photos_s"] > 0
     assert measured["model"]["load_seconds"] > 0 and measured["peak_memory_mb"] > 10

@@ -181,8 +181,10 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package's helpers would compile for ten seconds to look at one face; our own renderer stays compiled."""
     import numba
 
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
-    importlib.import_module("face_alignment")
+    # For the import alone: what is compiled meanwhile would find interpreted functions where it needs compiled ones.
+    with monkeypatch.context() as patch:
+        patch.setattr(numba.config, "DISABLE_JIT", True)
+        importlib.import_module("face_alignment")
 
 
 @pytest.mark.usefixtures("no_network", "interpreted")

@@ -122,7 +122,7 @@ PRESETS: dict[str, MetaConfig] = {
         ),
         # The discriminator learns, but does not teach: in as few steps as a CPU takes it does not get to know painted
         # from real (its hinge loss stays above 2, which is chance), and what such a one teaches spoils a face.
-        losses=LossWeights(adversarial=0.0, feature_matching=0.0, match=2.0),
+        losses=LossWeights(squeezenet=2.0, adversarial=0.0, feature_matching=0.0, match=2.0),
         num_shots=2,
         batch_size=4,
         steps=4000,
@@ -132,11 +132,11 @@ PRESETS: dict[str, MetaConfig] = {
         cooldown=0.4,
         adversarial_from=3400,
         candidates=4,
-        face_weight=3.0,
-        mouth_weight=25.0,
-        eye_weight=25.0,
-        stills_share=0.75,
-        degraded_share=0.3,
+        face_weight=2.0,
+        mouth_weight=8.0,
+        eye_weight=8.0,
+        stills_share=0.6,
+        degraded_share=0.2,
     ),
     "paper": MetaConfig(),
 }

@@ -40,7 +40,7 @@ MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
 GAZE_AT_ONE = np.array([25.0, 20.0])
 """Degrees of gaze at which ARKit's eyeLook coefficients are one."""
-CLOSED_TO_OPEN = (0.10, 0.22)
+CLOSED_TO_OPEN = (0.07, 0.15)
 """Height over width of an eye below which its iris is not believed, and from which on it is."""
 SQUINT = np.array([0.4, 0.2])
 """How much of the difference between two eyes' directions is believed, to the side and up or down."""
