@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import InvalidModelError
-from talking_heads.faces import Track
+from talking_heads.head.presets import load_preset
 from talking_heads.images import to_float
 from talking_heads.landmarks import LandmarkDetector
 from train import fine_tune
@@ -40,12 +40,17 @@ def photos(astronaut: np.ndarray) -> list[np.ndarray]:
     return [astronaut, np.ascontiguousarray(astronaut[:, ::-1])]
 
 
+def shots(avatar: Avatar) -> torch.Tensor:
+    return to_float(avatar.shots.crops(SIZE))
+
+
 def outputs(avatar: Avatar, generator: torch.nn.Module) -> torch.Tensor:
-    """What a generator paints of an avatar in the pose of its own photos, the warp being the photo."""
-    lines = to_float(draw_landmarks(avatar.landmarks.numpy(), SIZE))
+    """What a generator paints of an avatar in the pose of its own photos, the render being the photo, and not still."""
+    lines = to_float(draw_landmarks(avatar.shots.landmarks_at(SIZE), SIZE))
+    trust_and_layer, still = torch.ones_like(lines[:, :2]), torch.zeros_like(lines[:, :1])
     with torch.no_grad():
-        source = torch.cat([avatar.shots, avatar.shots, torch.ones_like(lines[:, :2])], dim=1)
-        return generator(lines, style=avatar.style, source=source)
+        render = torch.cat([shots(avatar), shots(avatar), trust_and_layer, still], dim=1)
+        return generator(lines, style=avatar.style, render=render)
 
 
 def test_learns_the_person(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:
@@ -60,8 +65,8 @@ def test_learns_the_person(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) 
     assert len(terms) == 40
     assert np.mean([t["pixel"] for t in terms[-10:]]) < 0.9 * np.mean([t["pixel"] for t in terms[:10]])
     assert avatar.generator is not None
-    near = (outputs(avatar, avatar.generator) - start.shots).abs().mean()
-    far = (outputs(start, pipe.generator) - start.shots).abs().mean()
+    near = (outputs(avatar, avatar.generator) - shots(start)).abs().mean()
+    far = (outputs(start, pipe.generator) - shots(start)).abs().mean()
     assert near < far
     assert not torch.equal(avatar.style, start.style)
     assert torch.equal(avatar.embedding, start.embedding)
@@ -103,17 +108,16 @@ def test_own_generator_travels_with_the_avatar(
     # It needs no base model any more: one of another size gives the same frames.
     other = TalkingHeadPipeline.from_pretrained(tiny_model)
     assert other.image_size != SIZE
-    faces = np.stack([avatar.landmarks.numpy()[0] + [0, t] for t in range(3)])
-    track = Track(faces, 25.0, (SIZE, SIZE), np.ones(3, dtype=bool))
-    for own, foreign in zip(pipe(avatar, track), other(loaded, track), strict=True):
+    motion = load_preset("nod")[17:20]
+    for own, foreign in zip(pipe(avatar, motion, size=SIZE), other(loaded, motion, size=SIZE), strict=True):
         assert np.array_equal(own, foreign) and own.shape == (SIZE, SIZE, 3)
 
 
 def test_the_papers_generator_is_tuned_as_well(
     detector: LandmarkDetector, photos: list[np.ndarray], tmp_path: Path
 ) -> None:
-    """Without a warp under the paint."""
-    direct = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "direct", source_conditioned=False))
+    """Without a render under the paint."""
+    direct = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "direct", render_conditioned=False))
     direct.detector = detector
     terms: list[float] = []
     avatar = fine_tune(
@@ -122,7 +126,7 @@ def test_the_papers_generator_is_tuned_as_well(
         on_step=lambda _done, _total, values: terms.append(values["pixel"]),
     )  # fmt: skip
     assert np.mean(terms[-5:]) < 0.7 * np.mean(terms[:5])
-    assert next(iter(direct.paint(avatar, avatar.landmarks.numpy()))).std() > 0
+    assert next(iter(direct(avatar, load_preset("nod")[17:20]))).std() > 0
 
 
 def test_can_be_cancelled(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:

@@ -28,8 +28,7 @@ from typer.testing import CliRunner
 from talking_heads.errors import InvalidModelError, MissingDependencyError
 from train.config import LossWeights, ModelConfig, preset, read_config
 from train.dataset import EpisodeDataset
-from train.export import folded
-from train.meta import Average, Run, build_networks, checkpoints, in_coarser_patches, main, train, validate
+from train.meta import Average, Run, build_networks, checkpoints, main, order, train, validate
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = preset("tiny", jitter=0.0)
@@ -88,18 +87,24 @@ def assert_equal(one: dict[str, object], other: dict[str, object]) -> None:
         assert equal, name
 
 
+def episodes(run: Run, first: int, number: int) -> list[int]:
+    """Which episodes come as the samples from ``first`` on."""
+    return list(order(first, number, run.config.targets_per_head, run.samples_per_step))
+
+
 # ----------------------------------------------------------------------------------------------------- the steps
 
 
 def test_every_weight_learns_and_every_term_is_finite(start):
     run = start(steps=3)
+    run.introduce_discriminator()  # which gives everybody a first column of W
     before = weights(run)
     for batch in run.batches(workers=0):
         terms = run.step(batch)
         assert set(terms) == {"content", "pixel", "adversarial", "feature_matching", "match", "hinge"}
         assert all(abs(value) < 1000 for value in terms.values())
     assert (run.progress.step, run.progress.samples) == (3, 6)
-    seen = {int(run.data[i]["identity"]) for i in range(6)}
+    seen = {int(run.data[i]["identity"]) for i in episodes(run, 0, 6)}
     for name, after in weights(run).items():
         for key, value in after.items():
             assert torch.isfinite(value).all(), key
@@ -146,9 +151,9 @@ def test_the_number_of_discriminator_steps_is_kept(start):
     assert {int(state["step"]) for state in run.teach.state_dict()["state"].values()} == {1}
 
 
-def test_the_papers_generator_learns_without_a_warp(start):
+def test_the_papers_generator_learns_without_a_render(start):
     """And in 16 bit, as the command trains unless told otherwise."""
-    direct = CONFIG.model.generator | {"source_conditioned": False, "skips": False}
+    direct = CONFIG.model.generator | {"render_conditioned": False, "skips": False}
     run = start(steps=2, mixed_precision="bf16", model=replace(CONFIG.model, generator=direct))
     before = weights(run)
     for batch in run.batches(workers=0):
@@ -157,7 +162,7 @@ def test_the_papers_generator_learns_without_a_warp(start):
         moved = {key for key, value in weights(run)[name].items() if not torch.equal(value, before[name][key])}
         assert moved >= {key for key in before[name] if key.endswith(".original")}, name
     _, generator, _ = run.averaged()
-    assert not generator.config.source_conditioned
+    assert not generator.config.render_conditioned
     measured, _ = validate(run, [run.data[0]])
     assert 0 < measured["pixel"] < 2
 
@@ -169,17 +174,18 @@ def test_without_match_and_pixel_their_terms_are_gone(start):
 
 
 def test_one_batch_is_overfitted(start):
-    """What the warp leaves wrong is learned: the error falls well below that at which training started."""
-    run = start(steps=1, batch_size=4, adversarial_from=1000, generator_rate=1e-2, animated_share=1.0)
+    """What the render leaves wrong is learned: the error falls well below that at which training started."""
+    run = start(steps=1, batch_size=4, adversarial_from=1000, generator_rate=1e-2)
     batch = next(iter(run.batches(workers=0)))
+    batch["render"][:, -1] = 0  # stillness: tiny people hardly move, and what is still may not be painted
     pixels = [run.step(batch)["pixel"] for _ in range(60)]
     assert sum(pixels[-5:]) < 0.6 * sum(pixels[:5])
 
 
-def test_training_starts_at_the_warp(start):
+def test_training_starts_at_the_render(start):
     run = start()
     measured, picture = validate(run, [run.data[i] for i in range(3)])
-    assert measured["pixel"] == pytest.approx(measured["pixel_warp"], rel=0.35)
+    assert measured["pixel"] == pytest.approx(measured["pixel_render"], rel=0.35)
     assert picture.dtype.name == "uint8" and picture.ndim == 3
 
 
@@ -224,7 +230,7 @@ def test_what_is_published_is_the_average_with_spectral_norm_folded(start):
     batch = default_collate([run.data[0]])
     with torch.no_grad():
         embedding = embedder(batch["shots"], batch["shot_landmarks"]).mean(dim=1)
-        assert torch.isfinite(generator(batch["landmark_image"], embedding=embedding, source=batch["source"])).all()
+        assert torch.isfinite(generator(batch["landmark_image"], embedding=embedding, render=batch["render"])).all()
 
 
 def test_looking_at_a_run_does_not_change_it(start):
@@ -260,7 +266,7 @@ def test_a_run_goes_on_at_the_episode_that_comes_next(start):
     run.progress.step, run.progress.samples = 2, 4
     images = [batch["image"] for batch in run.batches(workers=0)]
     assert len(images) == 3
-    expected = [run.data[i]["image"] for i in range(4, 10)]
+    expected = [run.data[i]["image"] for i in episodes(run, 4, 6)]
     assert torch.equal(torch.cat(images), torch.stack(expected))
     run.progress.step = 7  # a run that was already longer than it is asked for now
     assert list(run.batches(workers=0)) == []
@@ -323,45 +329,6 @@ def test_a_run_begins_with_a_published_model(start, tmp_path):
         start(model=wider).start_from_model(tmp_path / "run" / "model")
 
 
-def in_larger_patches(model: ModelConfig) -> ModelConfig:
-    return replace(model, generator=model.generator | {"patch_size": 2 * model.generator["patch_size"]})
-
-
-@pytest.mark.parametrize("conditioned", [True, False])
-def test_patches_twice_as_large_compute_the_enlarged_picture_of_half_the_size(conditioned):
-    model = replace(CONFIG.model, generator=CONFIG.model.generator | {"source_conditioned": conditioned})
-    fine, coarse = (folded(build_networks(config)[1]) for config in (model, in_larger_patches(model)))
-    if conditioned:
-        torch.nn.init.constant_(fine.gain, 0.1)  # for a correction to be seen; the flow is worked out at full size
-    coarse.load_state_dict(in_coarser_patches(fine.state_dict(), 1))
-    lines, style = torch.randn(2, 3, 16, 16), fine.projection(torch.randn(2, 16))
-    source = torch.rand(2, 8, 16, 16) if conditioned else None
-    if source is not None:
-        source[:, :6] = 0.5  # nothing to be warped
-    expected = enlarged(fine(lines, style=style, source=source))
-    torch.testing.assert_close(
-        coarse(enlarged(lines), style=style, source=None if source is None else enlarged(source)), expected,
-        atol=1e-4, rtol=1e-3,
-    )  # fmt: skip
-
-
-def enlarged(images: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.interpolate(images, scale_factor=2.0)
-
-
-def test_a_run_with_patches_twice_as_large_begins_with_a_published_model(start, tmp_path):
-    first = start(steps=1)
-    train(first, [], workers=0)
-    coarse = start(model=in_larger_patches(CONFIG.model))
-    coarse.start_from_model(tmp_path / "run" / "model")
-    expected = in_coarser_patches(first.averaged()[1].state_dict(), 1)
-    started = coarse.averaged()[1].state_dict()
-    # Spectral norm makes the norm one again: of columns that are there four times, and of rows.
-    for name, scale in (("down.0.conv1.weight", 2.0), ("to_rgb.weight", 0.5), ("up.0.conv1.weight", 1.0)):
-        torch.testing.assert_close(started[name], scale * expected[name], atol=4e-3, rtol=5e-3)
-    assert all(np.isfinite(value) for value in coarse.step(next(coarse.batches(workers=0))).values())
-
-
 def test_the_mean_gradient_of_several_batches_is_that_of_one_as_large(start):
     """Over all losses that are means over the batch; the weighted pixel term divides by what a batch weighs."""
     plain = {"mouth_weight": 0.0, "eye_weight": 0.0, "steps": 3, "generator_rate": 1e-5, "discriminator_rate": 1e-5}
@@ -374,7 +341,8 @@ def test_the_mean_gradient_of_several_batches_is_that_of_one_as_large(start):
     ours, theirs = everything(parts), everything(large)
     for name, value in theirs.items():
         if not name.endswith(("_u", "_v")):  # of weights with two singular values that are nearly equal
-            torch.testing.assert_close(ours[name], value, rtol=0.01, atol=1e-3, msg=name)
+            size = max(1.0, float(torch.as_tensor(value).abs().max()))
+            torch.testing.assert_close(ours[name], value, rtol=0.01, atol=1e-3 * size, msg=name)
 
 
 # ----------------------------------------------------------------------------------------------------- in parallel
@@ -493,7 +461,7 @@ def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys
     assert (facts["steps"], facts["samples"], facts["image_size"], facts["num_shots"]) == (5, 10, 32, 2)
     assert facts["hours"] == run.progress.seconds / 3600 > 0
     kinds = {row["kind"]: (row["clips"], row["people"], row["frames"]) for row in facts["data"]}
-    assert kinds == {"video": (2, 1, 11), "stills": (1, 1, 1), "puppet": (1, 1, 4)}
+    assert kinds == {"video": (2, 1, 11), "stills": (1, 1, 1), "animated": (1, 1, 4)}
     again = start(steps=5)
     again.load(checkpoints(folder)[-1])
     assert again.progress.seconds == run.progress.seconds
@@ -503,7 +471,7 @@ def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys
 
 
 def test_a_configuration_comes_back_from_its_file(tmp_path):
-    for name in ("tiny", "default", "finer", "paper"):
+    for name in ("tiny", "default", "paper"):
         config = preset(name, feature_net="a.npz,b.pth")
         (tmp_path / "config.json").write_text(json.dumps(asdict(config)))
         assert read_config(tmp_path / "config.json") == config

@@ -1,4 +1,4 @@
-"""Configurations of networks and training: frozen dataclasses, and the presets tiny, default, finer and paper."""
+"""Configurations of networks and training: frozen dataclasses, and the presets tiny, default and paper."""
 
 from __future__ import annotations
 
@@ -102,8 +102,7 @@ PRESETS: dict[str, MetaConfig] = {
         mouth_weight=5.0,
         eye_weight=5.0,
     ),
-    # What is bundled: the paper's system over a rendered head, small enough for a CPU. It was begun with a model of
-    # the preset "finer" (``meta.in_coarser_patches``).
+    # What is bundled: the paper's system over a rendered head, small enough for a CPU.
     "default": MetaConfig(
         model=ModelConfig(
             embedder={"channels": [32, 64, 128, 256, 256], "patch_size": 2},
@@ -140,12 +139,6 @@ PRESETS: dict[str, MetaConfig] = {
     ),
     "paper": MetaConfig(),
 }
-_DEFAULT = PRESETS["default"]
-# Patches half as large: three times the work for the same network.
-PRESETS["finer"] = replace(
-    _DEFAULT,
-    model=replace(_DEFAULT.model, generator=_DEFAULT.model.generator | {"patch_size": 2, "attention_resolution": 32}),
-)
 
 
 def preset(name: str, **changes: Any) -> MetaConfig:

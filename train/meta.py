@@ -18,7 +18,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -127,30 +127,6 @@ def build_networks(config: ModelConfig) -> tuple[Embedder, Generator, Discrimina
     return embedder, generator, discriminator
 
 
-def in_coarser_patches(state: Mapping[str, Tensor], patch_size: int) -> dict[str, Tensor]:
-    """The folded ``state`` of a generator with ``patch_size``, for one with patches twice as large.
-
-    That one computes what the given one computes for images of half the size, enlarged: each of its pixels counts a
-    quarter on the way in, and is copied to four on the way out. A start for a network with a third of the work. Under
-    spectral norm, which gives each weight the norm one, the first layers start twice and the correction half as strong.
-    """
-    side = torch.arange(2 * patch_size) // 2
-    old = (side[:, None] * patch_size + side).flatten()  # which pixel of the smaller patch each of the larger is in
-    result = dict(state)
-
-    def spread(value: Tensor, dim: int) -> Tensor:
-        """Channels (c, patch, patch) in a row, as pixel_unshuffle has them, along ``dim``."""
-        split = value.unflatten(dim, (-1, patch_size**2))
-        return split.index_select(dim + 1, old.to(value.device)).flatten(dim, dim + 1)
-
-    for name in ("down.0.conv1.weight", "down.0.skip.weight"):
-        result[name] = spread(state[name], 1) / 4
-    for name in ("to_rgb.weight", "to_rgb.bias", "gain"):
-        if name in state:
-            result[name] = spread(state[name], 0)
-    return result
-
-
 def paint(generator: nn.Module, batch: Episode, embedding: Tensor, render_conditioned: bool) -> Tensor:
     """x_hat = G(y, e) for a batch, over the rendered head where the generator takes one."""
     render = batch["render"] if render_conditioned else None
@@ -161,7 +137,7 @@ def order(first: int, number: int, targets: int, lanes: int) -> Iterator[int]:
     """Indices of episodes in which ``targets`` consecutive ones share a head, from the place ``first`` on: so that each
     of ``lanes`` neighbours is of another group, and a group's episodes come ``lanes`` places apart.
 
-    With as many lanes as the batches that are made at once have samples, a head is built by one process, once.
+    ``lanes`` is what a step sees, so that the order does not depend on processes and workers.
     """
     block = lanes * targets
     for place in range(first, first + number):
@@ -239,8 +215,7 @@ class Run:
         """
         done = self.progress
         number = max(0, self.config.steps - done.step) * self.samples_per_step
-        lanes = self.config.batch_size * self.accelerator.num_processes * max(1, workers)
-        indices = list(order(done.samples, number, self.config.targets_per_head, lanes))
+        indices = list(order(done.samples, number, self.config.targets_per_head, self.samples_per_step))
         loader = DataLoader(
             self.data, self.config.batch_size, sampler=indices, num_workers=workers, drop_last=True,
             persistent_workers=workers > 0, prefetch_factor=4 if workers else None, worker_init_fn=_leave_signals,
@@ -397,10 +372,7 @@ class Run:
         try:
             for net, start in zip(networks, published, strict=True):
                 own = self.accelerator.unwrap_model(net)
-                state = start.state_dict()
-                if isinstance(own, Generator) and own.config.patch_size == 2 * start.config.patch_size:
-                    state = in_coarser_patches(state, int(start.config.patch_size))
-                load_folded(own, state)
+                load_folded(own, start.state_dict())
         except (ValueError, RuntimeError) as error:
             raise InvalidModelError(f"{folder} does not fit this configuration ({error}).") from error
         for name, net in (("embedder", self.embedder), ("generator", self.generator)):
