@@ -40,7 +40,6 @@ def test_a_head_has_what_its_docstrings_say(head: Head, shots: Shots) -> None:
     vertices, side = len(model.mean), shots.canvases.shape[1]
     assert head.identity.shape == (NUM_IDENTITY,)
     assert head.neutral.shape == (vertices, 3) and head.fade.shape == (vertices, 1)
-    assert head.gains.shape == (1, 1, 3) and (head.gains == 1).all()
     assert view.texture.shape == (side, side, 4) and view.texture.dtype == np.uint8
     crop = round(side / REACH)
     assert view.photo.shape == view.wall.shape == (crop, crop, 3)

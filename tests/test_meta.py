@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import typer
 from accelerate.state import AcceleratorState
 from people import write_people
 from PIL import Image
+from tiny import save_tiny_identity_net
 from torch.utils.data import default_collate
 from typer.testing import CliRunner
 
@@ -95,14 +97,16 @@ def episodes(run: Run, first: int, number: int) -> list[int]:
 # ----------------------------------------------------------------------------------------------------- the steps
 
 
-def test_every_weight_learns_and_every_term_is_finite(start):
-    run = start(steps=3)
+def test_every_weight_learns_and_every_term_is_finite(start, tmp_path):
+    net = save_tiny_identity_net(tmp_path / "net.npz")
+    run = start(steps=3, losses=replace(CONFIG.losses, identity=3.0), identity_net=str(net))
     run.introduce_discriminator()  # which gives everybody a first column of W
     before = weights(run)
     for batch in run.batches(workers=0):
         terms = run.step(batch)
-        assert set(terms) == {"content", "pixel", "adversarial", "feature_matching", "match", "hinge"}
+        assert set(terms) == {"content", "pixel", "identity", "adversarial", "feature_matching", "match", "hinge"}
         assert all(abs(value) < 1000 for value in terms.values())
+        assert terms["identity"] > 0
     assert (run.progress.step, run.progress.samples) == (3, 6)
     seen = {int(run.data[i]["identity"]) for i in episodes(run, 0, 6)}
     for name, after in weights(run).items():
@@ -113,6 +117,21 @@ def test_every_weight_learns_and_every_term_is_finite(start):
                 assert set(changed) == seen
             elif "attention" not in key:
                 assert not torch.equal(value, before[name][key]), f"{name}.{key} does not learn"
+
+
+def test_the_identity_term_teaches_and_needs_its_network(start, tmp_path):
+    alone = replace(CONFIG.losses, pixel=0.0, match=0.0, identity=3.0)
+    with pytest.raises(ValueError, match="identity term needs the weights"):
+        start(losses=alone)
+    net = save_tiny_identity_net(tmp_path / "net.npz")
+    run = start(
+        steps=1, batch_size=4, losses=alone, identity_net=str(net), adversarial_from=1000, generator_rate=1e-2
+    )
+    batch = next(run.batches(workers=0))
+    terms = [run.step(batch)["identity"] for _ in range(30)]
+    assert sum(terms[-5:]) < 0.9 * sum(terms[:5])
+    measured, _ = validate(run, [run.data[0], run.data[4]])
+    assert np.isfinite([measured["identity"], measured["identity_render"]]).all()
 
 
 def test_the_discriminator_joins_at_its_step(start):
@@ -273,9 +292,37 @@ def test_a_run_goes_on_at_the_episode_that_comes_next(start):
 
 
 def test_workers_give_the_same_batches(start):
-    run = start(steps=2)
-    for one, other in zip(run.batches(workers=0), run.batches(workers=2), strict=True):
-        assert all(torch.equal(one[name], other[name]) for name in one)
+    run = start(steps=10)
+    run.progress.step, run.progress.samples = 3, 6  # within a block of batches that share their heads
+    with closing(run.batches(workers=2)) as made:
+        for one, other in zip(run.batches(workers=0), made, strict=True):
+            assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_head_is_made_by_one_worker_once(start, accumulate):
+    run = start(steps=8, accumulate=accumulate)
+    blocks = list(run._blocks())
+    assert [len(block) for block in blocks] == [4 * accumulate] * 2
+    heads = [{i // run.config.targets_per_head for batch in block for i in batch} for block in blocks]
+    assert all(len(those) == 2 * accumulate for those in heads) and not heads[0] & heads[1]
+    everything = [i for block in blocks for batch in block for i in batch]
+    assert sorted(everything) == list(range(8 * run.samples_per_step))
+    run.progress.step, run.progress.samples = 3, 3 * run.samples_per_step
+    assert list(run._blocks()) == [blocks[0][3 * accumulate :], blocks[1]]
+
+
+def test_a_run_that_fails_leaves_no_workers(start, monkeypatch):
+    run = start(steps=4)
+
+    def fail(*_batches: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(run, "step", fail)
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        train(run, [], workers=1)
+    assert caught.value.__traceback__ is not None  # whose frames still hold what they held
+    assert not psutil.Process().children(recursive=True)
 
 
 def test_only_the_newest_checkpoints_are_kept_and_all_are_whole(start, tmp_path):

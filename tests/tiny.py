@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from talking_heads.models import Discriminator, Embedder, Generator
 from talking_heads.models.generator import GAIN_SPEED
 from train.config import PRESETS, ModelConfig
 from train.export import folded, save_model
+from train.identity import STAGES
 
 SIZE = 64
 
@@ -39,3 +41,23 @@ def save_tiny_model(
     embedder, generator, discriminator = (folded(net) for net in networks)
     save_model(embedder, generator, discriminator, folder)
     return folder
+
+
+def save_tiny_identity_net(path: Path, channels: int = 8) -> Path:
+    """Writes the network of ``train.identity`` with few channels and random weights."""
+    rng = np.random.default_rng(0)
+    arrays = {"fc": rng.normal(0, 1, (channels, 128))}
+
+    def layer(name: str, inputs: int = channels, side: int = 3) -> None:
+        deviation = (2 / (inputs * side**2)) ** 0.5
+        arrays[f"{name}.conv.filters"] = rng.normal(0, deviation, (side, side, inputs, channels))
+        arrays[f"{name}.conv.bias"] = arrays[f"{name}.scale.biases"] = np.zeros(channels)
+        arrays[f"{name}.scale.weights"] = np.full(channels, 0.7)
+
+    layer("conv32_down", 3, 7)
+    blocks = [f"{stage}_{i + 1}" for stage, count in STAGES for i in range(count)]
+    blocks += [f"{stage}_down" for stage, _ in STAGES[1:]] + ["conv256_down_out"]
+    for name in (f"{block}.conv{i}" for block in blocks for i in (1, 2)):
+        layer(name)
+    np.savez(path, **{name: values.astype(np.float16) for name, values in arrays.items()})
+    return path

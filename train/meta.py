@@ -18,8 +18,9 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Generator as Yielding
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -30,10 +31,11 @@ import numpy as np
 import torch
 import typer
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.benchmark import processor_name
@@ -145,6 +147,16 @@ def order(first: int, number: int, targets: int, lanes: int) -> Iterator[int]:
         yield start + rest % lanes * targets + rest // lanes
 
 
+class _Batches(Dataset[list[Episode]]):
+    """Lists of batches, by lists of lists of indices: what a process of a loader makes at once."""
+
+    def __init__(self, data: EpisodeDataset) -> None:
+        self.data = data
+
+    def __getitem__(self, block: list[list[int]]) -> list[Episode]:
+        return [default_collate([self.data[i] for i in batch]) for batch in block]
+
+
 class Run:
     """One run of meta-learning: everything that a step needs, and how it is saved.
 
@@ -208,20 +220,33 @@ class Run:
         """Of all processes together."""
         return self.config.batch_size * self.config.accumulate * self.accelerator.num_processes
 
-    def batches(self, workers: int) -> Iterator[Episode]:
+    def batches(self, workers: int) -> Yielding[Episode, None, None]:
         """This process's batches of the episodes that are still to be seen, in their order.
 
-        All processes together see what one with batches as large as theirs together would see in the same step.
+        All processes together see what one with batches as large as theirs together would see in the same step. How
+        many ``workers`` there are changes nothing either: each makes all batches that share their heads. To be closed,
+        or read to the end: workers do not end by themselves.
         """
-        done = self.progress
-        number = max(0, self.config.steps - done.step) * self.samples_per_step
-        indices = list(order(done.samples, number, self.config.targets_per_head, self.samples_per_step))
+        device = self.accelerator.device
         loader = DataLoader(
-            self.data, self.config.batch_size, sampler=indices, num_workers=workers, drop_last=True,
-            persistent_workers=workers > 0, prefetch_factor=4 if workers else None, worker_init_fn=_leave_signals,
-            pin_memory=self.accelerator.device.type == "cuda",
+            _Batches(self.data), batch_size=None, sampler=self._blocks(), num_workers=workers,
+            prefetch_factor=1 if workers else None, worker_init_fn=_leave_signals, pin_memory=device.type == "cuda",
         )  # fmt: skip
-        yield from self.accelerator.prepare_data_loader(loader)
+        for block in loader:
+            for batch in block:
+                yield send_to_device(batch, device, non_blocking=True)
+
+    def _blocks(self) -> Iterator[list[list[int]]]:
+        """Indices of this process's batches, in lists of those that share their heads."""
+        config, done, processes = self.config, self.progress.samples, self.accelerator.num_processes
+        number = max(0, config.steps - self.progress.step) * self.samples_per_step
+        indices = order(done, number, config.targets_per_head, self.samples_per_step)
+        own = islice(_grouped(indices, config.batch_size), self.accelerator.process_index, None, processes)
+        together = config.accumulate * config.targets_per_head
+        begun = done // (config.batch_size * processes) % together  # of a block in which a run was stopped
+        if begun:
+            yield list(islice(own, together - begun))
+        yield from _grouped(own, together)
 
     def step(self, *batches: Episode) -> dict[str, float]:
         """One update of E and G, then of D, by the mean gradient of the batches; returns the weighted terms' means."""
@@ -439,7 +464,7 @@ def checkpoints(output: Path) -> list[Path]:
 def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.ndarray]:
     """Losses of the averaged networks and of the bare render on fixed episodes, and a picture of the first eight."""
     embedder, generator, _ = run.averaged()
-    batch: Any = torch.utils.data.default_collate(episodes)
+    batch: Any = default_collate(episodes)
     conditioned = generator.config.render_conditioned
     fakes = torch.cat(
         [
@@ -490,8 +515,8 @@ def train(
     counts: Counter[str] = Counter()
     if main and validation and run.progress.step == 0:
         _sample(run, validation)
-    with _stop_on_signal() as wish:
-        for batches in _grouped(run.batches(workers), config.accumulate):
+    with _stop_on_signal() as wish, closing(run.batches(workers)) as episodes:
+        for batches in _grouped(episodes, config.accumulate):
             terms = run.step(*batches)
             sums.update(terms)
             counts.update(terms.keys())

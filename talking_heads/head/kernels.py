@@ -190,7 +190,7 @@ def _texel(images, k, x, y):
 @compiled
 def compose(
     top, bottom, origin, wall, own_wall, photo, textures,
-    head_points, head_triangles, head_nearest, head_depth, head_values, slots, gains,
+    head_points, head_triangles, head_nearest, head_depth, head_values, slots,
     sheet_points, sheet_triangles, sheet_nearest, sheet_depth, sheet_values,
     frame, planes,
 ):  # fmt: skip
@@ -199,10 +199,9 @@ def compose(
 
     Wall, then what of the head the photo does not show, then the sheet, then the face; and where nothing has moved,
     the photo itself. ``head_values`` (V, 5 + 3S): fill colour (3), lashes, shown; then for each of the ``slots`` (S,)
-    of ``textures`` a place in it (2) and its share; colours of a slot are multiplied by its ``gains`` (S, 3). Slot 0
-    is the photo that the sheet is of. Its places and those of ``sheet_values`` (P, 3), with trust, are in pixels of the
-    texture, whose ``origin`` pixels lie left of and above the frame. Unless ``own_wall``, what is half photo's wall
-    does not count as still.
+    of ``textures`` a place in it (2) and its share. Slot 0 is the photo that the sheet is of. Its places and those of
+    ``sheet_values`` (P, 3), with trust, are in pixels of the texture, whose ``origin`` pixels lie left of and above the
+    frame. Unless ``own_wall``, what is half photo's wall does not count as still.
     """
     width = frame.shape[1]
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
@@ -230,9 +229,9 @@ def compose(
                         y = u * head_values[a, m + 1] + v * head_values[b, m + 1] + w * head_values[c, m + 1]
                         r, s, t, _ = _texel(textures, slots[k], x, y)
                         share = min(max(share, zero), one)
-                        face_red += share * (gains[k, 0] * r - face_red)
-                        face_green += share * (gains[k, 1] * s - face_green)
-                        face_blue += share * (gains[k, 2] * t - face_blue)
+                        face_red += share * (r - face_red)
+                        face_green += share * (s - face_green)
+                        face_blue += share * (t - face_blue)
                         trust = share + (one - share) * trust
                         if k == 0:
                             moved = (x - origin - px) ** 2 + (y - origin - py) ** 2

@@ -98,8 +98,6 @@ class Head:
     """float32 (V, D): see ``fit.detail_spread``."""
     fade: np.ndarray = field(repr=False)
     """float32 (V, 1): how much of the head's turn each vertex takes; shoulders stay."""
-    gains: np.ndarray = field(repr=False)
-    """float32 (K, K, 3): factors that bring the colours of photo [., k] to the light of photo [k, .]."""
 
     @classmethod
     def of(
@@ -125,7 +123,7 @@ class Head:
         common = views[primary].fit.offset
         views = tuple(_with_rest(view, model, view.rest + (common - view.fit.offset)) for view in views)
         spread = detail_spread(model, neutral)
-        return cls(model, person.identity, views, primary, neutral, spread, fade, _gains(model, views))
+        return cls(model, person.identity, _in_one_light(model, views, primary), primary, neutral, spread, fade)
 
     @property
     def primary_view(self) -> PhotoView:
@@ -137,21 +135,29 @@ def _with_rest(view: PhotoView, model: FaceModel, rest: np.ndarray) -> PhotoView
     return replace(view, rest=rest, eye_centres=eye_centres(model, rest))
 
 
-def _gains(model: FaceModel, views: Sequence[PhotoView]) -> np.ndarray:
-    """(K, K, 3) from the colours of the skin that both photos of a pair show well."""
+def _in_one_light(model: FaceModel, views: Sequence[PhotoView], primary: int) -> tuple[PhotoView, ...]:
+    """The photos with the person's colours brought to the light of the primary one, by the skin that both show well."""
     skin = model.part == "face"
     colours = []
     for view in views:
         at = (view.texture_at + MARGIN) * np.float32(len(view.texture) / REACH)
         colours.append(sample(view.texture[..., :3].astype(np.float32), at))
-    gains = np.ones((len(views), len(views), 3), np.float32)
-    for i, one in enumerate(views):
-        for k, other in enumerate(views):
-            both = skin & (one.trust > 0.8) & (other.trust > 0.8)
-            if i != k and both.sum() > 50:
-                ratio = np.median(colours[i][both], axis=0) / np.maximum(np.median(colours[k][both], axis=0), 1)
-                gains[i, k] = np.clip(ratio, 0.5, 2.0)
-    return gains
+    result = []
+    for k, view in enumerate(views):
+        both = skin & (view.trust > 0.8) & (views[primary].trust > 0.8)
+        if k == primary or both.sum() <= 50:
+            result.append(view)
+            continue
+        ratio = np.median(colours[primary][both], axis=0) / np.maximum(np.median(colours[k][both], axis=0), 1)
+        gain = np.clip(ratio, 0.5, 2.0).astype(np.float32)
+        texture = np.dstack([_times(view.texture[..., :3], gain), view.texture[..., 3]])
+        result.append(replace(view, texture=texture, photo=_times(view.photo, gain), fill=view.fill * gain))
+    return tuple(result)
+
+
+def _times(picture: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) times factors (3,) -> uint8."""
+    return (picture * gain + np.float32(0.5)).clip(0, 255).astype(np.uint8)
 
 
 def neck_fade(height: np.ndarray) -> np.ndarray:

@@ -167,7 +167,7 @@ class Renderer:
     def _draw_from(self, base: int, frame: FrameFit) -> Rendered:
         view = self.head.views[base]
         points, sheet = self._points(frame, view)
-        head_values, slots, gains = self._head_values(frame, base, points)
+        head_values, slots = self._head_values(frame, base, points)
         sheet_values = self._sheet_values(base, sheet)
         origin = np.float32(MARGIN * self.size)
         triangles = self.head.model.triangles
@@ -177,7 +177,7 @@ class Renderer:
             rasterise(sheet, view.sheet_triangles, top, bottom, self._nearest[1], self._depth[1])
             compose(
                 top, bottom, origin, self._walls[base], self._own_wall, self._photos[base], self._textures,
-                points, triangles, self._nearest[0], self._depth[0], head_values, slots, gains,
+                points, triangles, self._nearest[0], self._depth[0], head_values, slots,
                 sheet, view.sheet_triangles, self._nearest[1], self._depth[1], sheet_values,
                 self._frame, self._planes,
             )  # fmt: skip
@@ -213,9 +213,8 @@ class Renderer:
         )  # fmt: skip
         return points, sheet
 
-    def _head_values(self, frame: FrameFit, base: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What ``kernels.compose`` interpolates over the head, float32 (V, 5 + 3S), the photos of the slots (S,), and
-        the factors of their colours (S, 3)."""
+    def _head_values(self, frame: FrameFit, base: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What ``kernels.compose`` interpolates over the head, float32 (V, 5 + 3S); the photos of its slots (S,)."""
         model, view = self.head.model, self.head.views[base]
         trusts, unfolded, shut = self._trust(base, points)
         shown = view.shown * (1 - unfolded) * shut
@@ -224,8 +223,7 @@ class Renderer:
         columns = [fill, model.lashes, shown]
         for k, slot in enumerate(slots):
             columns += [self._texture_at[slot], trusts if k == 0 else self._trust(slot, points)[0]]
-        gains = np.stack([self.head.gains[base, slot] for slot in slots]).astype(np.float32)
-        return np.ascontiguousarray(np.column_stack(columns), np.float32), np.array(slots, np.int64), gains
+        return np.ascontiguousarray(np.column_stack(columns), np.float32), np.array(slots, np.int64)
 
     def _trust(self, photo: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How far a photo vouches for each vertex in this frame (V,); what of the lids unfolds (V,); light on the eyes
