@@ -124,9 +124,7 @@ def test_the_identity_term_teaches_and_needs_its_network(start, tmp_path):
     with pytest.raises(ValueError, match="identity term needs the weights"):
         start(losses=alone)
     net = save_tiny_identity_net(tmp_path / "net.npz")
-    run = start(
-        steps=1, batch_size=4, losses=alone, identity_net=str(net), adversarial_from=1000, generator_rate=1e-2
-    )
+    run = start(steps=1, batch_size=4, losses=alone, identity_net=str(net), adversarial_from=1000, generator_rate=1e-2)
     batch = next(run.batches(workers=0))
     terms = [run.step(batch)["identity"] for _ in range(30)]
     assert sum(terms[-5:]) < 0.9 * sum(terms[:5])
