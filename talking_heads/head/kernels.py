@@ -305,7 +305,7 @@ def reduce_planes(picture, photo, planes, factor, top, bottom, out):
 
 @compiled
 def pose_head(
-    rest, shapes, used, weights, spread, detail, eye, eye_centres, eye_turns, before, after, fade, joint, place,
+    rest, shapes, used, weights, spread, detail, eye, eye_centres, eye_turns, before, after, fade, joint, body_place, place,
     scale, centre_x, centre_y, distance, points, moved,
 ):  # fmt: skip
     """Poses a head: ``points`` (V, 3) in pixels and depth, and ``moved`` (V, 3) cm, by how much expression and detail
@@ -313,7 +313,8 @@ def pose_head(
 
     ``rest`` (V, 3) + sum of ``weights`` times ``shapes`` (E, V, 3) for the ``used`` + ``spread`` (V, D) of ``detail``
     (D, 3); eyeballs (``eye`` (V,): 0 or 1, else -1) are turned by ``eye_turns`` (2, 3, 3) about ``eye_centres`` (2, 3);
-    then the head about the ``joint``: by ``before`` (3, 3) where ``fade`` (V, 1) is 0 and by ``after`` where it is 1.
+    then the head about the ``joint``, and moved: by ``before`` (3, 3) and ``body_place`` (3,) where ``fade`` (V, 1) is
+    0, and by ``after`` and ``place`` where it is 1.
     ``scale`` and centre are in pixels.
     """
     one = np.float32(1)
@@ -343,23 +344,24 @@ def pose_head(
         x, y, z = x - joint[0], y - joint[1], z - joint[2]
         f, g = fade[v, 0], one - fade[v, 0]
         p = (g * before[0, 0] + f * after[0, 0]) * x + (g * before[0, 1] + f * after[0, 1]) * y
-        p += (g * before[0, 2] + f * after[0, 2]) * z + place[0]
+        p += (g * before[0, 2] + f * after[0, 2]) * z + g * body_place[0] + f * place[0]
         q = (g * before[1, 0] + f * after[1, 0]) * x + (g * before[1, 1] + f * after[1, 1]) * y
-        q += (g * before[1, 2] + f * after[1, 2]) * z + place[1]
+        q += (g * before[1, 2] + f * after[1, 2]) * z + g * body_place[1] + f * place[1]
         r = (g * before[2, 0] + f * after[2, 0]) * x + (g * before[2, 1] + f * after[2, 1]) * y
-        r += (g * before[2, 2] + f * after[2, 2]) * z + place[2]
+        r += (g * before[2, 2] + f * after[2, 2]) * z + g * body_place[2] + f * place[2]
         zoom = scale / (one - r / distance)
         points[v, 0], points[v, 1], points[v, 2] = centre_x + zoom * p, centre_y - zoom * q, r
 
 
 @compiled
 def pose_sheet(
-    arms, anchors, anchor_weights, moved, before, turn, fade, place, scale, centre_x, centre_y, distance, points
+    arms, anchors, anchor_weights, moved, before, turn, fade, body_place, place, scale, centre_x, centre_y, distance, points
 ):  # fmt: skip
     """Poses a sheet: ``points`` (P, 3) in pixels and depth.
 
     Its ``arms`` (P, 3) cm from the neck's joint in the photo's pose are dragged by what ``moved`` (V, 3) does to their
-    ``anchors`` (P, 3), and turned by ``turn`` (3, 3) as far as ``fade`` (P, 1) says.
+    ``anchors`` (P, 3), turned by ``turn`` (3, 3) and moved to ``place`` (3,) as far as ``fade`` (P, 1) says, else to
+    ``body_place`` (3,).
     """
     one = np.float32(1)
     for v in range(arms.shape[0]):
@@ -374,10 +376,10 @@ def pose_sheet(
         x = arms[v, 0] + before[0, 0] * a + before[0, 1] * b + before[0, 2] * c
         y = arms[v, 1] + before[1, 0] * a + before[1, 1] * b + before[1, 2] * c
         z = arms[v, 2] + before[2, 0] * a + before[2, 1] * b + before[2, 2] * c
-        f = fade[v, 0]
-        p = x + f * (turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z - x) + place[0]
-        q = y + f * (turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z - y) + place[1]
-        r = z + f * (turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z - z) + place[2]
+        f, g = fade[v, 0], one - fade[v, 0]
+        p = g * (x + body_place[0]) + f * (turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z + place[0])
+        q = g * (y + body_place[1]) + f * (turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z + place[1])
+        r = g * (z + body_place[2]) + f * (turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z + place[2])
         zoom = scale / (one - r / distance)
         points[v, 0], points[v, 1], points[v, 2] = centre_x + zoom * p, centre_y - zoom * q, r
 

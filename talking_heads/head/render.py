@@ -21,6 +21,8 @@ SAME_WALL = 12.0
 of the most neutral photo, because a wall must not change with the head."""
 LEAST_OPENNESS = 0.12
 """Height over width of an eye that counts as open in a photo: a shut one cannot close further."""
+SWAY = 1.5
+"""cm: on a shorter way of the head the shoulders mostly stay, on a longer one they mostly go along."""
 GREY = 128
 """What is behind a person whose background is transparent, before it is taken out again."""
 BANDS = 2
@@ -194,6 +196,9 @@ class Renderer:
         detail = frame.detail if frame.detail.any() else frame.detail[:0]
         before, after = start.rotation.astype(np.float32), frame.rotation.astype(np.float32)
         place = NECK_JOINT + frame.translation.astype(np.float32)
+        photo_place = NECK_JOINT + start.translation.astype(np.float32)
+        way = place - photo_place
+        body_place = photo_place + way * np.float32(way @ way / (way @ way + SWAY**2))
         camera = head.primary_view.fit.camera
         lens = tuple(np.float32(x) for x in (
             self.size * camera.scale, self.size * camera.centre[0], self.size * camera.centre[1], camera.distance
@@ -202,13 +207,14 @@ class Renderer:
         turns = np.stack([eye_rotation(angles) for angles in frame.gaze]).astype(np.float32)
         pose_head(
             view.rest, model.expression, used, change[used].astype(np.float32), head.detail_spread,
-            detail.astype(np.float32), model.eye, view.eye_centres, turns, before, after, head.fade, NECK_JOINT, place,
+            detail.astype(np.float32), model.eye, view.eye_centres, turns, before, after, head.fade, NECK_JOINT, body_place,
+            place,
             *lens, points, moved,
         )  # fmt: skip
         sheet = np.empty_like(view.sheet)
         arms = view.sheet - NECK_JOINT - start.translation.astype(np.float32)
         pose_sheet(
-            arms, view.anchors, view.anchor_weights, moved, before, after @ before.T, view.sheet_fade, place,
+            arms, view.anchors, view.anchor_weights, moved, before, after @ before.T, view.sheet_fade, body_place, place,
             *lens, sheet,
         )  # fmt: skip
         return points, sheet
