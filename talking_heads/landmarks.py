@@ -4,13 +4,12 @@ A face is float32 (L, 2) with L = NUM_LANDMARKS = 238, (x, y) in pixels of the i
 
     0-67    the 68 points of iBUG / the paper (right and left are the person's own)
     68, 69  centre of the right and of the left iris: this is how gaze gets in
-    70-76   the hairline, from the person's right temple to the left one: they hold the forehead when a photo is warped
+    70-76   the hairline, from the person's right temple to the left one
     77-237  the skin between them: cheeks, jaw, nose, the hollows round the eyes
 
-The skin's points are for warping alone. Between 77 points a spline bends brows, eye sockets and cheeks into somebody
-else's; they are those of the face mesh that say most about where its other vertices lie. A detector that knows only
-the 68 points completes the rest from them (``complete_landmarks``), so that everything behind a detector sees one
-layout.
+The skin's points steady pose and identity of the face model (head/fit.py): they are those of the face mesh that say
+most about where its other vertices lie. A detector that knows only the 68 points completes the rest from them
+(``complete_landmarks``), so that everything behind a detector sees one layout.
 """
 
 from __future__ import annotations
@@ -49,7 +48,6 @@ FACE_OUTLINE = (*range(17), *range(76, 69, -1))
 
 # fmt: off
 # Vertices of the 468-point face mesh on the skin: pairs (the person's right, left), and some on the middle line.
-# Chosen by train/mean_face.py.
 _SKIN_PAIRS = (
     (123, 352), (147, 376), (187, 411), (50, 280), (118, 347), (117, 346), (115, 344), (220, 440), (137, 366),
     (174, 399), (227, 447), (162, 389), (216, 436), (192, 416), (214, 434), (215, 435), (172, 397), (177, 401),
@@ -122,7 +120,7 @@ def eye_distance(landmarks: np.ndarray) -> np.ndarray:
 def irises_within_lids(landmarks: np.ndarray) -> np.ndarray:
     """(..., L, 2) with the irises moved, across the eye, to between the lids; what lies there stays.
 
-    Detectors guess the iris of a closed eye, some way above or below it. A warp that obeyed would tear the eye open.
+    Detectors guess the iris of a closed eye, some way above or below it. An eyeball that obeyed would roll back.
     """
     result = landmarks.copy()
     for iris, first, last, upper, lower in ((68, 36, 39, (37, 38), (40, 41)), (69, 42, 45, (43, 44), (46, 47))):
