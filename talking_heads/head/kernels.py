@@ -305,8 +305,8 @@ def reduce_planes(picture, photo, planes, factor, top, bottom, out):
 
 @compiled
 def pose_head(
-    rest, shapes, used, weights, spread, detail, eye, eye_centres, eye_turns, before, after, fade, joint, body_place, place,
-    scale, centre_x, centre_y, distance, points, moved,
+    rest, shapes, used, weights, spread, detail, eye, eye_centres, eye_turns, before, after, fade, joint, body_place,
+    place, scale, centre_x, centre_y, distance, points, moved,
 ):  # fmt: skip
     """Poses a head: ``points`` (V, 3) in pixels and depth, and ``moved`` (V, 3) cm, by how much expression and detail
     move each vertex in the model's axes.
@@ -355,7 +355,8 @@ def pose_head(
 
 @compiled
 def pose_sheet(
-    arms, anchors, anchor_weights, moved, before, turn, fade, body_place, place, scale, centre_x, centre_y, distance, points
+    arms, anchors, anchor_weights, moved, before, turn, fade, body_place, place, scale, centre_x, centre_y, distance,
+    points,
 ):  # fmt: skip
     """Poses a sheet: ``points`` (P, 3) in pixels and depth.
 

@@ -207,15 +207,14 @@ class Renderer:
         turns = np.stack([eye_rotation(angles) for angles in frame.gaze]).astype(np.float32)
         pose_head(
             view.rest, model.expression, used, change[used].astype(np.float32), head.detail_spread,
-            detail.astype(np.float32), model.eye, view.eye_centres, turns, before, after, head.fade, NECK_JOINT, body_place,
-            place,
-            *lens, points, moved,
+            detail.astype(np.float32), model.eye, view.eye_centres, turns, before, after, head.fade, NECK_JOINT,
+            body_place, place, *lens, points, moved,
         )  # fmt: skip
         sheet = np.empty_like(view.sheet)
         arms = view.sheet - NECK_JOINT - start.translation.astype(np.float32)
         pose_sheet(
-            arms, view.anchors, view.anchor_weights, moved, before, after @ before.T, view.sheet_fade, body_place, place,
-            *lens, sheet,
+            arms, view.anchors, view.anchor_weights, moved, before, after @ before.T, view.sheet_fade, body_place,
+            place, *lens, sheet,
         )  # fmt: skip
         return points, sheet
 
