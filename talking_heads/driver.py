@@ -11,7 +11,7 @@ from .head.fit import FrameFit, FrameFitter, fit_person
 from .head.model import Camera, FaceModel, face_model
 from .head.motion import Motion
 from .head.person import Head
-from .head.retarget import most_neutral, motion_of
+from .head.retarget import frame_of, most_neutral, motion_of
 from .head.smoothing import smoothed, smoothed_in_pieces
 
 IDENTITY_FRAMES = 8
@@ -89,8 +89,8 @@ def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple
             if driver is None:
                 driver = DriverFitter.of(stretch.known, stretch.frame_size)
                 known = [driver.fit(face) for face in stretch.known]
-                neutral = known[most_neutral(motion_of(known, fps))]
-                before = neutral
+                start = smoothed(_held(motion_of(known, fps), known))
+                neutral = before = frame_of(start, most_neutral(start), len(known[0].expression))
             # What fails at the start of a piece is held from the one before.
             frames = [before, *(driver.fit(face) for face in stretch.landmarks)]
             yield _held(motion_of(frames, fps, np.array([True, *stretch.seen])), frames)[1:]
