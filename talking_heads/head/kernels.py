@@ -17,8 +17,6 @@ import numpy as np
 os.environ.setdefault("NUMBA_DISABLE_PERFORMANCE_WARNINGS", "1")
 from numba import njit
 
-LASH_WIDTH = np.float32(0.34)
-"""cm, of which the lower lid hides a third."""
 BEHIND = np.float32(1.5)
 """cm: the sheet lies on the head where the photo shows both."""
 FAR = np.float32(-1e30)
@@ -198,7 +196,7 @@ def compose(
     and the person's opacity.
 
     Wall, then what of the head the photo does not show, then the sheet, then the face; and where nothing has moved,
-    the photo itself. ``head_values`` (V, 5 + 3S): fill colour (3), lashes, shown; then for each of the ``slots`` (S,)
+    the photo itself. ``head_values`` (V, 4 + 3S): fill colour (3), shown; then for each of the ``slots`` (S,)
     of ``textures`` a place in it (2) and its share. Slot 0 is the photo that the sheet is of. Its places and those of
     ``sheet_values`` (P, 3), with trust, are in pixels of the texture, whose ``origin`` pixels lie left of and above the
     frame. Unless ``own_wall``, what is half photo's wall does not count as still.
@@ -219,10 +217,9 @@ def compose(
                 face_red = u * head_values[a, 0] + v * head_values[b, 0] + w * head_values[c, 0]
                 face_green = u * head_values[a, 1] + v * head_values[b, 1] + w * head_values[c, 1]
                 face_blue = u * head_values[a, 2] + v * head_values[b, 2] + w * head_values[c, 2]
-                lashes = u * head_values[a, 3] + v * head_values[b, 3] + w * head_values[c, 3]
-                shown = u * head_values[a, 4] + v * head_values[b, 4] + w * head_values[c, 4]
+                shown = u * head_values[a, 3] + v * head_values[b, 3] + w * head_values[c, 3]
                 for k in range(slots.shape[0] - 1, -1, -1):
-                    m = 5 + 3 * k
+                    m = 4 + 3 * k
                     share = u * head_values[a, m + 2] + v * head_values[b, m + 2] + w * head_values[c, m + 2]
                     if share > np.float32(0.004) or k == 0:
                         x = u * head_values[a, m] + v * head_values[b, m] + w * head_values[c, m]
@@ -236,10 +233,6 @@ def compose(
                         if k == 0:
                             moved = (x - origin - px) ** 2 + (y - origin - py) ** 2
                             head_still = min(shown, one) * max(zero, one - moved)
-                dark = one - np.float32(0.85) * (one - trust) * max(zero, one - lashes / LASH_WIDTH)
-                face_red *= dark
-                face_green *= dark
-                face_blue *= dark
                 red, green, blue = face_red, face_green, face_blue
                 layer, opacity, still = one, one, head_still
             if g >= 0 and not (f >= 0 and front > behind + BEHIND):

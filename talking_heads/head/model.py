@@ -137,6 +137,14 @@ class FaceModel:
         return ~self.skin & ~self.eyes
 
     @cached_property
+    def incisors_apart(self) -> np.ndarray:
+        """(V,) cm to the side by which the front teeth stand too far out: the model's have a gap that few people's
+        have."""
+        x = self.mean[:, 0]
+        apart: np.ndarray = np.sign(x) * 0.05 * smoothstep(0.35, 0.1, np.abs(x)) * (self.part == "teeth")
+        return apart.astype(np.float32)
+
+    @cached_property
     def neighbours(self) -> Any:
         """(V, V) sparse: the mean over a vertex's neighbours."""
         from scipy import sparse

@@ -36,6 +36,12 @@ REACH = 1 + 2 * MARGIN
 """Side of the canvas, that is the crop with its margins, in sides of the crop."""
 MIN_PERSON = 0.5
 """Share of the face that a person's mask covers, below which it is not believed: the person is the face then."""
+LASHES = (0.2, 0.45)
+"""cm from a lid's edge: where lashes are darkest, and where they end. The skin that is seen begins at the first."""
+USUAL_COLOURFULNESS = 0.3
+"""Of skin in a colour photo."""
+TEETH_IN_SHADE = 0.45
+"""How much less light the last tooth that is seen has than the first."""
 MIN_TEETH = 12.0
 """Vertices of teeth that a photo must show before their light is taken from it."""
 UNKNOWN_WALL = 19
@@ -188,6 +194,7 @@ class _PhotoAnalysis:
         person = follow_edges(person, colour.mean(axis=2), self._scaled(7))
         self.person, self.colour = person, colour
         self.base = model.vertices(identity, fit.frame.expression)
+        self.base[:, 0] -= model.incisors_apart
         shape = turn_eyes(model, self.base + fit.offset + model.without_ears, fit.frame.gaze)
         self.turned = posed(shape, fit.frame).astype(np.float32)
         # Pixels of an outline are half wall: they take the colours of the person further in, and keep their softness.
@@ -329,9 +336,18 @@ class _PhotoAnalysis:
         if len(below) >= 8:
             under = fill[below[cKDTree(rest[below]).query(rest[model.around_eyes], k=8)[1]]].mean(axis=1)
             lid = model.lids[model.around_eyes].max(axis=1)[:, None]
-            fill[model.around_eyes] += lid * (0.93 * under - fill[model.around_eyes])
+            fill[model.around_eyes] += lid * (0.93 * (0.75 * under + 0.25 * skin) - fill[model.around_eyes])
+        fill *= self._lashes(colours, skin)[:, None]
         self._colour_eyes_and_mouth(fill, colours, skin)
         self.fill = fill.clip(0, 1).astype(np.float32)
+
+    def _lashes(self, colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
+        """(V,) light that lashes leave of the skin's: as dark as along the lids' edges in the photo."""
+        seen = (self.model.lashes < LASHES[0]) & (self.trust > 0.3)
+        shade = np.percentile(colours[seen].mean(axis=1), 20) / max(float(skin.mean()), 1e-3) if seen.any() else 0.4
+        grown = smoothstep(LASHES[1], LASHES[0], self.model.lashes)
+        light: np.ndarray = 1 - grown * (1 - np.clip(shade, 0.15, 0.7))
+        return light
 
     def _colour_eyes_and_mouth(self, fill: np.ndarray, colours: np.ndarray, skin: np.ndarray) -> None:
         """White and iris are round, so what the lids hide is what is seen elsewhere at the same angle."""
@@ -348,16 +364,23 @@ class _PhotoAnalysis:
             elif ring < 8:  # the iris, wholly hidden
                 rings[ring] = 0.25 * white
         fill[model.eyes] = ndimage.gaussian_filter1d(rings, 0.6, axis=0, mode="nearest")[bins[model.eyes]]
-        fill[model.inside] = self._mouth(colours, light_on(skin, rings[9:12]))[model.inside]
+        fill[model.inside] = self._mouth(colours, skin, light_on(skin, rings[9:12]))[model.inside]
         socket = np.char.startswith(model.part, "eye_socket")
         fill[socket] = skin * 0.6
 
-    def _mouth(self, colours: np.ndarray, light: np.ndarray) -> np.ndarray:
+    def _mouth(self, colours: np.ndarray, skin: np.ndarray, light: np.ndarray) -> np.ndarray:
         """Colours (V, 3) of the inside of the mouth: in the light of the teeth that the photo shows, or else in
         ``light`` (3,)."""
         teeth = self.model.part == "teeth"
         inside = self.model.mouth_colour.copy()
         inside[teeth] = inside[teeth] ** 0.6  # a row of teeth is no row of gaps
+        aside = np.abs(self.model.mean[:, :1])
+        inside[teeth] *= (1 - TEETH_IN_SHADE * smoothstep(0.5, 2.5, aside))[teeth]  # of the lips and cheeks
+        deep = ~teeth & self.model.inside
+        inside[deep] *= smoothstep(6.0, 10.5, self.model.mean[deep, 2:]) * 0.7 + 0.3
+        # A photo without colours, or with few, has no red mouth.
+        grey = inside.mean(axis=1, keepdims=True)
+        inside = grey + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (inside - grey)
         share = self.trust * teeth
         brightness = colours.mean(axis=1)
         if share.sum() > MIN_TEETH:
@@ -413,6 +436,11 @@ class _PhotoAnalysis:
         self.sheet_triangles = np.ascontiguousarray(cells[useful[cells].any(axis=1)].astype(np.int32))
 
 
+def colourfulness(colour: np.ndarray) -> float:
+    """0 for a grey (3,), 1 for a pure red."""
+    return float((colour.max() - colour.min()) / max(float(colour.max()), 1e-3))
+
+
 def light_on(skin: np.ndarray, whites: np.ndarray) -> np.ndarray:
     """Colours in 0..1 of the skin (3,) and of the eyes' whites (N, 3) -> the light on teeth, (3,).
 
@@ -420,7 +448,7 @@ def light_on(skin: np.ndarray, whites: np.ndarray) -> np.ndarray:
     whites that a small photo shows are half lid.
     """
     brightest = whites[whites.mean(axis=1).argmax()]
-    strength = float(np.clip(brightest.mean() * 1.35, 0.5, 1.0))
+    strength = float(np.clip(brightest.mean() * 1.25, 0.5, 0.92))
     cast = brightest / max(float(brightest.mean()), 1e-3)
     warm = skin / max(float(skin.mean()), 1e-3)
     usual = np.array([1.25, 0.95, 0.80])  # of skin in white light, over its mean

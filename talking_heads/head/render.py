@@ -13,6 +13,7 @@ import numpy as np
 from ..background import Background
 from .fit import FrameFit, eye_openness, eye_rotation, posed
 from .kernels import compose, pose_head, pose_sheet, rasterise, reduce_planes, stretch
+from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep
 from .person import MARGIN, REACH, Head, PhotoView, resized
 
@@ -118,6 +119,12 @@ def _key(head: Head, frame: FrameFit) -> np.ndarray:
     return head.primary_view.fit.camera.project(posed(face, frame))[:, :2].ravel()
 
 
+LIPS_MOVED = (0.03, 0.12)
+"""cm by which the inner lips' distance changes: before the first it is the photo's, beyond the last another."""
+NARROW_GAP = (0.25, 0.5)
+"""cm between lips: within the first the gap hides what is behind it however the head turns, from the last on not."""
+
+
 class Renderer:
     """Draws one head at one size; not to be used by two threads at once."""
 
@@ -150,6 +157,7 @@ class Renderer:
         model = head.model
         seen = [view.texture_at[model.landmark_vertices] for view in head.views]
         self._openness = np.maximum([eye_openness(places) for places in seen], LEAST_OPENNESS)  # (K, 2)
+        self._lids = Lids.of(model)
         self._eyeballs = [np.flatnonzero(model.part == name) for name in EYES]
 
     def draw(self, frame: FrameFit, choice: PhotoChoice | None = None) -> Rendered:
@@ -193,7 +201,7 @@ class Renderer:
         head, model, start = self.head, self.head.model, view.fit.frame
         change = frame.expression - start.expression
         used = np.flatnonzero(change)
-        detail = frame.detail if frame.detail.any() else frame.detail[:0]
+        detail = (frame.detail if frame.detail.any() else frame.detail[:0]).astype(np.float32)
         before, after = start.rotation.astype(np.float32), frame.rotation.astype(np.float32)
         place = NECK_JOINT + frame.translation.astype(np.float32)
         photo_place = NECK_JOINT + start.translation.astype(np.float32)
@@ -206,9 +214,9 @@ class Renderer:
         points, moved = np.empty_like(view.rest), np.empty_like(view.rest)
         turns = np.stack([eye_rotation(angles) for angles in frame.gaze]).astype(np.float32)
         pose_head(
-            view.rest, model.expression, used, change[used].astype(np.float32), head.detail_spread,
-            detail.astype(np.float32), model.eye, view.eye_centres, turns, before, after, head.fade, NECK_JOINT,
-            body_place, place, *lens, points, moved,
+            self._with_lids_that_meet(view.rest, used, change[used], detail), model.expression, used,
+            change[used].astype(np.float32), head.detail_spread, detail, model.eye, view.eye_centres, turns, before,
+            after, head.fade, NECK_JOINT, body_place, place, *lens, points, moved,
         )  # fmt: skip
         sheet = np.empty_like(view.sheet)
         arms = view.sheet - NECK_JOINT - start.translation.astype(np.float32)
@@ -218,14 +226,27 @@ class Renderer:
         )  # fmt: skip
         return points, sheet
 
+    def _with_lids_that_meet(
+        self, rest: np.ndarray, used: np.ndarray, change: np.ndarray, detail: np.ndarray
+    ) -> np.ndarray:
+        """The photo's vertices (V, 3), the upper lids raised by what keeps them from crossing the lower ones."""
+        model, spread, result = self.head.model, self.head.detail_spread, rest.copy()
+        for lids in self._lids:
+            edges = rest[lids.edges]
+            moved = np.tensordot(change, model.expression[np.ix_(used, lids.edges)], axes=1)
+            moved += spread[lids.edges, : len(detail)] @ detail
+            result[lids.skin, 1] += lids.lift(edges, edges + moved)
+        return result
+
     def _head_values(self, frame: FrameFit, base: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What ``kernels.compose`` interpolates over the head, float32 (V, 5 + 3S); the photos of its slots (S,)."""
+        """What ``kernels.compose`` interpolates over the head, float32 (V, 4 + 3S); the photos of its slots (S,)."""
         model, view = self.head.model, self.head.views[base]
         trusts, unfolded, shut = self._trust(base, points)
         shown = view.shown * (1 - unfolded) * shut
+        shown[model.inside] = np.maximum(shown[model.inside], self._lips_as_in(base, points)[0])
         fill = view.fill * shut[:, None]
         slots = [base, *self._helpers(base, points, trusts)]
-        columns = [fill, model.lashes, shown]
+        columns = [fill, shown]
         for k, slot in enumerate(slots):
             columns += [self._texture_at[slot], trusts if k == 0 else self._trust(slot, points)[0]]
         return np.ascontiguousarray(np.column_stack(columns), np.float32), np.array(slots, np.int64)
@@ -240,11 +261,25 @@ class Renderer:
         trust = view.trust * (1 - unfolded)
         drawn_out = stretch(points, self._texture_at[photo], model.triangles)
         trust[model.skin] *= smoothstep(5.0, 2.5, drawn_out[model.skin])
+        # What lips leave to be seen while they are as far apart as in the photo is in the photo, be it a line.
+        alike, narrow = self._lips_as_in(photo, points)
+        trust[model.inside] = np.maximum(trust[model.inside], alike * narrow)
         # What a closing lid leaves of the eye is a dark line.
         shut = np.ones(len(trust), np.float32)
         for ball, share in zip(self._eyeballs, smoothstep(0.6, 0.95, closing), strict=True):
             shut[ball] -= 0.75 * share
         return trust * shut, unfolded, shut
+
+    def _lips_as_in(self, photo: int, points: np.ndarray) -> tuple[float, float]:
+        """1 where the inner lips are as far apart as in the photo, 0 where their distance is another; and 1 where that
+        is next to nothing."""
+        spots, centimetre = self.head.model.landmark_vertices, self.size * self.head.primary_view.fit.camera.scale
+        now, then = (
+            np.linalg.norm(at[spots[[61, 62, 63]], :2] - at[spots[[67, 66, 65]], :2], axis=1) / centimetre
+            for at in (points, self._texture_at[photo])
+        )
+        alike = smoothstep(LIPS_MOVED[1], LIPS_MOVED[0], np.abs(now - then).max())
+        return float(alike), float(smoothstep(NARROW_GAP[1], NARROW_GAP[0], then.max()))
 
     def _helpers(self, base: int, points: np.ndarray, trust: np.ndarray) -> list[int]:
         """Other photos, the most useful first, that show what the base does not: a far cheek, teeth, closed lids."""
