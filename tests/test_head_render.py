@@ -65,7 +65,8 @@ def test_an_unmoved_head_is_the_photo(head: Head, size: int) -> None:
     drawn = Renderer(head, size).draw(head.primary_view.fit.frame)
     still = drawn.planes[..., 2]
     difference = np.abs(drawn.picture - drawn.photo).max(axis=2)
-    assert (still > 0.99).mean() > 0.97
+    assert (still > 0.99).mean() > (0.98 if size > 64 else 0.97)
+    assert (difference > 2).mean() < (0.002 if size > 64 else 0.01)
     assert difference[still > 0.99].max() <= 1.5
     assert difference.mean() < 0.3
     frame = finished(drawn, np.zeros_like(drawn.picture), None)
@@ -190,6 +191,28 @@ def test_a_blink_covers_the_eyes(head: Head, renderer: Renderer) -> None:
     one = renderer.draw(moved(head, eyeBlinkLeft=1.0))
     right = around(opened.landmarks, [37, 38, 40, 41], 2)
     assert np.abs(one.picture[right] - opened.picture[right]).mean() < 3
+
+
+def test_a_shut_eye_ends_in_a_line_of_lashes(head: Head, renderer: Renderer) -> None:
+    shut = renderer.draw(moved(head, eyeBlinkLeft=1.0, eyeBlinkRight=1.0))
+    for upper, lower in (([37, 38], [40, 41]), ([43, 44], [46, 47])):
+        apart = shut.landmarks[lower, 1].mean() - shut.landmarks[upper, 1].mean()
+        assert abs(apart) < 0.01 * SIZE
+        x, y = np.round(shut.landmarks[upper + lower].mean(axis=0)).astype(int)
+        column = shut.picture[y - 12 : y + 13, x - 2 : x + 3].mean(axis=(1, 2))
+        assert column[9:16].min() < 0.75 * np.median(column)
+
+
+def test_lips_that_do_not_move_keep_what_is_between_them(head: Head, renderer: Renderer) -> None:
+    """Though the photo, which is no longer in place, cannot be shown as it is."""
+    photo, shifted = renderer.draw(moved(head)), renderer.draw(moved(head, translation=(0.5, 0, 0)))
+    inside = head.model.inside
+    assert renderer._trust(0, renderer._points(moved(head), head.primary_view)[0])[0][inside].max() > 0.5
+    x, y = np.round(photo.landmarks[60:68].mean(axis=0)).astype(int)
+    way = np.round((shifted.landmarks - photo.landmarks)[60:68].mean(axis=0)).astype(int)
+    before = photo.picture[y - 3 : y + 4, x - 8 : x + 9]
+    after = shifted.picture[y + way[1] - 3 : y + way[1] + 4, x + way[0] - 8 : x + way[0] + 9]
+    assert np.abs(after.mean(axis=(0, 1)) - before.mean(axis=(0, 1))).max() < 8
 
 
 def test_a_jaw_that_falls_shows_an_opening(head: Head, renderer: Renderer) -> None:

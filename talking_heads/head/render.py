@@ -244,6 +244,9 @@ class Renderer:
         trusts, unfolded, shut = self._trust(base, points)
         shown = view.shown * (1 - unfolded) * shut
         shown[model.inside] = np.maximum(shown[model.inside], self._lips_as_in(base, points)[0])
+        opening = eye_openness(points[model.landmark_vertices, :2]) / self._openness[base]
+        for ball, alike in zip(self._eyeballs, smoothstep(0.1, 0.02, np.abs(1 - opening)), strict=True):
+            shown[ball] = np.maximum(shown[ball], alike)
         fill = view.fill * shut[:, None]
         slots = [base, *self._helpers(base, points, trusts)]
         columns = [fill, shown]
