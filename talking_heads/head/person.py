@@ -36,7 +36,7 @@ REACH = 1 + 2 * MARGIN
 """Side of the canvas, that is the crop with its margins, in sides of the crop."""
 MIN_PERSON = 0.5
 """Share of the face that a person's mask covers, below which it is not believed: the person is the face then."""
-LASHES = (0.2, 0.45)
+LASHES = (0.25, 0.5)
 """cm from a lid's edge: where lashes are darkest, and where they end. The skin that is seen begins at the first."""
 USUAL_COLOURFULNESS = 0.3
 """Of skin in a colour photo."""
@@ -46,6 +46,10 @@ MIN_TEETH = 12.0
 """Vertices of teeth that a photo must show before their light is taken from it."""
 UNKNOWN_WALL = 19
 """Pixels of the analysis around the person in which the wall is not believed: hair that the mask misses."""
+SAME_WALL = 12.0
+"""Levels of 255 by which two photos' walls differ on average, below which they are of one room from one place."""
+MIN_COMMON_WALL = 0.05
+"""Share of the crop that both photos must show of the wall, or that cannot be said."""
 GRID_STEP = 8
 """Pixels between the points of the sheet; like all distances in pixels here, at ANALYSIS."""
 
@@ -73,12 +77,16 @@ class PhotoView:
     """uint8 (C, C, 4) of the canvas: the person's colours, continued beyond the outline, and opacity."""
     wall: np.ndarray = field(repr=False)
     """uint8 (S, S, 3) of the crop: what is behind the person."""
+    wall_known: np.ndarray = field(repr=False)
+    """uint8 (S, S): 255 where the photo shows that, 0 where it was continued."""
     photo: np.ndarray = field(repr=False)
     """uint8 (S, S, 3) of the crop: the photo as it is."""
     sheet: np.ndarray = field(repr=False)
     """float32 (P, 3) cm in the picture's axes."""
     sheet_at: np.ndarray = field(repr=False)
     """float32 (P, 2)."""
+    sheet_rim: np.ndarray = field(repr=False)
+    """float32 (P,): 1 on the person and near by, 0 at the sheet's end."""
     sheet_fade: np.ndarray = field(repr=False)
     """float32 (P, 1): how much of the head's turn each point takes."""
     anchors: np.ndarray = field(repr=False)
@@ -129,7 +137,8 @@ class Head:
         common = views[primary].fit.offset
         views = tuple(_with_rest(view, model, view.rest + (common - view.fit.offset)) for view in views)
         spread = detail_spread(model, neutral)
-        return cls(model, person.identity, _in_one_light(model, views, primary), primary, neutral, spread, fade)
+        views = _with_shared_walls(_in_one_light(model, views, primary))
+        return cls(model, person.identity, views, primary, neutral, spread, fade)
 
     @property
     def primary_view(self) -> PhotoView:
@@ -158,6 +167,27 @@ def _in_one_light(model: FaceModel, views: Sequence[PhotoView], primary: int) ->
         gain = np.clip(ratio, 0.5, 2.0).astype(np.float32)
         texture = np.dstack([_times(view.texture[..., :3], gain), view.texture[..., 3]])
         result.append(replace(view, texture=texture, photo=_times(view.photo, gain), fill=view.fill * gain))
+    return tuple(result)
+
+
+def _with_shared_walls(views: Sequence[PhotoView]) -> tuple[PhotoView, ...]:
+    """What stands before the wall in one photo may not in another one of the same room."""
+    result = []
+    for view in views:
+        known = view.wall_known.astype(np.float32) / 255
+        wall, total = np.zeros(view.wall.shape, np.float32), np.zeros(known.shape, np.float32)
+        for other in views:
+            if other is view or other.wall.shape != view.wall.shape:
+                continue
+            theirs = other.wall_known.astype(np.float32) / 255
+            both = (known > 0.99) & (theirs > 0.99)
+            difference = np.abs(other.wall[both].astype(np.float32) - view.wall[both])
+            if both.mean() > MIN_COMMON_WALL and difference.mean() < SAME_WALL:
+                wall += theirs[..., None] * other.wall
+                total += theirs
+        shown = np.minimum(total, 1)[..., None] * (1 - known[..., None])
+        wall = view.wall + shown * (wall / np.maximum(total, 1e-3)[..., None] - view.wall)
+        result.append(replace(view, wall=(wall + np.float32(0.5)).clip(0, 255).astype(np.uint8)))
     return tuple(result)
 
 
@@ -229,9 +259,11 @@ class _PhotoAnalysis:
             fill=(255 * self.fill).astype(np.float32),
             texture=np.ascontiguousarray(texture),
             wall=np.ascontiguousarray(self._at_full_size(wall, known_wall)[inner, inner]),
+            wall_known=np.ascontiguousarray(resized_mask(known_wall, side)[inner, inner]),
             photo=np.ascontiguousarray(self.canvas[inner, inner]),
             sheet=self.sheet,
             sheet_at=self.sheet_at,
+            sheet_rim=self.sheet_rim,
             sheet_fade=self.sheet_fade,
             anchors=self.anchors,
             anchor_weights=self.anchor_weights,
@@ -430,6 +462,9 @@ class _PhotoAnalysis:
         # As wide as the band in which the wall is not known: there an unmoved person brings the photo's own pixels.
         person = ndimage.maximum_filter(self.person, self._window(UNKNOWN_WALL + GRID_STEP)) > 0.15
         useful = (person & ~face)[row, column]
+        beyond = ndimage.distance_transform_edt(self.person < 0.15)[row, column]
+        width = 0.5 * self._window(UNKNOWN_WALL)
+        self.sheet_rim = smoothstep(width, 0.4 * width, beyond).astype(np.float32)
         index = np.arange(side * side).reshape(side, side)
         a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
         cells = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
