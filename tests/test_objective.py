@@ -150,7 +150,7 @@ def test_the_networks_that_are_given_decide_which_content_terms_there_are(tmp_pa
     path = tmp_path / "net.npz"
     np.savez(path, **{name: value.numpy() for name, value in SqueezeNetFeatures().state_dict().items()})
     paper = LossWeights.paper_v2()
-    assert ContentNets([path], paper).weights == replace(paper, vgg19=0.0, vggface=0.0, squeezenet=4.0)
+    assert ContentNets([path], paper).weights == replace(paper, vgg19=0.0, vggface=0.0, squeezenet=2.0)
     assert ContentNets([path], LossWeights(squeezenet=3.0)).weights == LossWeights(squeezenet=3.0)
     assert ContentNets([], WEIGHTS).weights == WEIGHTS
 

@@ -16,7 +16,7 @@ from .features import SqueezeNetFeatures, VGGFaceFeatures, load_feature_net
 from .identity import IdentityNet
 from .losses import LossWeights
 
-CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 4.0}
+CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 2.0}
 """What a network's term weighs where the configuration was made for other networks: as in the presets made for it."""
 
 
