@@ -208,7 +208,7 @@ def animate(
     motion_file: Annotated[
         Path | None,
         typer.Option(
-            help="Motion of track or of Live Link Face (csv); plays at its own frame rate.",
+            help="Motion of track or Live Link Face (csv), MediaPipe or Audio2Face (json), at its own frame rate.",
             show_default=False,
             rich_help_panel=MOTION,
         ),
