@@ -26,6 +26,7 @@ from .avatar import Avatar, Shots, make_head
 from .background import Background
 from .drawing import draw_landmarks
 from .driver import motion_in_pieces, motion_of_track
+from .dubbing import DUBBED_PARTS, FilmedPerson, dubbed
 from .engines import WORTH_CONVERTING, EngineName, Generate, check_engine, choose_engine, compile_openvino
 from .errors import IncompatibleAvatarError, InvalidModelError
 from .faces import Portrait, Track, follow_face, held_gaps, only_face, track_face
@@ -507,6 +508,56 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 seen.append(motion.seen)
                 yield from ((frame, neutral) for frame in frames_of(motion, count))
         warnings += [gap.sentence(info.fps) for gap in held_gaps(np.concatenate(seen), info.fps)]
+
+    def dub(
+        self,
+        film: str | Path,
+        driving: str | Path | Motion,
+        *,
+        parts: Sequence[str] = ("lips",),
+        expression: float = 1.0,
+        gaze: float = 1.0,
+        start: float | None = None,
+        end: float | None = None,
+        sound: str | Path | None = None,
+        batch_size: int = 4,
+        on_progress: ProgressCallback | None = None,
+    ) -> TalkingHeadVideo:
+        """A film of one person (or its seconds ``start`` to ``end``) in which ``parts`` (of DUBBED_PARTS) move like a
+        clip or as a Motion says. All else is the film's, at its size; ``driving`` begins with its first frame.
+
+        ``sound``: a file whose sound belongs to the result; the clip's if None, the film's with a Motion. Raises
+        ValueError for other parts, and what ``track`` raises. ``on_progress`` hears of the stage "tracking".
+        """
+        unknown = [part for part in parts if part not in DUBBED_PARTS]
+        if unknown or not parts:
+            raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
+        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts))
+        info = probe(film)
+        track = self.track_landmarks(film, start=start, end=end, on_progress=on_progress)
+        person = FilmedPerson.of(track)
+        driver = driving if isinstance(driving, Motion) else self.track(driving, on_progress=on_progress)
+        driver = driver.resampled(track.fps)
+
+        def read() -> FrameGenerator:
+            return ahead(read_frames(info.path, start=start, end=end, fps=info.fps))
+
+        avatar = self.avatar_from_shots(Shots.of(person.portraits(read())))
+        pixels = self.frame_size(avatar, "photo")
+
+        def frames() -> FrameGenerator:
+            with contextlib.closing(read()) as pictures:
+                paint = partial(self.generate, avatar, size=pixels, batch_size=batch_size, num_frames=len(track))
+                yield from dubbed(pictures, person, avatar.head, driver, options, paint, pixels)
+
+        return TalkingHeadVideo(
+            frames=frames,
+            num_frames=len(track),
+            fps=track.fps,
+            driving=Path(sound) if sound is not None else info.path if isinstance(driving, Motion) else Path(driving),
+            start=(start or 0.0) if sound is None and isinstance(driving, Motion) else 0.0,
+            warnings=track.warnings,
+        )
 
     def live(
         self,

@@ -434,7 +434,7 @@ class _PhotoAnalysis:
         aside = np.abs(self.model.mean[:, :1])
         inside[teeth] *= (1 - TEETH_IN_SHADE * smoothstep(0.5, 2.5, aside))[teeth]  # of the lips and cheeks
         deep = ~teeth & self.model.inside
-        inside[deep] *= smoothstep(6.0, 10.5, self.model.mean[deep, 2:]) * 0.7 + 0.3
+        inside[deep] *= smoothstep(6.0, 10.5, self.model.mean[deep, 2:]) * 0.5 + 0.5
         # A photo without colours, or with few, has no red mouth.
         grey = inside.mean(axis=1, keepdims=True)
         inside = grey + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (inside - grey)
