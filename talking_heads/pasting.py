@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +23,34 @@ def paste_back(heads: Iterable[np.ndarray], portrait: Portrait) -> Iterator[np.n
             place = Place(portrait.crop, portrait.image.shape[:2], len(head))
             unmoved = portrait.shot(len(head))[0].astype(np.float32)
         yield place.add(portrait.image, head - unmoved)
+
+
+def paste_group(
+    heads: Sequence[Iterable[np.ndarray]], portraits: Sequence[Portrait]
+) -> Generator[np.ndarray, None, None]:
+    """Heads of several people over their crops of one photo -> the whole photo, uint8 (H, W, 3), until all have ended.
+
+    Who has ended keeps the last picture.
+    """
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(contextlib.closing(iter(frames))) for frames in heads]  # type: ignore[type-var]
+        last: list[np.ndarray] = []
+        places: list[Place] = []
+        unmoved: list[np.ndarray] = []
+        while True:
+            now = [next(frames, None) for frames in running]
+            if all(head is None for head in now):
+                return
+            if not last:
+                last = [head for head in now if head is not None]
+                sizes = [len(head) for head in last]
+                places = [Place(p.crop, p.image.shape[:2], size) for p, size in zip(portraits, sizes, strict=True)]
+                unmoved = [p.shot(size)[0].astype(np.float32) for p, size in zip(portraits, sizes, strict=True)]
+            last = [before if head is None else head for before, head in zip(last, now, strict=True)]
+            picture = portraits[0].image
+            for place, head, before in zip(places, last, unmoved, strict=True):
+                picture = place.add(picture, head - before)
+            yield picture
 
 
 class Place:

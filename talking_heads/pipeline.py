@@ -29,7 +29,7 @@ from .driver import motion_in_pieces, motion_of_track
 from .dubbing import DUBBED_PARTS, FilmedPerson, dubbed
 from .engines import WORTH_CONVERTING, EngineName, Generate, check_engine, choose_engine, compile_openvino
 from .errors import IncompatibleAvatarError, InvalidModelError
-from .faces import Portrait, Track, follow_face, held_gaps, only_face, track_face
+from .faces import Portrait, Track, follow_face, held_gaps, main_faces, only_face, track_face
 from .head.fit import FrameFit, fit_warnings
 from .head.motion import Motion
 from .head.person import Head
@@ -53,7 +53,7 @@ from .images import read_photo, to_float, to_uint8
 from .landmarks import LandmarkDetector, load_detector
 from .live import Live
 from .models import Discriminator, Embedder, Generator
-from .pasting import paste_back
+from .pasting import paste_back, paste_group
 from .provenance import check_credentials, marked, sign
 from .streams import ahead
 from .video import (
@@ -332,10 +332,11 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
     # --------------------------------------------------------------------------------------------------------- person
 
-    def portraits(self, photos: Sequence[Photo]) -> list[Portrait]:
+    def portraits(self, photos: Sequence[Photo], face: int | None = None) -> list[Portrait]:
         """Where the person is in each of 1 to 32 photos; what is a Portrait already stays as it is.
 
-        Raises NoFaceError, SeveralFacesError, UnreadableMediaError, each naming the photo by its number.
+        ``face``: which one is meant where there are several, from 1, counted from the left. Raises NoFaceError,
+        SeveralFacesError, UnreadableMediaError, each naming the photo by its number.
         """
         if not photos:
             raise ValueError("give at least one photo")
@@ -346,11 +347,16 @@ class TalkingHeadPipeline(DiffusionPipeline):
             if not isinstance(photo, Portrait):
                 image = read_photo(photo)
                 name = "the photo" if len(photos) == 1 else f"photo {number}"
-                photo = Portrait.of(image, only_face(image, self.detector, name))  # noqa: PLW2901
+                photo = Portrait.of(image, only_face(image, self.detector, name, face))  # noqa: PLW2901
             result.append(photo)
         return result
 
-    def create_avatar(self, photos: Sequence[Photo]) -> Avatar:
+    def people(self, photo: str | Path | Image.Image | np.ndarray) -> list[Portrait]:
+        """Everybody in a photo, from left to right, without people in the far background. Raises NoFaceError."""
+        image = read_photo(photo)
+        return [Portrait.of(image, face) for face in main_faces(image, self.detector)]
+
+    def create_avatar(self, photos: Sequence[Photo], face: int | None = None) -> Avatar:
         """1 to 32 photos of one person -> avatar: detect, crop, cut out, fit, then embed.
 
         ``photos`` are paths, PIL images, uint8 RGB arrays, or Portraits, where the face is known already. Raises what
@@ -358,7 +364,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         """
         if isinstance(photos, Photo):
             photos = [photos]
-        return self.avatar_from_shots(Shots.of(self.portraits(photos)))
+        return self.avatar_from_shots(Shots.of(self.portraits(photos, face)))
 
     @torch.inference_mode()
     def avatar_from_shots(self, shots: Shots, head: Head | None = None) -> Avatar:
@@ -557,6 +563,50 @@ class TalkingHeadPipeline(DiffusionPipeline):
             driving=Path(sound) if sound is not None else info.path if isinstance(driving, Motion) else Path(driving),
             start=(start or 0.0) if sound is None and isinstance(driving, Motion) else 0.0,
             warnings=track.warnings,
+        )
+
+    def animate_group(
+        self,
+        people: Sequence[Portrait],
+        drivers: Sequence[str | Path | Motion | None],
+        *,
+        motion: Mode = "relative",
+        head: float = 1.0,
+        expression: float = 1.0,
+        gaze: float = 1.0,
+        parts: Sequence[str] = (),
+        sound: str | Path | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> TalkingHeadVideo:
+        """Everybody in one photo (``people``), each moved by a clip or Motion of their own; None stays as in the photo.
+
+        Frames are the whole photo, at the first driver's rate, until the last driver has ended; who has ended keeps the
+        last pose. ``sound``: a file whose sound belongs to the result; the first clip's if None. Raises ValueError, and
+        what ``track`` raises.
+        """
+        if len(people) != len(drivers) or all(driver is None for driver in drivers):
+            raise ValueError(f"give one driver or None for each of the {len(people)} people, and one driver at least")
+        motions: dict[str | Path | Motion, Motion] = {}
+        for driver in drivers:
+            if driver is not None and driver not in motions:
+                motions[driver] = driver if isinstance(driver, Motion) else self.track(driver, on_progress=on_progress)
+        fps = next(iter(motions.values())).fps
+        moved = [(person, motions[driver].resampled(fps)) for person, driver in zip(people, drivers, strict=True)
+                 if driver is not None]  # fmt: skip
+        videos = [
+            self(
+                self.create_avatar([person]), driver, motion=motion, head=head, expression=expression, gaze=gaze,
+                parts=parts, size="photo",
+            )
+            for person, driver in moved
+        ]  # fmt: skip
+        clips = [driver for driver in drivers if driver is not None and not isinstance(driver, Motion)]
+        return TalkingHeadVideo(
+            frames=partial(paste_group, videos, [person for person, _ in moved]),
+            num_frames=max(len(video) for video in videos),
+            fps=fps,
+            driving=Path(sound) if sound is not None else Path(clips[0]) if clips else None,
+            warnings=list(dict.fromkeys(chain.from_iterable(video.warnings for video in videos))),
         )
 
     def live(
