@@ -82,13 +82,14 @@ def frame_of(motion: Motion, index: int, num_expressions: int) -> FrameFit:
 
 def most_neutral(motion: Motion) -> int:
     """The frame with the most frontal head, the mouth closed and at rest, and the eyes open; of those that were seen,
-    if any was."""
+    if any was. A frame in which all is zero goes before: no camera sees one, changes from a rest are then meant."""
     c = motion.coefficients
     lids = lid_gaps(motion)
     closed = np.clip(1 - lids / max(float(np.median(lids)), 1e-3), 0, 1)
     mouth = 1.5 * lip_gaps(motion) + 0.1 * c[:, [INDEX[name] for name in PARTS["lips"]]].sum(axis=1)
     gaze = np.abs(motion.gaze).mean(axis=1) / 25
     unrest = np.radians(np.abs(motion.head[:, :2]).sum(axis=1)) + mouth + 3 * closed + 0.3 * gaze
+    unrest = np.where(c.any(axis=1) | motion.head.any(axis=1) | motion.gaze.any(axis=1), unrest, -1)
     unrest = unrest + np.where(motion.seen | ~motion.seen.any(), 0, np.inf)
     return int(np.argmin(unrest))
 
