@@ -34,7 +34,7 @@ from .head.motion import Motion
 from .head.person import Head
 from .head.presets import FaceControls
 from .head.render import PhotoChooser, Rendered, Renderer, finished
-from .head.retarget import Mode, MotionOptions, Retargeter, frame_of, frames_of, most_neutral, retargeted
+from .head.retarget import Mode, MotionOptions, Retargeter, frame_of, frames_of, lips_apart, most_neutral, retargeted
 from .hub import (
     BUNDLED,
     FORMAT_VERSION,
@@ -455,7 +455,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         ``stream``: a clip is followed while its first frames are painted already; they come at once and all of them
         sooner, but the neutral frame is one of its first second. ``neutral``: one frame from which the
         changes of a Motion count; its own most neutral one if None. ``sound``: a sound file, or a clip, whose sound is
-        the video's, as that of ``Motion.from_voice``; that of a driving clip if None. Frames are made ``batch_size`` at a time when the
+        the video's, as that of ``Motion.from_voice``; that of a driving clip if None. With a Motion it also means that
+        somebody speaks: lips that meet in the motion do so in a laughing face as well. Frames are made ``batch_size`` at a time when the
         result is iterated or saved. Raises ValueError for what cannot be combined, IncompatibleAvatarError, and what
         ``track`` raises; with ``stream``, what concerns faces, start and end comes with the frames.
         """
@@ -479,6 +480,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
             number, fps = len(whole), whole.fps
             held += [gap.sentence(fps) for gap in held_gaps(whole.seen, fps)]
             count = len(avatar.head.model.expression_names)
+            if neutral is None and sound is not None and isinstance(driving, Motion):
+                neutral = lips_apart(avatar.head)
             rest = whole if neutral is None else neutral
             start_frame = frame_of(rest, most_neutral(rest), count)
             pieces = lambda: ((frame, start_frame) for frame in frames_of(whole, count))  # noqa: E731

@@ -21,7 +21,7 @@ from ..errors import InvalidModelError
 from ..head.fit import MOUTH_AND_LIDS
 from ..head.model import FaceModel, face_model
 from ..head.motion import COEFFICIENTS, INDEX
-from .phones import BILABIALS, SILENCE, Phone
+from .phones import BILABIALS, SILENCE, VOWELS, Phone
 from .sound import BANDS, FRAMES, Voice
 
 ASSET = Path(__file__).parent / "mouth.safetensors"
@@ -40,6 +40,9 @@ PHONE_LAGS = np.arange(-24, 25, 4)
 BAND_LAGS = np.arange(-16, 17, 4)
 _PHONE_BLUR = np.array([1.0, 2.0, 3.0, 4.0, 3.0, 2.0, 1.0])
 _BAND_BLUR = np.ones(5)
+_BAND_WEIGHT = 2.0
+"""Of the loudness against the phones: ridge regression holds back what is small."""
+_EMPHASIS_BLUR = np.hanning(19)[1:-1]
 FEATURES = len(VISEMES) * len(PHONE_LAGS) + BANDS * len(BAND_LAGS)
 
 LIPS = 20
@@ -55,14 +58,20 @@ DOUBLE = ("mouthSmile", "mouthDimple", "mouthStretch", "mouthPress", "mouthLower
 """Coefficients that say what lips do in speech; those of two sides move together."""
 _NOISE, _PRIOR = 0.07, 0.3
 """cm that a shape is not believed, and the usual strength of a coefficient."""
+_SELDOM = {"mouthRollLower": 0.1, "mouthRollUpper": 0.1, "mouthPress": 0.1}
+"""Usual strengths of what makes lips thin."""
 
+ROUNDED = {"W": 0.35, "UW": 0.35, "UH": 0.2, "AO": 0.2, "SH": 0.3, "R": 0.12}
+"""How much a viseme rounds the lips besides what was learned: of rounding, landmarks show the least."""
+PARTED = 0.3
+"""cm by which lips are apart in a vowel at least."""
 PRESSED = {"mouthRollLower": 0.12, "mouthRollUpper": 0.1, "mouthPressLeft": 0.3, "mouthPressRight": 0.3}
 """What lips that meet do besides."""
 CLOSING, OPENING = 0.07, 0.07
 """Seconds in which lips meet before p, b and m, and in which they part."""
 _CHUNK = 5000
 """Frames whose features are in memory at a time."""
-GATE = 0.12
+GATE = 0.3
 """Seconds in which the mouth comes to rest in silence, and leaves it."""
 
 
@@ -91,9 +100,13 @@ class LipShapes:
         """(T, 3 LIPS) cm from rest -> (T, C) in 0..1."""
         from scipy.optimize import nnls
 
-        count = self.basis.shape[1]
-        system = np.concatenate([self.basis, _NOISE / _PRIOR * np.eye(count)])
-        nothing = np.zeros(count)
+        usual = np.array([_SELDOM.get(name, _PRIOR) for name in (*SINGLE, *DOUBLE)])
+        system = np.concatenate([self.basis, np.diag(_NOISE / usual)])
+        nothing = np.zeros(len(usual))
+        # Lips that are foretold to be more than closed only touch.
+        jaw = SINGLE.index("jawOpen")
+        deep = np.maximum(-opening(shapes.reshape(-1, LIPS, 3)), 0)
+        shapes = shapes + deep[:, None] / self.gap[jaw] * self.basis[:, jaw]
         found = [nnls(system, np.concatenate([shape, nothing]))[0] for shape in shapes]
         return np.clip(np.stack(found), 0, 1)
 
@@ -159,7 +172,7 @@ def mouth_model() -> MouthModel:
 def features(voice: Voice, times: np.ndarray) -> np.ndarray:
     """What the filter sees at seconds ``times``: (T, FEATURES)."""
     seen = _blurred(_activity(voice.phones, len(voice.bands)), _PHONE_BLUR)
-    heard = _blurred(voice.bands.astype(float), _BAND_BLUR)
+    heard = _BAND_WEIGHT * _blurred(voice.bands.astype(float), _BAND_BLUR)
     at = np.rint(np.asarray(times) * FRAMES).astype(int)[:, None]
     rows = [
         values[np.clip(at + lags, 0, len(values) - 1)].reshape(len(at), -1)
@@ -230,12 +243,32 @@ def closures(voice: Voice, times: np.ndarray) -> np.ndarray:
     return smooth
 
 
+def _emphasis(voice: Voice, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(T,) and (T,): how much lips are rounded besides what was learned, and 0 to 1 in vowels."""
+    strengths = np.zeros((len(VISEMES), 2))
+    for name, strength in ROUNDED.items():
+        strengths[_VISEME[name], 0] = strength
+    for name in VOWELS:
+        if name in _VISEME:
+            strengths[_VISEME[name], 1] = 1
+    active = _blurred(_activity(voice.phones, len(voice.bands)) @ strengths, _EMPHASIS_BLUR)
+    at = np.clip(np.rint(times * FRAMES).astype(int), 0, len(active) - 1)
+    return active[at, 0], active[at, 1]
+
+
 def mouth_coefficients(voice: Voice, times: np.ndarray) -> np.ndarray:
     """float64 (T, 52): what the mouth does at seconds ``times``, evenly spaced; all else is at rest."""
     model, lips = mouth_model(), lip_shapes()
     shut = closures(voice, times)[:, None]
-    shapes = (1 - shut) * model.shapes(voice, times) + shut * model.closed
+    rounded, vowel = _emphasis(voice, times)
+    shapes = model.shapes(voice, times)
+    lacking = np.maximum(PARTED * vowel - opening(shapes.reshape(-1, LIPS, 3)), 0)
+    jaw = SINGLE.index("jawOpen")
+    shapes += np.where(vowel > 0, lacking, 0)[:, None] / lips.gap[jaw] * lips.basis[:, jaw]
+    shapes = (1 - shut) * shapes + shut * model.closed
     found = lips.coefficients(shapes)
+    pucker = SINGLE.index("mouthPucker")
+    found[:, pucker] = np.clip(found[:, pucker] + rounded, 0, 1)
     # What is still open where lips must meet is closed by the coefficient that does nothing else.
     open_by = np.maximum(found @ lips.gap, 0)[:, None] * shut
     close = SINGLE.index("mouthClose")
