@@ -126,6 +126,16 @@ def read_frames(
     return _read(clip, _seconds(begin), None if end is None else _seconds(end), max_side, rate)
 
 
+def has_pictures(path: str | Path) -> bool:
+    """Whether a file is a clip, and no sound file. Raises UnreadableMediaError for what is neither."""
+    with _container(Path(path), "file", _SOUND_FORMATS, "a clip or a sound file") as container:
+        if _picture_stream(container) is not None:
+            return True
+        if _audio_stream(container) is None:
+            raise UnreadableMediaError(f"{Path(path).name} holds neither pictures nor sound that can be decoded.")
+        return False
+
+
 def sound_duration(path: str | Path) -> float | None:
     """Seconds that a sound file, or the sound of a clip, states; None where it states nothing.
 
@@ -462,11 +472,12 @@ class VideoWriter:
                 writer.write(frame)
 
     The sound of ``audio_from``, from ``audio_start`` seconds after its first picture on, is cut to the length of the
-    frames; a clip without sound gives a silent film, and a sound file counts from its first sample. The file is written under a hidden name in the same folder and
-    takes its own name on leaving the block; when the block is left by an error, KeyboardInterrupt included, nothing
-    stays behind. ``crf`` is H.264's quality: 0 is lossless, 18 looks it, 28 is small; a webm comes near it, a mov has
-    one quality. ``metadata`` are tags of the file, such as AI_GENERATED. ``finish`` is called with the path of the
-    whole file before it takes its own name, to sign it, for instance; what it raises leaves no file.
+    frames; a clip without sound gives a silent film, and a sound file counts from its first sample. The file is written
+    under a hidden name in the same folder and takes its own name on leaving the block; when the block is left by an
+    error, KeyboardInterrupt included, nothing stays behind. ``crf`` is H.264's quality: 0 is lossless, 18 looks it, 28
+    is small; a webm comes near it, a mov has one quality. ``metadata`` are tags of the file, such as AI_GENERATED.
+    ``finish`` is called with the path of the whole file before it takes its own name, to sign it, for instance; what it
+    raises leaves no file.
 
     Raises OutputError if the file cannot be written, at once where that can be known; UnreadableMediaError if
     ``audio_from`` is no clip and no sound file.

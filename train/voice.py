@@ -49,12 +49,13 @@ STRENGTH = (1.8, 1.15, 1.15)
 """By which regression's shapes are too weak, to the side, in height and in depth: it foretells the mean of what people
 do. To the side it finds less than half of what is to be seen, as detectors of landmarks hardly follow rounded lips."""
 
+_ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _WORDS: tuple[dict[str, str], ...] = (
     {"b": "bin", "l": "lay", "p": "place", "s": "set"},
     {"b": "blue", "g": "green", "r": "red", "w": "white"},
     {"a": "at", "b": "by", "i": "in", "w": "with"},
     {letter: letter for letter in "abcdefghijklmnopqrstuvxyz"},
-    dict(zip("z123456789", "zero one two three four five six seven eight nine".split(), strict=True)),
+    dict(zip("z123456789", _ONES, strict=True)),
     {"a": "again", "n": "now", "p": "please", "s": "soon"},
 )
 
@@ -91,13 +92,15 @@ def grid_clips(folder: Path, split: str) -> list[tuple[Path, str]]:
         with (folder / "clips.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
-        raise UnreadableMediaError(f"{folder} has no clips.csv that can be read. Give the folder of the clips.") from error
+        raise UnreadableMediaError(
+            f"{folder} has no clips.csv that can be read. Give the folder of the clips."
+        ) from error
     clips: list[tuple[Path, str]] = []
     for row in rows:
         speaker, path = row["identity"], folder / row["file"]
-        if "GRID" in row.get("licence", "") and row["split"] == split and sentence_of(path) and path.is_file():
-            if sum(other == speaker for _, other in clips) < MAX_CLIPS:
-                clips.append((path, speaker))
+        known = "GRID" in row.get("licence", "") and row["split"] == split and sentence_of(path) and path.is_file()
+        if known and sum(other == speaker for _, other in clips) < MAX_CLIPS:
+            clips.append((path, speaker))
     if not clips:
         raise UnreadableMediaError(f"{folder / 'clips.csv'} names no clip of GRID of the split {split}.")
     return clips

@@ -120,9 +120,7 @@ def stresses(voice: Voice) -> list[tuple[float, float]]:
     return sorted(chosen)
 
 
-def _nod(
-    voice: Voice, times: np.ndarray, head: np.ndarray, coefficients: np.ndarray, rng: np.random.Generator
-) -> None:
+def _nod(voice: Voice, times: np.ndarray, head: np.ndarray, coefficients: np.ndarray, rng: np.random.Generator) -> None:
     """Down at what is stressed, up a little before; brows rise with the stronger ones."""
     for second, strength in stresses(voice):
         weight, roll = rng.uniform(0.5, 1.0) * strength, rng.normal(0, 0.35)
@@ -215,7 +213,8 @@ def _look(gaze: np.ndarray, coefficients: np.ndarray) -> None:
     """The coefficients eyeLook* that go with a gaze, for programs that read no angles."""
     across, down = gaze[:, 0] / LOOK_AT_ONE, gaze[:, 1] / LOOK_AT_ONE
     for name, strength in (
-        ("eyeLookOutLeft", across), ("eyeLookInRight", across), ("eyeLookInLeft", -across), ("eyeLookOutRight", -across),
-        ("eyeLookDownLeft", down), ("eyeLookDownRight", down), ("eyeLookUpLeft", -down), ("eyeLookUpRight", -down),
+        ("eyeLookOutLeft", across), ("eyeLookInRight", across), ("eyeLookInLeft", -across),
+        ("eyeLookOutRight", -across), ("eyeLookDownLeft", down), ("eyeLookDownRight", down),
+        ("eyeLookUpLeft", -down), ("eyeLookUpRight", -down),
     ):  # fmt: skip
         coefficients[:, INDEX[name]] = np.maximum(strength, 0)

@@ -34,14 +34,15 @@ _IPA = {
     "AA": "ɑ ɑː a aː ɒ ɐ ä", "AE": "æ", "AH": "ʌ ə ɜ ɘ", "AO": "ɔ ɔː", "AW": "aʊ aw", "AY": "aɪ aj", "EH": "ɛ e ɛː œ",
     "ER": "ɝ ɚ ɜː əɹ", "EY": "eɪ ej eː", "IH": "ɪ ɨ ʏ", "IY": "i iː", "OW": "oʊ əʊ o oː əw ow", "OY": "ɔɪ ɔj",
     "UH": "ʊ ʊə", "UW": "u uː ʉ ʉː y yː ø øː", "B": "b bʲ β", "CH": "tʃ tɕ t͡ʃ", "D": "d ɖ dʲ d̪ ɾ", "DH": "ð",
-    "F": "f fʲ ɸ pf", "G": "ɡ g ɟ ɣ", "HH": "h ç x χ ɦ", "JH": "dʒ dʑ d͡ʒ", "K": "k c kʰ q", "L": "l ɫ ʎ ɭ", "M": "m mʲ ɱ",
-    "N": "n ɲ n̩ nʲ ɳ", "NG": "ŋ", "P": "p pʲ pʰ", "R": "ɹ r ʁ ɻ ʀ", "S": "s sʲ ts", "SH": "ʃ ɕ ʂ", "T": "t ʈ tʲ t̪ tʰ ʔ",
+    "F": "f fʲ ɸ pf", "G": "ɡ g ɟ ɣ", "HH": "h ç x χ ɦ", "JH": "dʒ dʑ d͡ʒ", "K": "k c kʰ q", "L": "l ɫ ʎ ɭ",
+    "M": "m mʲ ɱ", "N": "n ɲ n̩ nʲ ɳ", "NG": "ŋ", "P": "p pʲ pʰ", "R": "ɹ r ʁ ɻ ʀ", "S": "s sʲ ts", "SH": "ʃ ɕ ʂ", "T": "t ʈ tʲ t̪ tʰ ʔ",
     "TH": "θ", "V": "v vʲ ʋ", "W": "w ʍ ɥ", "Y": "j ʝ", "Z": "z zʲ dz", "ZH": "ʒ ʑ ʐ",
 }  # fmt: skip
+# Of ARPAbet's one-letter names all mean in IPA what they mean here but Y, which is the vowel of "über".
 _KNOWN: dict[str, str] = (
-    {name.lower(): name for name in PHONES}
+    {symbol: name for name, symbols in _IPA.items() for symbol in symbols.split()}
+    | {name.lower(): name for name in PHONES}
     | dict.fromkeys(_QUIET, SILENCE)
-    | {symbol: name for name, symbols in _IPA.items() for symbol in symbols.split() if symbol.isascii() is False}
 )
 
 
@@ -60,7 +61,6 @@ def phone_name(symbol: str) -> str | None:
     """ARPAbet in any case, with or without a digit of stress, or IPA -> one of PHONES or SILENCE; None: unknown."""
     symbol = symbol.strip()
     plain = symbol.lower().rstrip("0123456789")
-    # Of ARPAbet's one-letter names all mean in IPA what they mean here but Y, which is the vowel of "über".
     return _KNOWN.get(plain, _KNOWN.get(plain.strip("ˈˌ")))
 
 
@@ -68,8 +68,8 @@ def in_order(phones: Iterable[Phone]) -> tuple[Phone, ...]:
     """Sorted by time; of two that overlap the first is cut."""
     ordered = sorted(phones, key=lambda phone: (phone.start, phone.end))
     cut = []
-    for phone, after in zip(ordered, [*ordered[1:], None], strict=True):
-        end = phone.end if after is None else min(phone.end, after.start)
+    for number, phone in enumerate(ordered, start=1):
+        end = min(phone.end, ordered[number].start) if number < len(ordered) else phone.end
         if end - phone.start > _SHORTEST:
             cut.append(Phone(phone.start, end, phone.name))
     return tuple(cut)

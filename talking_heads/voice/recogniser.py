@@ -37,13 +37,23 @@ _BEAMS: tuple[dict[str, float], ...] = (
     {"beam": 1e-200, "wbeam": 1e-200, "pbeam": 1e-200},
 )
 """From the usual to those with which no search fails, and which take several times as long."""
-_KINDS = ("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW", "M N NG", "F V S Z SH ZH TH DH HH CH JH", "P B T D K G", "L R W Y")
+_KINDS = (
+    "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW",
+    "M N NG",
+    "F V S Z SH ZH TH DH HH CH JH",
+    "P B T D K G",
+    "L R W Y",
+)
 _KIND = {name: kind for kind, names in enumerate(_KINDS) for name in names.split()}
 OnDone = Callable[[float], None]
 Word = tuple[str, int, int]
 """A word or a silence, its first and its last frame."""
 _Aligned = tuple[str, int, int, float | None]
 """A phone, its first frame, how many it has, and how well they fit, if that was measured."""
+_GROUP = (2.0, 6.0)
+"""Seconds of words whose phones are searched together, at least and at most."""
+_FEW = 3
+"""Words for which a wide search is fast."""
 _SAMPLES = round(FRAME * RATE)
 
 TEXT_MISMATCH = (
@@ -105,9 +115,7 @@ def _agreement(phones: Sequence[Phone], heard: Sequence[Phone]) -> float:
     return float((kinds[0] == kinds[1])[speech].mean()) if speech.any() else 0.0
 
 
-def _spoken_words(
-    sound: Callable[[], Iterable[np.ndarray]], words: list[str], on_done: OnDone
-) -> list[Word] | None:
+def _spoken_words(sound: Callable[[], Iterable[np.ndarray]], words: list[str], on_done: OnDone) -> list[Word] | None:
     """(word, first, last frame) of all words and silences; None where they cannot be heard in this order."""
     for beams in _BEAMS[:2]:
         decoder = _decoder(**beams)
@@ -152,14 +160,14 @@ class _Aligner:
         self._decoders: dict[int, Any] = {}
 
     def align(self, source: _Cutter, group: Sequence[Word]) -> Iterator[_Aligned]:
-        """Of all words and silences in a row. A search that fails is widened, then halved."""
+        """Of all words and silences in a row. A search that fails is halved; one for few words is widened before."""
         said = [_base(word) for word, _, _ in group if not _is_quiet(word)]
         first, last = group[0][1], group[-1][2] + 1
         if not said:
             yield SILENCE, first, last - first, None
             return
         samples = source.view(first * _SAMPLES, (last + 3) * _SAMPLES)  # the recogniser's windows reach that far
-        for width in range(len(_BEAMS)):
+        for width in range(len(_BEAMS) if len(said) <= _FEW else 1):
             if found := self._search(self._decoder(width), samples, said):
                 yield from ((name, first + start, duration, score) for name, start, duration, score in found)
                 return
@@ -201,12 +209,12 @@ class _Aligner:
 
 
 def _groups(spoken: Sequence[Word]) -> Iterator[list[Word]]:
-    """Words that are aligned together: until a silence once STRETCH's least is full, or its most."""
+    """Words that are aligned together: until a silence once the least of _GROUP is full, or the most."""
     group: list[Word] = []
     for entry in spoken:
         group.append(entry)
         seconds = (entry[2] - group[0][1]) * FRAME
-        if (seconds >= STRETCH[0] and _is_quiet(entry[0])) or seconds >= STRETCH[1]:
+        if (seconds >= _GROUP[0] and _is_quiet(entry[0])) or seconds >= _GROUP[1]:
             yield group
             group = []
     if group:
@@ -293,7 +301,7 @@ def _model_path(name: str) -> str:
 
 
 def _base(word: str) -> str:
-    return word.split("(")[0]
+    return word.split("(", maxsplit=1)[0]
 
 
 def _is_quiet(word: str) -> bool:

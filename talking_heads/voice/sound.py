@@ -102,7 +102,9 @@ def _within(phones: tuple[Phone, ...], seconds: float, path: Path) -> tuple[Phon
     """Those that lie within the sound. Raises UnreadableMediaError where none does."""
     kept = tuple(Phone(p.start, min(p.end, seconds), p.name) for p in phones if p.start < seconds)
     if phones and not kept:
-        raise UnreadableMediaError(f"The phones begin after the {seconds:.1f} s of {path.name}. Give those of this sound.")
+        raise UnreadableMediaError(
+            f"The phones begin after the {seconds:.1f} s of {path.name}. Give those of this sound."
+        )
     if phones and phones[-1].end > seconds + 0.5:
         logger.warning("The phones go on to %.1f s, the sound of %s to %.1f s.", phones[-1].end, path.name, seconds)
     return kept

@@ -8,11 +8,13 @@ import unicodedata
 MAX_WORDS = 20_000
 """Two hours of speech."""
 
+# fmt: off
 _ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+# fmt: on
 _SIGNS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at ", "=": " equals ", "°": " degrees "}
 
 
@@ -29,7 +31,7 @@ def words_of(text: str) -> list[str]:
 
 
 def _number(digits: str) -> str:
-    """"42" -> "forty two"; long ones, and those that begin with 0, digit by digit."""
+    """ "42" -> "forty two"; long ones, and those that begin with 0, digit by digit."""
     value = int(digits)
     if len(digits) > 6 or (digits[0] == "0" and len(digits) > 1):
         return " ".join(_ONES[int(digit)] for digit in digits)
