@@ -293,7 +293,7 @@ def animate(
     device: Device = None,
     engine: Engine = "auto",
 ) -> None:
-    """Photos (or an avatar) and a clip, a voice, a motion file or a preset -> a video with the clip's or voice's sound."""
+    """Photos (or an avatar) and a clip, a voice, a motion file or a preset -> a video, with sound if that has any."""
     from .background import check_output, parse_background
     from .video import VIDEO_SUFFIXES, check_writable, probe, sound_duration
 

@@ -457,8 +457,9 @@ class TalkingHeadPipeline(DiffusionPipeline):
         changes of a Motion count; its own most neutral one if None. ``sound``: a sound file, or a clip, whose sound is
         the video's, as that of ``Motion.from_voice``; that of a driving clip if None. With a Motion it also means that
         somebody speaks: lips that meet in the motion do so in a laughing face as well. Frames are made ``batch_size``
-        at a time when the result is iterated or saved. Raises ValueError for what cannot be combined, IncompatibleAvatarError, and what
-        ``track`` raises; with ``stream``, what concerns faces, start and end comes with the frames.
+        at a time when the result is iterated or saved. Raises ValueError for what cannot be combined,
+        IncompatibleAvatarError, and what ``track`` raises; with ``stream``, what concerns faces, start and end comes
+        with the frames.
         """
         options = MotionOptions(motion, head, expression, gaze, tuple(parts))
         if sound is not None:

@@ -35,8 +35,8 @@ _IPA = {
     "ER": "ɝ ɚ ɜː əɹ", "EY": "eɪ ej eː", "IH": "ɪ ɨ ʏ", "IY": "i iː", "OW": "oʊ əʊ o oː əw ow", "OY": "ɔɪ ɔj",
     "UH": "ʊ ʊə", "UW": "u uː ʉ ʉː y yː ø øː", "B": "b bʲ β", "CH": "tʃ tɕ t͡ʃ", "D": "d ɖ dʲ d̪ ɾ", "DH": "ð",
     "F": "f fʲ ɸ pf", "G": "ɡ g ɟ ɣ", "HH": "h ç x χ ɦ", "JH": "dʒ dʑ d͡ʒ", "K": "k c kʰ q", "L": "l ɫ ʎ ɭ",
-    "M": "m mʲ ɱ", "N": "n ɲ n̩ nʲ ɳ", "NG": "ŋ", "P": "p pʲ pʰ", "R": "ɹ r ʁ ɻ ʀ", "S": "s sʲ ts", "SH": "ʃ ɕ ʂ", "T": "t ʈ tʲ t̪ tʰ ʔ",
-    "TH": "θ", "V": "v vʲ ʋ", "W": "w ʍ ɥ", "Y": "j ʝ", "Z": "z zʲ dz", "ZH": "ʒ ʑ ʐ",
+    "M": "m mʲ ɱ", "N": "n ɲ n̩ nʲ ɳ", "NG": "ŋ", "P": "p pʲ pʰ", "R": "ɹ r ʁ ɻ ʀ", "S": "s sʲ ts", "SH": "ʃ ɕ ʂ",
+    "T": "t ʈ tʲ t̪ tʰ ʔ", "TH": "θ", "V": "v vʲ ʋ", "W": "w ʍ ɥ", "Y": "j ʝ", "Z": "z zʲ dz", "ZH": "ʒ ʑ ʐ",
 }  # fmt: skip
 # Of ARPAbet's one-letter names all mean in IPA what they mean here but Y, which is the vowel of "über".
 _KNOWN: dict[str, str] = (
