@@ -329,7 +329,7 @@ def animate(
             _check_other_file(output, driving)
         elif voice is not None:
             sound_duration(voice)
-            _check_other_file(output, voice)
+            _check_other_file(output, voice, "voice")
             with _progress_bars() as show:
                 driver = Motion.from_voice(
                     voice, _checked_text(text, phones), phones, liveliness=liveliness, seed=seed, on_progress=show
@@ -742,9 +742,9 @@ def _check_no_voice(text: str | None, phones: Path | None) -> None:
         raise typer.BadParameter("they are for a voice.", param_hint="--text / --phones")
 
 
-def _check_other_file(output: Path, driving: Path) -> None:
+def _check_other_file(output: Path, driving: Path, what: str = "driving clip") -> None:
     if output.exists() and output.samefile(driving):
-        raise OutputError(f"{output} is the driving file itself. Choose another output.")
+        raise OutputError(f"{output} is the {what} itself. Choose another output.")
 
 
 def _check_photos(photos: Sequence[Path]) -> None:

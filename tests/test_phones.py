@@ -97,7 +97,8 @@ def test_text_becomes_words(text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("word", "phones"),
     [
-        ("zoom", "Z UW M"), ("bopple", "B AA P L"), ("yip", "Y IH P"), ("chim", "CH IH M"), ("phot", "F AA T"), ("'", "AH"),
+        ("zoom", "Z UW M"),
+        ("bopple", "B AA P L"), ("yip", "Y IH P"), ("chim", "CH IH M"), ("phot", "F AA T"), ("'", "AH"),
     ],
 )  # fmt: skip
 def test_unknown_words_are_spoken_as_they_are_spelled(word: str, phones: str) -> None:
