@@ -135,7 +135,7 @@ def test_with_several_photos_the_nearest_is_moved(model: Path, clip_faces: tuple
         drawn = renderer.draw(frame, PhotoChoice(((1 - k, 1.0),))).landmarks
         np.testing.assert_allclose(drawn[36:68], renderer.landmarks(frame)[36:68], atol=0.01)
         rendered = methods["render"](asked)[0]
-        assert l1(rendered, photos[k]) < 0.5 * l1(rendered, photos[1 - k])
+        assert l1(rendered, photos[k]) < 0.6 * l1(rendered, photos[1 - k])
 
 
 @pytest.fixture(scope="module")

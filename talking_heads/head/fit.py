@@ -21,6 +21,7 @@ from threadpoolctl import ThreadpoolController
 from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN
 from .kernels import normal_equations
 from .model import EYES, NECK_JOINT, Camera, FaceModel, face_model, rotation_by, smoothstep
+from .motion import GAZE_AT_ONE
 
 if TYPE_CHECKING:
     from .person import Head
@@ -38,8 +39,6 @@ MAX_IDENTITY_DISTANCE = 0.028
 different people above."""
 MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
-GAZE_AT_ONE = np.array([25.0, 20.0])
-"""Degrees of gaze at which ARKit's eyeLook coefficients are one."""
 CLOSED_TO_OPEN = (0.07, 0.15)
 """Height over width of an eye below which its iris is not believed, and from which on it is."""
 SQUINT = np.array([0.4, 0.2])
@@ -512,14 +511,15 @@ def fit_warnings(head: Head, landmarks: Sequence[np.ndarray] = ()) -> list[str]:
     ``landmarks`` (L, 2) of each photo: with them the photos are compared with the first one.
     """
     result = []
-    alone = [fit_person(head.model, [points]).identity for points in landmarks] if len(landmarks) > 1 else []
-    for number, identity in enumerate(alone[1:], start=2):
-        distance = identity_distance(head.model, alone[0], identity)
-        if distance > MAX_IDENTITY_DISTANCE:
+    if len(landmarks) > 1:
+        alone = [fit_person(head.model, [points]).identity for points in landmarks]
+        distances = [identity_distance(head.model, alone[0], identity) for identity in alone[1:]]
+        farthest = int(np.argmax(distances))
+        if distances[farthest] > MAX_IDENTITY_DISTANCE:
             result.append(
-                f"Photos 1 and {number} may show different people: their faces differ by {100 * distance:.1f} % of the "
-                f"face's size, those of one person rarely by more than {100 * MAX_IDENTITY_DISTANCE:.1f} %. "
-                "Give photos of one person."
+                f"Photos 1 and {farthest + 2} may show different people: their faces differ by "
+                f"{100 * distances[farthest]:.1f} % of the face's size, those of one person rarely by more than "
+                f"{100 * MAX_IDENTITY_DISTANCE:.1f} %. Give photos of one person."
             )
     for number, view in enumerate(head.views, start=1):
         name = "The photo" if len(head.views) == 1 else f"Photo {number}"

@@ -186,6 +186,23 @@ def _texel(images, k, x, y):
 
 
 @compiled
+def _pixel(image, x, y):
+    """float32 image (H, W, 3) at a place in pixels -> red, green and blue, bilinear."""
+    x = min(max(x - np.float32(0.5), np.float32(0)), np.float32(image.shape[1] - 1.001))
+    y = min(max(y - np.float32(0.5), np.float32(0)), np.float32(image.shape[0] - 1.001))
+    j, i = int(x), int(y)
+    u, v = x - np.float32(j), y - np.float32(i)
+    p, q = (np.float32(1) - u) * (np.float32(1) - v), u * (np.float32(1) - v)
+    r, s = (np.float32(1) - u) * v, u * v
+    one, two, three, four = image[i, j], image[i, j + 1], image[i + 1, j], image[i + 1, j + 1]
+    return (
+        p * one[0] + q * two[0] + r * three[0] + s * four[0],
+        p * one[1] + q * two[1] + r * three[1] + s * four[1],
+        p * one[2] + q * two[2] + r * three[2] + s * four[2],
+    )
+
+
+@compiled
 def compose(
     top, bottom, origin, wall, own_wall, photo, textures,
     head_points, head_triangles, head_nearest, head_depth, head_values, slots,
@@ -198,8 +215,9 @@ def compose(
     Wall, then what of the head the photo does not show, then the sheet, then the face; and where nothing has moved,
     the photo itself. ``head_values`` (V, 4 + 3S): fill colour (3), shown; then for each of the ``slots`` (S,)
     of ``textures`` a place in it (2) and its share. Slot 0 is the photo that the sheet is of. Its places and those of
-    ``sheet_values`` (P, 3), with trust, are in pixels of the texture, whose ``origin`` pixels lie left of and above the
-    frame. Unless ``own_wall``, what is half photo's wall does not count as still.
+    ``sheet_values`` (P, 4), with trust and how far the photo's wall goes along, are in pixels of the texture, whose
+    ``origin`` pixels lie left of and above the frame. Unless ``own_wall``, what is half photo's wall does not count as
+    still.
     """
     width = frame.shape[1]
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
@@ -240,6 +258,12 @@ def compose(
                 u, v, w = _barycentric(sheet_points, a, b, c, px, py)
                 x = u * sheet_values[a, 0] + v * sheet_values[b, 0] + w * sheet_values[c, 0]
                 y = u * sheet_values[a, 1] + v * sheet_values[b, 1] + w * sheet_values[c, 1]
+                rim = u * sheet_values[a, 3] + v * sheet_values[b, 3] + w * sheet_values[c, 3]
+                if rim > zero and f < 0:
+                    r, s, t = _pixel(photo, x - origin, y - origin)
+                    red += rim * (r - red)
+                    green += rim * (s - green)
+                    blue += rim * (t - blue)
                 r, s, t, alpha = _texel(textures, slots[0], x, y)
                 alpha *= np.float32(1 / 255)
                 alpha *= u * sheet_values[a, 2] + v * sheet_values[b, 2] + w * sheet_values[c, 2]

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from ..landmarks import FACE_OUTLINE, INNER_LIP
+from ..landmarks import CHIN, FACE_OUTLINE, HAIRLINE, INNER_LIP
 from .fit import PersonFit, PhotoFit, detail_spread, eye_centres, posed, turn_eyes
 from .kernels import interpolate, rasterise, sample, vertex_normals
 from .model import NECK_JOINT, Camera, FaceModel, smoothstep
@@ -36,7 +36,7 @@ REACH = 1 + 2 * MARGIN
 """Side of the canvas, that is the crop with its margins, in sides of the crop."""
 MIN_PERSON = 0.5
 """Share of the face that a person's mask covers, below which it is not believed: the person is the face then."""
-LASHES = (0.2, 0.45)
+LASHES = (0.25, 0.5)
 """cm from a lid's edge: where lashes are darkest, and where they end. The skin that is seen begins at the first."""
 USUAL_COLOURFULNESS = 0.3
 """Of skin in a colour photo."""
@@ -46,6 +46,10 @@ MIN_TEETH = 12.0
 """Vertices of teeth that a photo must show before their light is taken from it."""
 UNKNOWN_WALL = 19
 """Pixels of the analysis around the person in which the wall is not believed: hair that the mask misses."""
+SAME_WALL = 12.0
+"""Levels of 255 by which two photos' walls differ on average, below which they are of one room from one place."""
+MIN_COMMON_WALL = 0.05
+"""Share of the crop that both photos must show of the wall, or that cannot be said."""
 GRID_STEP = 8
 """Pixels between the points of the sheet; like all distances in pixels here, at ANALYSIS."""
 
@@ -73,12 +77,16 @@ class PhotoView:
     """uint8 (C, C, 4) of the canvas: the person's colours, continued beyond the outline, and opacity."""
     wall: np.ndarray = field(repr=False)
     """uint8 (S, S, 3) of the crop: what is behind the person."""
+    wall_known: np.ndarray = field(repr=False)
+    """uint8 (S, S): 255 where the photo shows that, 0 where it was continued."""
     photo: np.ndarray = field(repr=False)
     """uint8 (S, S, 3) of the crop: the photo as it is."""
     sheet: np.ndarray = field(repr=False)
     """float32 (P, 3) cm in the picture's axes."""
     sheet_at: np.ndarray = field(repr=False)
     """float32 (P, 2)."""
+    sheet_rim: np.ndarray = field(repr=False)
+    """float32 (P,): 1 on the person and near by, 0 at the sheet's end."""
     sheet_fade: np.ndarray = field(repr=False)
     """float32 (P, 1): how much of the head's turn each point takes."""
     anchors: np.ndarray = field(repr=False)
@@ -129,7 +137,8 @@ class Head:
         common = views[primary].fit.offset
         views = tuple(_with_rest(view, model, view.rest + (common - view.fit.offset)) for view in views)
         spread = detail_spread(model, neutral)
-        return cls(model, person.identity, _in_one_light(model, views, primary), primary, neutral, spread, fade)
+        views = _with_shared_walls(_in_one_light(model, views, primary))
+        return cls(model, person.identity, views, primary, neutral, spread, fade)
 
     @property
     def primary_view(self) -> PhotoView:
@@ -158,6 +167,27 @@ def _in_one_light(model: FaceModel, views: Sequence[PhotoView], primary: int) ->
         gain = np.clip(ratio, 0.5, 2.0).astype(np.float32)
         texture = np.dstack([_times(view.texture[..., :3], gain), view.texture[..., 3]])
         result.append(replace(view, texture=texture, photo=_times(view.photo, gain), fill=view.fill * gain))
+    return tuple(result)
+
+
+def _with_shared_walls(views: Sequence[PhotoView]) -> tuple[PhotoView, ...]:
+    """What stands before the wall in one photo may not in another one of the same room."""
+    result = []
+    for view in views:
+        known = view.wall_known.astype(np.float32) / 255
+        wall, total = np.zeros(view.wall.shape, np.float32), np.zeros(known.shape, np.float32)
+        for other in views:
+            if other is view or other.wall.shape != view.wall.shape:
+                continue
+            theirs = other.wall_known.astype(np.float32) / 255
+            both = (known > 0.99) & (theirs > 0.99)
+            difference = np.abs(other.wall[both].astype(np.float32) - view.wall[both])
+            if both.mean() > MIN_COMMON_WALL and difference.mean() < SAME_WALL:
+                wall += theirs[..., None] * other.wall
+                total += theirs
+        shown = np.minimum(total, 1)[..., None] * (1 - known[..., None])
+        wall = view.wall + shown * (wall / np.maximum(total, 1e-3)[..., None] - view.wall)
+        result.append(replace(view, wall=(wall + np.float32(0.5)).clip(0, 255).astype(np.uint8)))
     return tuple(result)
 
 
@@ -229,9 +259,11 @@ class _PhotoAnalysis:
             fill=(255 * self.fill).astype(np.float32),
             texture=np.ascontiguousarray(texture),
             wall=np.ascontiguousarray(self._at_full_size(wall, known_wall)[inner, inner]),
+            wall_known=np.ascontiguousarray(resized_mask(known_wall, side)[inner, inner]),
             photo=np.ascontiguousarray(self.canvas[inner, inner]),
             sheet=self.sheet,
             sheet_at=self.sheet_at,
+            sheet_rim=self.sheet_rim,
             sheet_fade=self.sheet_fade,
             anchors=self.anchors,
             anchor_weights=self.anchor_weights,
@@ -319,17 +351,19 @@ class _PhotoAnalysis:
         colours = sample(np.ascontiguousarray(self.own), np.ascontiguousarray(self.points[:, :2]))
         ear = np.linalg.norm(model.without_ears, axis=1) > 0.05
         known = np.sqrt(self.trust) * (model.skin & ~ear & ~model.around_eyes)
-        mirrored = known[model.mirror] * (1 - known)
-        weight = (known + 0.7 * mirrored)[:, None]
-        colour = known[:, None] * colours + 0.7 * mirrored[:, None] * colours[model.mirror]
         skin = (known[:, None] * colours).sum(axis=0) / max(float(known.sum()), 1e-6)
-        sure = np.flatnonzero(weight[:, 0] > 0.4)
-        if len(sure) < 8:  # hardly anything is seen of this face
-            sure = np.argsort(-weight[:, 0])[:8]
-        nearest = sure[cKDTree(rest[sure]).query(rest)[1]]
-        fill = (colour[nearest] / np.maximum(weight[nearest], 1e-3)).astype(np.float32)
-        for _ in range(30):
-            fill = colour + (1 - weight) * (model.neighbours @ fill)
+        # What only the other side of the face shows is taken from there, but in the light of this side.
+        other, both = colours[model.mirror], known * known[model.mirror]
+        light = self._spread(np.clip(colours / np.maximum(other, 0.02), 0.3, 3.0), both)
+        mirrored = 0.7 * known[model.mirror] * (1 - known)
+        weight = known + mirrored
+        mixed = (known[:, None] * colours + mirrored[:, None] * other * light) / np.maximum(weight, 1e-3)[:, None]
+        sure = _most_certain(weight)
+        bare = model.scalp & ~ear & (weight < 0.4)
+        hair = self._hair()
+        if hair is not None:
+            mixed[bare], weight[bare] = hair, 0.5
+        fill = self._spread(mixed, weight)
         # Lids are no brows, which are what lies nearest above them: they take the colour of the skin below the eye.
         lower = rest[model.landmark_vertices[[41, 46]], 1].mean() - 0.5
         below = sure[rest[sure, 1] < lower]
@@ -340,6 +374,29 @@ class _PhotoAnalysis:
         fill *= self._lashes(colours, skin)[:, None]
         self._colour_eyes_and_mouth(fill, colours, skin)
         self.fill = fill.clip(0, 1).astype(np.float32)
+
+    def _hair(self) -> np.ndarray | None:
+        """The colour (3,) of what lies above the hairline; None where the photo ends there."""
+        points = self.points[self.model.landmark_vertices, :2]
+        up = points[HAIRLINE].mean(axis=0) - points[CHIN].mean(axis=0)
+        places = (points[HAIRLINE] + up * np.array([0.15, 0.2, 0.25])[:, None, None]).reshape(-1, 2)
+        column, row = places.astype(int).T
+        inside = (column >= 0) & (row >= 0) & (column < self.side) & (row < self.side)
+        column, row = column[inside], row[inside]
+        covered = self.person[row, column] > 0.9
+        if covered.sum() < 8:
+            return None
+        colour: np.ndarray = np.median(self.own[row[covered], column[covered]], axis=0)
+        return colour
+
+    def _spread(self, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Values (V, C) that are known by ``weight`` (V,) in 0..1 -> float32 (V, C), continued over the mesh."""
+        sure = _most_certain(weight)
+        result = values[sure[cKDTree(self.base[sure]).query(self.base)[1]]].astype(np.float32)
+        share = weight[:, None]
+        for _ in range(30):
+            result = share * values + (1 - share) * (self.model.neighbours @ result)
+        return result.astype(np.float32)
 
     def _lashes(self, colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
         """(V,) light that lashes leave of the skin's: as dark as along the lids' edges in the photo."""
@@ -377,7 +434,7 @@ class _PhotoAnalysis:
         aside = np.abs(self.model.mean[:, :1])
         inside[teeth] *= (1 - TEETH_IN_SHADE * smoothstep(0.5, 2.5, aside))[teeth]  # of the lips and cheeks
         deep = ~teeth & self.model.inside
-        inside[deep] *= smoothstep(6.0, 10.5, self.model.mean[deep, 2:]) * 0.7 + 0.3
+        inside[deep] *= smoothstep(6.0, 10.5, self.model.mean[deep, 2:]) * 0.5 + 0.5
         # A photo without colours, or with few, has no red mouth.
         grey = inside.mean(axis=1, keepdims=True)
         inside = grey + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (inside - grey)
@@ -430,10 +487,19 @@ class _PhotoAnalysis:
         # As wide as the band in which the wall is not known: there an unmoved person brings the photo's own pixels.
         person = ndimage.maximum_filter(self.person, self._window(UNKNOWN_WALL + GRID_STEP)) > 0.15
         useful = (person & ~face)[row, column]
+        beyond = ndimage.distance_transform_edt(self.person < 0.15)[row, column]
+        width = 0.5 * self._window(UNKNOWN_WALL)
+        self.sheet_rim = smoothstep(width, 0.4 * width, beyond).astype(np.float32)
         index = np.arange(side * side).reshape(side, side)
         a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
         cells = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
         self.sheet_triangles = np.ascontiguousarray(cells[useful[cells].any(axis=1)].astype(np.int32))
+
+
+def _most_certain(weight: np.ndarray) -> np.ndarray:
+    """(V,) -> indices of what is known well, some at least."""
+    sure = np.flatnonzero(weight > 0.4)
+    return sure if len(sure) >= 8 else np.argsort(-weight)[:8]  # hardly anything is seen of this face
 
 
 def colourfulness(colour: np.ndarray) -> float:

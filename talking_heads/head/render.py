@@ -15,15 +15,15 @@ from .fit import FrameFit, eye_openness, eye_rotation, posed
 from .kernels import compose, pose_head, pose_sheet, rasterise, reduce_planes, stretch
 from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep
-from .person import MARGIN, REACH, Head, PhotoView, resized
+from .person import MARGIN, REACH, SAME_WALL, Head, PhotoView, resized
 
-SAME_WALL = 12.0
-"""Mean difference in levels up to which the walls of two photos are one, and each photo keeps its own; others get that
-of the most neutral photo, because a wall must not change with the head."""
 LEAST_OPENNESS = 0.12
 """Height over width of an eye that counts as open in a photo: a shut one cannot close further."""
 SWAY = 1.5
 """cm: on a shorter way of the head the shoulders mostly stay, on a longer one they mostly go along."""
+NEAR, FAR = 0.02, 0.05
+"""Ways in sides of the frame: on one up to the first the wall around the outline goes along, with the loose hair that
+no mask finds; on one beyond the last it stays."""
 GREY = 128
 """What is behind a person whose background is transparent, before it is taken out again."""
 BANDS = 2
@@ -144,6 +144,7 @@ class Renderer:
         self._walls = [wall.astype(np.float32)] * len(head.views)
         for k, view in enumerate(head.views):
             own = resized(view.wall, size).astype(np.float32)
+            # Others get the wall of the most neutral photo, because a wall must not change with the head.
             if self._own_wall and np.abs(own - wall).mean() < SAME_WALL:
                 self._walls[k] = own
         self._photos = [resized(view.photo, size).astype(np.float32) for view in head.views]
@@ -303,7 +304,9 @@ class Renderer:
     def _sheet_values(self, base: int, sheet: np.ndarray) -> np.ndarray:
         at = self._sheet_at[base]
         torn = stretch(sheet, at, self.head.views[base].sheet_triangles)
-        return np.column_stack([at, smoothstep(5.0, 2.5, torn)]).astype(np.float32)
+        way = np.linalg.norm(sheet[:, :2] - at + MARGIN * self.size, axis=1) / self.size
+        rim = self.head.views[base].sheet_rim * smoothstep(FAR, NEAR, way) * self._own_wall
+        return np.column_stack([at, smoothstep(5.0, 2.5, torn), rim]).astype(np.float32)
 
 
 def _texture(texture: np.ndarray, side: int) -> np.ndarray:

@@ -29,6 +29,8 @@ _OPENING = (
     *("jawOpen", "mouthFunnel", "mouthShrugUpper"),
     *(name + side for name in ("mouthUpperUp", "mouthLowerDown") for side in ("Left", "Right")),
 )
+RELAXED = 0.4
+"""How much of a smile that shows teeth goes when its lips meet."""
 TOUCHING = 0.12
 """cm between lips that touch, as they are found in photos."""
 MAX_NEUTRAL_BLINK = 0.6
@@ -116,6 +118,9 @@ def lips_apart(head: Head) -> Motion:
         apart[0, : len(shown)] = opening * min(gap / max(by_opening, 1e-6), 1.0)
         jaw = model.index("jawOpen")
         apart[0, jaw] += max(gap - by_opening, 0) / by_coefficient[jaw]  # the fit of a laugh is weaker than the laugh
+        # Lips that are drawn as wide as in a laugh have next to no height once they meet.
+        smiles = [model.index(f"mouthSmile{side}") for side in ("Left", "Right")]
+        apart[0, smiles] = RELAXED * min(gap / 0.5, 1.0) * shown[smiles].clip(0)
     zeros = np.zeros((1, 3))
     return Motion(np.clip(apart, 0, 1), zeros, np.zeros((1, 4)), zeros, 25.0)
 
