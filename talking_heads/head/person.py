@@ -403,7 +403,7 @@ class _PhotoAnalysis:
         seen = (self.model.lashes < LASHES[0]) & (self.trust > 0.3)
         shade = np.percentile(colours[seen].mean(axis=1), 20) / max(float(skin.mean()), 1e-3) if seen.any() else 0.4
         grown = smoothstep(LASHES[1], LASHES[0], self.model.lashes)
-        light: np.ndarray = 1 - grown * (1 - np.clip(shade, 0.15, 0.7))
+        light: np.ndarray = 1 - grown * (1 - np.clip(shade, 0.25, 0.7))
         return light
 
     def _colour_eyes_and_mouth(self, fill: np.ndarray, colours: np.ndarray, skin: np.ndarray) -> None:
