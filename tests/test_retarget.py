@@ -14,10 +14,12 @@ from talking_heads.head.person import Head
 from talking_heads.head.presets import load_preset
 from talking_heads.head.retarget import (
     MODES,
+    TOUCHING,
     MotionOptions,
     Retargeter,
     frame_of,
     frames_of,
+    lips_apart,
     most_neutral,
     motion_of,
     retargeted,
@@ -247,6 +249,32 @@ def test_the_most_neutral_frame(model: FaceModel) -> None:
     seen[5] = False
     assert most_neutral(motion_of(frames, 25.0, seen)) == 3
     assert most_neutral(motion_of(frames, 25.0, np.zeros(6, bool))) == 5
+
+
+def test_frames_of_nought_are_a_rest(model: FaceModel) -> None:
+    pressed = frame_fit(model, mouthPressLeft=0.5, mouthPressRight=0.5, mouthRollLower=0.3)
+    assert most_neutral(motion_of([frame_fit(model, jawOpen=0.2), pressed, frame_fit(model), pressed], 25.0)) == 2
+
+
+def test_lips_of_a_laugh_meet_when_those_of_a_voice_do(head: Head) -> None:
+    """The photo shows teeth. A motion of which changes are counted from parted lips closes them, and opens them."""
+    model, view = head.model, head.primary_view
+    upper, lower = (model.landmark_vertices[points] for points in ([61, 62, 63], [67, 66, 65]))
+
+    def gap(frame: FrameFit) -> float:
+        shape = view.rest + np.tensordot(frame.expression, model.expression, axes=1)
+        return float((shape[upper, 1] - shape[lower, 1]).mean())
+
+    def opened(jaw: float, neutral: FrameFit) -> float:
+        retargeter = Retargeter(model, view.fit.frame, neutral, MotionOptions())
+        return gap(retargeter(frame_fit(model, jawOpen=jaw)))
+
+    count = len(model.expression_names)
+    plain, parted = frame_of(Motion.rest(1, 25), 0, count), frame_of(lips_apart(head), 0, count)
+    shown = gap(view.fit.frame)
+    assert shown > 0.25 and opened(0, plain) == pytest.approx(shown, abs=1e-3)
+    assert opened(0, parted) == pytest.approx(TOUCHING, abs=0.02)
+    assert opened(0.3, parted) - opened(0, parted) == pytest.approx(opened(0.3, plain) - shown, abs=0.02)
 
 
 def test_a_preset_is_added_to_the_photo(head: Head) -> None:

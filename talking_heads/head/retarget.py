@@ -24,6 +24,15 @@ BLINKS = (INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"])
 BEYOND = (-0.6, 1.2)
 """How far a person's coefficients may go. Lips that part from a driver's pressed ones part where a photo's only touch;
 eyes keep to 0..1."""
+_INNER_LIPS = (61, 62, 63), (67, 66, 65)
+_OPENING = (
+    *("jawOpen", "mouthFunnel", "mouthShrugUpper"),
+    *(name + side for name in ("mouthUpperUp", "mouthLowerDown") for side in ("Left", "Right")),
+)
+RELAXED = 0.4
+"""How much of a smile that shows teeth goes when its lips meet."""
+TOUCHING = 0.12
+"""cm between lips that touch, as they are found in photos."""
 MAX_NEUTRAL_BLINK = 0.6
 """Of a driver whose eyes look half closed even at rest; more would make every opening a stare."""
 
@@ -82,20 +91,43 @@ def frame_of(motion: Motion, index: int, num_expressions: int) -> FrameFit:
 
 def most_neutral(motion: Motion) -> int:
     """The frame with the most frontal head, the mouth closed and at rest, and the eyes open; of those that were seen,
-    if any was."""
+    if any was. A frame in which all is zero goes before: no camera sees one, changes from a rest are then meant."""
     c = motion.coefficients
     lids = lid_gaps(motion)
     closed = np.clip(1 - lids / max(float(np.median(lids)), 1e-3), 0, 1)
     mouth = 1.5 * lip_gaps(motion) + 0.1 * c[:, [INDEX[name] for name in PARTS["lips"]]].sum(axis=1)
     gaze = np.abs(motion.gaze).mean(axis=1) / 25
     unrest = np.radians(np.abs(motion.head[:, :2]).sum(axis=1)) + mouth + 3 * closed + 0.3 * gaze
+    unrest = np.where(c.any(axis=1) | motion.head.any(axis=1) | motion.gaze.any(axis=1), unrest, -1)
     unrest = unrest + np.where(motion.seen | ~motion.seen.any(), 0, np.inf)
     return int(np.argmin(unrest))
 
 
+def lips_apart(head: Head) -> Motion:
+    """One frame: what keeps the lips apart in the person's photo. Counted from it, lips that meet in a motion meet in
+    the face, even if the photo shows a laugh; by default they would stay as far apart as the photo has them."""
+    model, view = head.model, head.primary_view
+    upper, lower = (model.landmark_vertices[list(points)] for points in _INNER_LIPS)
+    by_coefficient = (model.expression[:, upper, 1] - model.expression[:, lower, 1]).mean(axis=1)
+    shown = view.fit.frame.expression
+    gap = float((view.rest[upper, 1] - view.rest[lower, 1]).mean() + shown @ by_coefficient) - TOUCHING
+    opening = np.array([name in _OPENING for name in model.expression_names]) * shown.clip(0)
+    apart = np.zeros((1, len(COEFFICIENTS)), np.float32)
+    if gap > 0:
+        by_opening = float(opening @ by_coefficient)
+        apart[0, : len(shown)] = opening * min(gap / max(by_opening, 1e-6), 1.0)
+        jaw = model.index("jawOpen")
+        apart[0, jaw] += max(gap - by_opening, 0) / by_coefficient[jaw]  # the fit of a laugh is weaker than the laugh
+        # Lips that are drawn as wide as in a laugh have next to no height once they meet.
+        smiles = [model.index(f"mouthSmile{side}") for side in ("Left", "Right")]
+        apart[0, smiles] = RELAXED * min(gap / 0.5, 1.0) * shown[smiles].clip(0)
+    zeros = np.zeros((1, 3))
+    return Motion(np.clip(apart, 0, 1), zeros, np.zeros((1, 4)), zeros, 25.0)
+
+
 def lip_gaps(motion: Motion) -> np.ndarray:
     """(T,) cm between the inner lips of the mean face, from 0."""
-    return _gaps(motion, (61, 62, 63), (67, 66, 65))
+    return _gaps(motion, *_INNER_LIPS)
 
 
 def lid_gaps(motion: Motion) -> np.ndarray:
