@@ -92,4 +92,4 @@ def test_the_bundled_card_has_the_numbers_of_its_tables_as_metadata() -> None:
         printed = numbers_of(table)
         assert len(values) == 11
         for name, value in values.items():
-            assert printed[name.rpartition(" (")[0]] == value, (shots, name)
+            assert printed[name] == value, (shots, name)
