@@ -31,8 +31,8 @@ _OPENING = (
 )
 RELAXED = 0.4
 """How much of a smile that shows teeth goes when its lips meet."""
-TOUCHING = 0.12
-"""cm between lips that touch, as they are found in photos."""
+TOUCHING = 0.19
+"""cm between the landmarks of inner lips that touch, which lie inside: the mean face, with closed lips, has 0.21."""
 MAX_NEUTRAL_BLINK = 0.6
 """Of a driver whose eyes look half closed even at rest; more would make every opening a stare."""
 
