@@ -548,8 +548,12 @@ def train(
     look()
     if main and validation and progress.step == 0:
         sample()
-    if config.minutes > 0 and progress.step == 0:
+        look()
+    if config.minutes > 0 and run.share_left() <= 0:
+        accelerator.print("There was no time left for a step. Give more minutes.", flush=True)
+    elif config.minutes > 0 and progress.step == 0:
         save()  # that it works is better known now than in the end
+        look()
     begin, saved = clock(), progress.seconds
     with _stop_on_signal(wish), closing(run.batches(workers)) as episodes:
         for batches in grouped(episodes, config.accumulate):
@@ -780,6 +784,8 @@ def main(
         if pack is not None:
             with PartialState().local_main_process_first():  # which unpacks for the others
                 unpacked = unpack(pack, workers, typer.echo)
+            if minutes is not None and time.monotonic() - started >= 60 * minutes:
+                raise ValueError(f"Unpacking took the {minutes:g} minutes. It is done: give the same command again.")
             clips.append(unpacked.clips)
             feature_net = feature_net or unpacked.feature_net
             identity_net = identity_net or unpacked.identity_net

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from PIL import Image, features
+from PIL import Image
 
 from talking_heads.errors import OutputError
 from talking_heads.hub import written_whole
@@ -88,7 +88,7 @@ class _Photo:
         return _opened(self.clip.jpeg, self.clip.offsets, self.frame, "RGB")
 
     def mask(self) -> Image.Image:
-        return _opened(self.clip.masks, self.clip.mask_offsets, self.frame, "L").reduce(2)
+        return _opened(self.clip.masks, self.clip.mask_offsets, self.frame, "L")
 
 
 def _opened(data: np.ndarray, offsets: np.ndarray, frame: int, mode: str) -> Image.Image:
@@ -166,7 +166,8 @@ def write_pack(
 
     Raises OutputError where the size is too small for the worst quality.
     """
-    if not features.check(codec) and codec != "jpeg":
+    Image.init()
+    if codec.upper() not in Image.SAVE:
         raise OutputError(f"Pillow cannot write {codec} here. Choose another --codec.")
     clips = [clip for folder in folders for clip in load_clips(folder, split=None)]
     encoder = _Encoder(codec, workers, say)
@@ -191,7 +192,7 @@ def write_pack(
                     return _summary(output, size, networks, clips, rows, photos, codec, quality)
             if frames <= MIN_FRAMES:
                 raise OutputError(
-                    f"{megabytes:g} MB are too few: {fixed / 1e6:.1f} MB go to networks, masks and landmarks alone. "
+                    f"{megabytes:g} MB are too few: {fixed / 1e6:.2f} MB go to networks, masks and landmarks alone. "
                     "Allow more, or pack fewer clips."
                 )
             frames, quality = max(MIN_FRAMES, frames // 2), None
