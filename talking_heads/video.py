@@ -38,9 +38,9 @@ try:
 except ModuleNotFoundError as error:  # as on machines that only train; pictures are written without it
     if error.name is None or error.name.partition(".")[0] != "av":
         raise
-    _FFMPEG_ERRORS: tuple[type[Exception], ...] = ()
+    _HAS_AV, _WRITING_ERRORS = False, cast(Any, (OSError,))
 else:
-    _FFMPEG_ERRORS = (av.FFmpegError,)
+    _HAS_AV, _WRITING_ERRORS = True, cast(Any, (OSError, av.FFmpegError))
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ def _inspect(path: str | Path) -> _Clip:
 
 
 def _need_av() -> None:
-    if not _FFMPEG_ERRORS:
+    if not _HAS_AV:
         raise MissingDependencyError("Clips need PyAV, which is not installed. Install it: pip install av.")
 
 
@@ -705,7 +705,7 @@ def _output_errors(path: Path) -> Iterator[None]:
     """What the system says about writing ``path``, as an OutputError with a sentence."""
     try:
         yield
-    except (OSError, *_FFMPEG_ERRORS) as error:
+    except _WRITING_ERRORS as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message = f"The disk is full: {path} could not be written. Free some space and try again."
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -232,6 +232,8 @@ class Run:
     def _arriving(self, workers: int) -> Yielding[dict[str, Tensor], None, None]:
         """Compact batches on the device, as the processes send them."""
         device = self.accelerator.device
+        if workers > 1:
+            self.data[0]  # compiles here, once, what the processes that are forked need
         loader = DataLoader(
             Batches(self.data), batch_size=None, sampler=self._blocks(), num_workers=workers,
             prefetch_factor=1 if workers else None, worker_init_fn=begin_worker, pin_memory=device.type == "cuda",
@@ -806,7 +808,7 @@ def main(
         weights = {name: value for name, value in weights.items() if value is not None}
         config = replace(config, losses=replace(config.losses, **weights))
         data = EpisodeDataset.from_folders(clips, config, config.steps * config.batch_size)
-        validation = _validation_episodes(clips, replace(config, degraded_share=0.0))
+        validation = _validation_episodes(clips, replace(config, degraded_share=0.0), workers)
         run = Run(config, data, output, mixed_precision, tracker)
         if start_from is not None:
             run.start_from = "/".join(start_from.parts[-2:])
@@ -830,13 +832,17 @@ def main(
             typer.echo(push_model(output / "model", push, private=True).repo_url)
 
 
-def _validation_episodes(clips: list[Path], config: MetaConfig, number: int = 32) -> list[Episode]:
+def _validation_episodes(clips: list[Path], config: MetaConfig, workers: int, number: int = 32) -> list[Episode]:
     """The same ones in every run; none for a data set without a validation split."""
     try:
         data = EpisodeDataset.from_folders(clips, replace(config, seed=1234), number, split="validation")
     except UnreadableMediaError:  # the training split has been read, so it is this split that is not there
         return []
-    return [data[i * config.targets_per_head] for i in range(number)]
+    first, *rest = (i * config.targets_per_head for i in range(number))
+    loader = DataLoader(
+        data, None, sampler=rest, num_workers=workers if workers > 1 else 0, worker_init_fn=begin_worker
+    )
+    return [data[first], *loader]  # the first one compiles what the processes need
 
 
 if __name__ == "__main__":
