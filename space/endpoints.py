@@ -179,7 +179,8 @@ class Endpoints:
             end: Second of the clip or motion file to end at, above start.
             output: "head", "side by side" with the clip, or "in the photo": the head back in the first photo.
             label: Whether the video says to the eye that it is AI-generated.
-            motion_file: A CSV of Live Link Face (as track makes them) instead of a clip or preset.
+            motion_file: A CSV of Live Link Face (as track makes them), or JSON of MediaPipe or Audio2Face, instead of
+                a clip or preset.
             parts: Only these parts move: lips, eyes, brows, expression (all three and the cheeks), head. None: all.
             size: Side of the frames in pixels: 256, 512, photo (as the photo), auto (512 where the photo has them).
             background: Behind the person: keep, blur, transparent (a webm), or a colour such as "#20a040" or "green".
@@ -232,7 +233,8 @@ class Endpoints:
             start: Second of the clip or motion file to begin at, 0 or more.
             end: Second of the clip or motion file to end at, above start.
             label: Whether the video says to the eye that it is AI-generated.
-            motion_file: A CSV of Live Link Face (as track makes them) instead of a clip or preset.
+            motion_file: A CSV of Live Link Face (as track makes them), or JSON of MediaPipe or Audio2Face, instead of
+                a clip or preset.
             parts: Only these parts move: lips, eyes, brows, expression (all three and the cheeks), head. None: all.
             size: Side of the frames in pixels: 256, 512, photo (as the photo), auto (512 where the photo has them).
             background: Behind the person: keep, blur, transparent (a webm), or a colour such as "#20a040" or "green".

@@ -265,7 +265,10 @@ class Page:
             with gr.Tab("A motion file", id="file") as file_tab:
                 gr.Markdown(text("motion_file"))
                 motion_file = gr.File(
-                    label="CSV of Live Link Face", file_types=[".csv"], height=140, elem_id="motion-file"
+                    label="CSV of Live Link Face, JSON of MediaPipe or Audio2Face",
+                    file_types=[".csv", ".json"],
+                    height=140,
+                    elem_id="motion-file",
                 )
         with gr.Row(visible=False) as span:
             start = gr.Number(None, label="Start (s)", min_width=90, elem_id="start")

@@ -205,7 +205,7 @@ def animate(
     motion_file: Annotated[
         Path | None,
         typer.Option(
-            help="Motion of track or of Live Link Face (csv); plays at its own frame rate.",
+            help="Motion of track or Live Link Face (csv), MediaPipe or Audio2Face (json), at its own frame rate.",
             show_default=False,
             rich_help_panel=MOTION,
         ),
@@ -325,6 +325,71 @@ def track(
         motion = pipe.track(clip, start=start, end=end, on_progress=show)
         motion.save(output)
         notes.extend(gap.sentence(motion.fps) for gap in held_gaps(motion.seen, motion.fps))
+    typer.echo(output)
+
+
+@app.command()
+def dub(
+    video: Annotated[Path, typer.Option(help="A film of one person, whose parts are moved.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="The mp4 to write.")],
+    driving: Annotated[
+        Path | None, typer.Option(help="Clip whose motion is taken.", show_default=False, rich_help_panel=MOTION)
+    ] = None,
+    motion_file: Annotated[
+        Path | None,
+        typer.Option(help="Motion (csv or json) instead of a clip.", show_default=False, rich_help_panel=MOTION),
+    ] = None,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="lips|eyes|brows|expression", help="What is moved: --parts lips eyes", show_default="lips",
+            callback=_known_parts, rich_help_panel=MOTION,
+        ),
+    ] = None,
+    expression: Strength = 1.0,
+    gaze: Strength = 1.0,
+    start: Start = None,
+    end: End = None,
+    sound: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file whose sound the result gets.", show_default="the clip's, or the film's",
+            rich_help_panel=MOTION,
+        ),
+    ] = None,
+    label: Label = False,
+    model: Model = None,
+    detector: Detector = "mediapipe",
+    device: Device = None,
+    engine: Engine = "auto",
+) -> None:  # fmt: skip
+    """A person's own film, its lips (or eyes, or whole expression) moved by a clip; all else stays the film's."""
+    from .video import check_writable, probe
+
+    if (driving is None) == (motion_file is None):
+        raise typer.BadParameter("give either a clip or a motion file.", param_hint="--driving / --motion-file")
+    if "head" in (parts or ()):
+        raise typer.BadParameter("the head stays as in the film.", param_hint="--parts")
+    check_writable(output)
+    for path in (video, driving, sound):
+        if path is not None:
+            _check_other_file(output, path)
+    probe(video)
+    with _notes() as notes:
+        driver: Path | Motion = driving if driving is not None else Motion.load(str(motion_file))
+        if driving is not None:
+            probe(driving)
+        from .provenance import check_credentials  # brings torch: last
+
+        check_credentials()
+        pipe = _load(model, detector, device, engine)
+        with _progress_bars() as show:
+            result = pipe.dub(
+                video, driver, parts=parts or ("lips",), expression=expression, gaze=gaze, start=start, end=end,
+                sound=sound, on_progress=show,
+            )  # fmt: skip
+            result.save(output, show, label=label)
+            notes.extend(result.warnings)
     typer.echo(output)
 
 

@@ -21,6 +21,8 @@ CROP_SCALE = 1.75
 """Side of a crop over the size of the face (hairline to chin): some hair and some neck, as in VoxCeleb crops."""
 MIN_CROP_SCALE = 1.3
 """The tightest crop, for pictures that hold little more than the face."""
+SMALL_FACE = 0.4
+"""Of the picture's longer side: there is room for others as large as a smaller face."""
 RIVAL_SIZE = 0.6
 """A second face in a photo counts when its size is at least this share of the largest one's."""
 SAME_FACE = 0.04
@@ -175,26 +177,41 @@ def face_size(landmarks: np.ndarray) -> float:
     return float(max(height, 1.2 * width))
 
 
-def only_face(image: np.ndarray, detector: LandmarkDetector, name: str = "the photo") -> np.ndarray:
-    """The landmarks (L, 2) of the one person in a photo; people in the far background are overlooked.
+def only_face(
+    image: np.ndarray, detector: LandmarkDetector, name: str = "the photo", number: int | None = None
+) -> np.ndarray:
+    """The landmarks (L, 2) of the one person in a photo, or of face ``number`` (from 1, counted from the left); people
+    in the far background are overlooked.
 
     Raises NoFaceError and SeveralFacesError; ``name`` ("photo 2") is what their sentences call the photo.
     """
     rivals = main_faces(image, detector, name)
+    if number is not None:
+        if not 1 <= number <= len(rivals):
+            count = "is 1 face" if len(rivals) == 1 else f"are {len(rivals)} faces"
+            raise NoFaceError(f"There {count} in {name}, and no face {number}. Count from the left, from 1.")
+        return rivals[number - 1]
     if len(rivals) > 1:
-        raise SeveralFacesError(f"There are {len(rivals)} faces in {name}. Crop it so that one person is left.")
+        raise SeveralFacesError(
+            f"There are {len(rivals)} faces in {name}. Say which one is meant, counted from the left (face 1 to "
+            f"{len(rivals)}), or crop it so that one person is left."
+        )
     return rivals[0]
 
 
 def main_faces(image: np.ndarray, detector: LandmarkDetector, name: str = "the photo") -> list[np.ndarray]:
-    """The faces of a photo that could be meant, the largest first, (L, 2) each: without people in the far background.
+    """The faces of a photo that could be meant, from left to right, (L, 2) each: without people in the far background.
 
     Raises NoFaceError; ``name`` ("photo 2") is what its sentence calls the photo.
     """
     faces = find_faces(image, detector)
     if not faces:
         raise NoFaceError(f"No face found in {name}. Use a well-lit photo that shows the whole face from the front.")
-    return [face for face in faces if face_size(face) >= RIVAL_SIZE * face_size(faces[0])]
+    if face_size(faces[0]) < SMALL_FACE * max(image.shape[:2]):  # a look at the whole picture misses some of a group
+        closer = [_right_way_up(face, image, detector) for face in _find_in_halves(image, detector)]
+        faces = _without_doubles(sorted([*faces, *closer], key=face_size, reverse=True))
+    large = [face for face in faces if face_size(face) >= RIVAL_SIZE * face_size(faces[0])]
+    return sorted(large, key=lambda face: float(face[:, 0].mean()))
 
 
 # --------------------------------------------------------------------------------------------------------- cropping

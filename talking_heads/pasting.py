@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from .faces import Portrait
-from .images import to_float, to_uint8
+from .faces import Crop, Portrait
 
 FEATHER = 0.06
 """Width, in sides of the crop, of the band along its edge in which the head's picture becomes the photo."""
@@ -18,43 +17,70 @@ FEATHER = 0.06
 
 def paste_back(heads: Iterable[np.ndarray], portrait: Portrait) -> Iterator[np.ndarray]:
     """Heads in motion over ``portrait``'s crop, uint8 (S, S, 3), one by one -> the whole photo, uint8 (H, W, 3)."""
-    place: _Place | None = None
+    place: Place | None = None
     for head in heads:
         if place is None:
-            place = _Place(portrait, len(head))
-        yield place.with_head(head)
+            place = Place(portrait.crop, portrait.image.shape[:2], len(head))
+            unmoved = portrait.shot(len(head))[0].astype(np.float32)
+        yield place.add(portrait.image, head - unmoved)
 
 
-class _Place:
-    """The part of a photo that heads go into.
+def paste_group(
+    heads: Sequence[Iterable[np.ndarray]], portraits: Sequence[Portrait]
+) -> Generator[np.ndarray, None, None]:
+    """Heads of several people over their crops of one photo -> the whole photo, uint8 (H, W, 3), until all have ended.
 
-    Positions are those of ``grid_sample``: in [-1, 1] of the width and height of what is looked up. Only what a head's
-    picture changes against the unmoved crop is added to the photo, so that what has not moved stays to the bit.
+    Who has ended keeps the last picture.
+    """
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(contextlib.closing(iter(frames))) for frames in heads]  # type: ignore[type-var]
+        last: list[np.ndarray] = []
+        places: list[Place] = []
+        unmoved: list[np.ndarray] = []
+        while True:
+            now = [next(frames, None) for frames in running]
+            if all(head is None for head in now):
+                return
+            if not last:
+                last = [head for head in now if head is not None]
+                sizes = [len(head) for head in last]
+                places = [Place(p.crop, p.image.shape[:2], size) for p, size in zip(portraits, sizes, strict=True)]
+                unmoved = [p.shot(size)[0].astype(np.float32) for p, size in zip(portraits, sizes, strict=True)]
+            last = [before if head is None else head for before, head in zip(last, now, strict=True)]
+            picture = portraits[0].image
+            for place, head, before in zip(places, last, unmoved, strict=True):
+                picture = place.add(picture, head - before)
+            yield picture
+
+
+class Place:
+    """The part of a picture that a crop was cut from.
+
+    Positions are those of ``grid_sample``: in [-1, 1] of the width and height of what is looked up. Only what has
+    changed in the crop is added to the picture, so that what has not moved stays to the bit.
     """
 
-    def __init__(self, portrait: Portrait, size: int) -> None:
-        self.photo = portrait.image
-        height, width = self.photo.shape[:2]
-        matrix = portrait.crop.matrix(size)
+    def __init__(self, crop: Crop, picture_size: tuple[int, ...], size: int) -> None:
+        """``picture_size``: height and width; ``size``: pixels of the crop's side."""
+        height, width = picture_size
+        matrix = crop.matrix(size)
         corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]) * (size - 1) @ matrix[:, :2].T + matrix[:, 2]
         left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
         right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, [width, height]).astype(int)
         self.rows, self.columns = slice(top, bottom), slice(left, right)
         pixels = np.stack(np.meshgrid(np.arange(left, right), np.arange(top, bottom)), axis=-1)
-        at = (2 * portrait.crop.to_crop(pixels, size) + 1) / size - 1
-        self.in_crop = torch.from_numpy(at.astype(np.float32))[None]  # (1, h, w, 2)
-        edge = ((1 - self.in_crop.abs()).amin(dim=-1) / (2 * FEATHER)).clamp(0, 1)
-        self.share = (edge * edge * (3 - 2 * edge))[:, None]  # (1, 1, h, w)
-        self.part = to_float(np.array(self.photo[self.rows, self.columns]))
-        self.unmoved = to_float(portrait.shot(size)[0])
+        at = (2 * crop.to_crop(pixels, size) + 1) / size - 1
+        self._in_crop = torch.from_numpy(at.astype(np.float32))[None]  # (1, h, w, 2)
+        edge = ((1 - self._in_crop.abs()).amin(dim=-1) / (2 * FEATHER)).clamp(0, 1)
+        self._share = (edge * edge * (3 - 2 * edge))[:, None]  # (1, 1, h, w)
 
     @torch.inference_mode()
-    def with_head(self, head: np.ndarray) -> np.ndarray:
-        change = self._look(to_float(head) - self.unmoved)
-        result = self.photo.copy()
-        result[self.rows, self.columns] = to_uint8(torch.addcmul(self.part, change, self.share))[0]
+    def add(self, picture: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) and what is added to the crop, float32 (S, S, 3) in levels of 255 -> uint8 (H, W, 3)."""
+        changes = torch.from_numpy(np.ascontiguousarray(change)).permute(2, 0, 1)[None]  # (1, 3, S, S)
+        here = F.grid_sample(changes, self._in_crop, mode="bilinear", padding_mode="border", align_corners=False)
+        part = torch.from_numpy(np.array(picture[self.rows, self.columns])).permute(2, 0, 1)
+        result = picture.copy()
+        changed = (part + self._share * here)[0].round().clamp(0, 255).to(torch.uint8)
+        result[self.rows, self.columns] = changed.permute(1, 2, 0).numpy()
         return result
-
-    def _look(self, images: Tensor) -> Tensor:
-        """Images (1, C, S, S) at the photo's pixels -> (1, C, h, w)."""
-        return F.grid_sample(images, self.in_crop, mode="bilinear", padding_mode="border", align_corners=False)

@@ -26,9 +26,10 @@ from .avatar import Avatar, Shots, make_head
 from .background import Background
 from .drawing import draw_landmarks
 from .driver import motion_in_pieces, motion_of_track
+from .dubbing import DUBBED_PARTS, FilmedPerson, dubbed
 from .engines import WORTH_CONVERTING, EngineName, Generate, check_engine, choose_engine, compile_openvino
 from .errors import IncompatibleAvatarError, InvalidModelError
-from .faces import Portrait, Track, follow_face, held_gaps, only_face, track_face
+from .faces import Portrait, Track, follow_face, held_gaps, main_faces, only_face, track_face
 from .head.fit import FrameFit, fit_warnings
 from .head.motion import Motion
 from .head.person import Head
@@ -52,7 +53,7 @@ from .images import read_photo, to_float, to_uint8
 from .landmarks import LandmarkDetector, load_detector
 from .live import Live
 from .models import Discriminator, Embedder, Generator
-from .pasting import paste_back
+from .pasting import paste_back, paste_group
 from .provenance import check_credentials, marked, sign
 from .streams import ahead
 from .video import (
@@ -331,10 +332,11 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
     # --------------------------------------------------------------------------------------------------------- person
 
-    def portraits(self, photos: Sequence[Photo]) -> list[Portrait]:
+    def portraits(self, photos: Sequence[Photo], face: int | None = None) -> list[Portrait]:
         """Where the person is in each of 1 to 32 photos; what is a Portrait already stays as it is.
 
-        Raises NoFaceError, SeveralFacesError, UnreadableMediaError, each naming the photo by its number.
+        ``face``: which one is meant where there are several, from 1, counted from the left. Raises NoFaceError,
+        SeveralFacesError, UnreadableMediaError, each naming the photo by its number.
         """
         if not photos:
             raise ValueError("give at least one photo")
@@ -345,11 +347,16 @@ class TalkingHeadPipeline(DiffusionPipeline):
             if not isinstance(photo, Portrait):
                 image = read_photo(photo)
                 name = "the photo" if len(photos) == 1 else f"photo {number}"
-                photo = Portrait.of(image, only_face(image, self.detector, name))  # noqa: PLW2901
+                photo = Portrait.of(image, only_face(image, self.detector, name, face))  # noqa: PLW2901
             result.append(photo)
         return result
 
-    def create_avatar(self, photos: Sequence[Photo]) -> Avatar:
+    def people(self, photo: str | Path | Image.Image | np.ndarray) -> list[Portrait]:
+        """Everybody in a photo, from left to right, without people in the far background. Raises NoFaceError."""
+        image = read_photo(photo)
+        return [Portrait.of(image, face) for face in main_faces(image, self.detector)]
+
+    def create_avatar(self, photos: Sequence[Photo], face: int | None = None) -> Avatar:
         """1 to 32 photos of one person -> avatar: detect, crop, cut out, fit, then embed.
 
         ``photos`` are paths, PIL images, uint8 RGB arrays, or Portraits, where the face is known already. Raises what
@@ -357,7 +364,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         """
         if isinstance(photos, Photo):
             photos = [photos]
-        return self.avatar_from_shots(Shots.of(self.portraits(photos)))
+        return self.avatar_from_shots(Shots.of(self.portraits(photos, face)))
 
     @torch.inference_mode()
     def avatar_from_shots(self, shots: Shots, head: Head | None = None) -> Avatar:
@@ -507,6 +514,100 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 seen.append(motion.seen)
                 yield from ((frame, neutral) for frame in frames_of(motion, count))
         warnings += [gap.sentence(info.fps) for gap in held_gaps(np.concatenate(seen), info.fps)]
+
+    def dub(
+        self,
+        film: str | Path,
+        driving: str | Path | Motion,
+        *,
+        parts: Sequence[str] = ("lips",),
+        expression: float = 1.0,
+        gaze: float = 1.0,
+        start: float | None = None,
+        end: float | None = None,
+        sound: str | Path | None = None,
+        batch_size: int = 4,
+        on_progress: ProgressCallback | None = None,
+    ) -> TalkingHeadVideo:
+        """A film of one person (or its seconds ``start`` to ``end``) in which ``parts`` (of DUBBED_PARTS) move like a
+        clip or as a Motion says. All else is the film's, at its size; ``driving`` begins with its first frame.
+
+        ``sound``: a file whose sound belongs to the result; the clip's if None, the film's with a Motion. Raises
+        ValueError for other parts, and what ``track`` raises. ``on_progress`` hears of the stage "tracking".
+        """
+        unknown = [part for part in parts if part not in DUBBED_PARTS]
+        if unknown or not parts:
+            raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
+        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts))
+        info = probe(film)
+        track = self.track_landmarks(film, start=start, end=end, on_progress=on_progress)
+        person = FilmedPerson.of(track)
+        driver = driving if isinstance(driving, Motion) else self.track(driving, on_progress=on_progress)
+        driver = driver.resampled(track.fps)
+
+        def read() -> FrameGenerator:
+            return ahead(read_frames(info.path, start=start, end=end, fps=info.fps))
+
+        avatar = self.avatar_from_shots(Shots.of(person.portraits(read())))
+        pixels = self.frame_size(avatar, "photo")
+
+        def frames() -> FrameGenerator:
+            with contextlib.closing(read()) as pictures:
+                paint = partial(self.generate, avatar, size=pixels, batch_size=batch_size, num_frames=len(track))
+                yield from dubbed(pictures, person, avatar.head, driver, options, paint, pixels)
+
+        return TalkingHeadVideo(
+            frames=frames,
+            num_frames=len(track),
+            fps=track.fps,
+            driving=Path(sound) if sound is not None else info.path if isinstance(driving, Motion) else Path(driving),
+            start=(start or 0.0) if sound is None and isinstance(driving, Motion) else 0.0,
+            warnings=track.warnings,
+        )
+
+    def animate_group(
+        self,
+        people: Sequence[Portrait],
+        drivers: Sequence[str | Path | Motion | None],
+        *,
+        motion: Mode = "relative",
+        head: float = 1.0,
+        expression: float = 1.0,
+        gaze: float = 1.0,
+        parts: Sequence[str] = (),
+        sound: str | Path | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> TalkingHeadVideo:
+        """Everybody in one photo (``people``), each moved by a clip or Motion of their own; None stays as in the photo.
+
+        Frames are the whole photo, at the first driver's rate, until the last driver has ended; who has ended keeps the
+        last pose. ``sound``: a file whose sound belongs to the result; the first clip's if None. Raises ValueError, and
+        what ``track`` raises.
+        """
+        if len(people) != len(drivers) or all(driver is None for driver in drivers):
+            raise ValueError(f"give one driver or None for each of the {len(people)} people, and one driver at least")
+        motions: dict[str | Path | Motion, Motion] = {}
+        for driver in drivers:
+            if driver is not None and driver not in motions:
+                motions[driver] = driver if isinstance(driver, Motion) else self.track(driver, on_progress=on_progress)
+        fps = next(iter(motions.values())).fps
+        moved = [(person, motions[driver].resampled(fps)) for person, driver in zip(people, drivers, strict=True)
+                 if driver is not None]  # fmt: skip
+        videos = [
+            self(
+                self.create_avatar([person]), driver, motion=motion, head=head, expression=expression, gaze=gaze,
+                parts=parts, size="photo",
+            )
+            for person, driver in moved
+        ]  # fmt: skip
+        clips = [driver for driver in drivers if driver is not None and not isinstance(driver, Motion)]
+        return TalkingHeadVideo(
+            frames=partial(paste_group, videos, [person for person, _ in moved]),
+            num_frames=max(len(video) for video in videos),
+            fps=fps,
+            driving=Path(sound) if sound is not None else Path(clips[0]) if clips else None,
+            warnings=list(dict.fromkeys(chain.from_iterable(video.warnings for video in videos))),
+        )
 
     def live(
         self,

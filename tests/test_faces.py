@@ -139,8 +139,13 @@ def test_two_people(marks: MarkDetector) -> None:
     photo = np.zeros((200, 300, 3), np.uint8)
     paint_face(photo, 80, 90, 100)
     paint_face(photo, 220, 90, 80, person=1)
-    with pytest.raises(SeveralFacesError, match=r"There are 2 faces in photo 1\. Crop it"):
+    with pytest.raises(SeveralFacesError, match=r"There are 2 faces in photo 1\. Say which one"):
         only_face(photo, marks, "photo 1")
+    for number, x in ((1, 80), (2, 220)):  # from the left, whoever is larger
+        assert only_face(photo, marks, number=number)[[36, 45]].mean(axis=0)[0] == pytest.approx(x, abs=1)
+    for number in (0, 3):
+        with pytest.raises(NoFaceError, match=f"There are 2 faces in the photo, and no face {number}"):
+            only_face(photo, marks, number=number)
 
 
 def test_people_in_the_background_are_overlooked(marks: MarkDetector) -> None:

@@ -155,7 +155,7 @@ def test_a_new_discriminator_knows_nothing_and_says_so(start):
     for identity, image, lines in run.data.portraits():
         with torch.no_grad():
             column = run.identities.weight[identity]
-            score, _ = judge(image[None], lines[None], column)
+            score = judge(image[None], lines[None], column).scores
             assert abs(float(score)) < 0.5  # the margins of the hinge loss lie at 1
             expected = run.embedder.eval()(image[None, None], lines[None, None])[0, 0]
         torch.testing.assert_close(column, expected, rtol=1e-2, atol=1e-3)
@@ -168,6 +168,41 @@ def test_the_number_of_discriminator_steps_is_kept(start):
     counts = {int(state["step"]) for state in run.judge.state_dict()["state"].values()}
     assert counts == {3}
     assert {int(state["step"]) for state in run.teach.state_dict()["state"].values()} == {1}
+
+
+def test_each_step_has_its_number_of_shots(start):
+    """Which a run that was stopped draws again."""
+    run, again = start(steps=20, num_shots=4, fewest_shots=1), start(steps=20, num_shots=4, fewest_shots=1)
+    drawn = []
+    for step in range(20):
+        run.progress.step = again.progress.step = step
+        drawn.append(run._number_of_shots(4))
+        assert again._number_of_shots(4) == drawn[-1]
+    assert set(drawn) == {1, 2, 3, 4}
+    assert start(steps=1, num_shots=4)._number_of_shots(4) == 4
+    run.progress.step = drawn.index(1)
+    batch = next(iter(run.batches(workers=0)))
+    assert batch["shots"].shape[1] == 4
+    seen: list[int] = []
+    run.embedder.register_forward_pre_hook(lambda _net, inputs: seen.append(inputs[0].shape[1]))
+    run.step(batch)
+    assert set(seen) == {1}
+
+
+def test_a_discriminator_of_other_patches_begins_anew(start, tmp_path, capsys):
+    """While embedder and generator go on from the model."""
+    first = start(steps=1)
+    train(first, [], workers=0)
+    model = first.config.model
+    patched = replace(model, discriminator=model.discriminator | {"patch_block": 1})
+    run = start(steps=1, seed=5, model=patched)
+    run.start_from_model(tmp_path / "run" / "model")
+    assert "begins anew" in capsys.readouterr().out
+    _, published, before = (net.state_dict() for net in first.averaged())
+    _, generator, discriminator = (net.state_dict() for net in run.averaged())
+    for name, value in published.items():
+        torch.testing.assert_close(generator[name], value, atol=2e-3, rtol=2e-3)
+    assert (discriminator["w0"] - before["w0"]).abs().max() > 0.1
 
 
 def test_the_papers_generator_learns_without_a_render(start):

@@ -243,12 +243,13 @@ def test_the_score_is_equation_4() -> None:
     images, landmarks, identity = arguments(model)
     with torch.no_grad():
         model.b.fill_(0.7)
-        scores, activations = model(images, landmarks, identity)
+        scores, activations, patches = model(images, landmarks, identity)
         vector = F.relu(activations[-1]).sum(dim=(2, 3))
         expected = torch.stack([vector[k] @ (identity[k] + model.w0) + 0.7 for k in range(2)])
         torch.testing.assert_close(scores, expected)
-        one, _ = model(images, landmarks, identity[0])  # one person for the whole batch
+        one = model(images, landmarks, identity[0]).scores  # one person for the whole batch
     assert scores.shape == (2,)
+    assert patches is None  # not the paper's
     torch.testing.assert_close(one[0], scores[0])
     # After each down block, and after one more at the last resolution.
     assert [tuple(a.shape[1:]) for a in activations] == [(8, 16, 16), (16, 8, 8), (16, 4, 4), (16, 4, 4)]

@@ -49,8 +49,8 @@ def test_terms_are_the_papers_and_weighted(batch, judge):
     judge.eval()  # the power iterations stand still, so that scores can be computed again
     terms = terms_of(batch, judge)
     assert set(terms) == {"content", "pixel", "adversarial", "feature_matching"}
-    scores, fakes = judge(batch["fakes"], batch["landmark_images"], batch["identity"])
-    _, reals = judge(batch["images"], batch["landmark_images"], batch["identity"])
+    scores, fakes, _ = judge(batch["fakes"], batch["landmark_images"], batch["identity"])
+    _, reals, _ = judge(batch["images"], batch["landmark_images"], batch["identity"])
     torch.testing.assert_close(terms["adversarial"], -2.0 * scores.mean())
     torch.testing.assert_close(terms["feature_matching"], 3.0 * losses.feature_matching(fakes, reals))
     torch.testing.assert_close(terms["pixel"], 5.0 * (batch["fakes"] - batch["images"]).abs().mean())
@@ -93,10 +93,31 @@ def test_the_discriminator_step_reaches_discriminator_and_identity_and_not_the_i
 
 def test_the_hinge_is_that_of_real_and_fake(batch, judge):
     judge.eval()
-    real, _ = judge(batch["images"], batch["landmark_images"], batch["identity"])
-    fake, _ = judge(batch["fakes"], batch["landmark_images"], batch["identity"])
-    expected = torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+    real = judge(batch["images"], batch["landmark_images"], batch["identity"])
+    fake = judge(batch["fakes"], batch["landmark_images"], batch["identity"])
+    expected = torch.relu(1 - real.scores).mean() + torch.relu(1 + fake.scores).mean()
     torch.testing.assert_close(discriminator_loss(judge, **batch), expected)
+
+
+def test_patches_are_scored_beside_the_person(batch):
+    torch.manual_seed(0)
+    judge = Discriminator(**PRESETS["tiny"].model.discriminator | {"patch_block": 1}).eval()
+    assert terms_of(batch, judge)["patches"] == 0  # asked for or not, they are counted by their weight
+    terms = terms_of(batch, judge, replace(WEIGHTS, patches=0.5))
+    real = judge(batch["images"], batch["landmark_images"], batch["identity"])
+    fake = judge(batch["fakes"], batch["landmark_images"], batch["identity"])
+    assert real.patches.shape == (3, 1, 8, 8)
+    torch.testing.assert_close(terms["patches"], -0.5 * fake.patches.mean())
+    both = [torch.relu(1 - real[k]).mean() + torch.relu(1 + fake[k]).mean() for k in (0, 2)]
+    torch.testing.assert_close(discriminator_loss(judge, **batch), sum(both))
+    discriminator_loss(judge, **batch).backward()
+    assert all(parameter.grad is not None for parameter in judge.parameters())
+    # A patch's score is of its surroundings alone: another corner does not change it.
+    changed = batch["images"].clone()
+    changed[..., :8, :8] = 0
+    after = judge(changed, batch["landmark_images"], batch["identity"]).patches
+    torch.testing.assert_close(after[..., -1, -1], real.patches[..., -1, -1])
+    assert (after[..., 0, 0] - real.patches[..., 0, 0]).abs().min() > 0
 
 
 def test_one_persons_identity_serves_a_whole_batch(batch, judge):
@@ -150,7 +171,7 @@ def test_the_networks_that_are_given_decide_which_content_terms_there_are(tmp_pa
     path = tmp_path / "net.npz"
     np.savez(path, **{name: value.numpy() for name, value in SqueezeNetFeatures().state_dict().items()})
     paper = LossWeights.paper_v2()
-    assert ContentNets([path], paper).weights == replace(paper, vgg19=0.0, vggface=0.0, squeezenet=4.0)
+    assert ContentNets([path], paper).weights == replace(paper, vgg19=0.0, vggface=0.0, squeezenet=2.0)
     assert ContentNets([path], LossWeights(squeezenet=3.0)).weights == LossWeights(squeezenet=3.0)
     assert ContentNets([], WEIGHTS).weights == WEIGHTS
 

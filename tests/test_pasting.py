@@ -112,3 +112,28 @@ def test_a_portrait_is_not_searched_again(tiny_model: Path, marks: MarkDetector,
     avatar = pipe.create_avatar([portrait])
     assert marks.pictures == 0
     assert np.array_equal(avatar.shots.canvases, Shots.of([portrait]).canvases)
+
+
+def test_everybody_in_a_photo_moves_by_themselves(astronaut: np.ndarray, detector: MediapipeDetector) -> None:
+    pipe = TalkingHeadPipeline.from_pretrained()
+    pipe.detector = detector
+    one = astronaut[:300, 60:360]
+    photo = np.hstack([one, one, one])
+    people = pipe.people(photo)
+    assert [round(person.landmarks[:, 0].mean() / 300 - 0.5) for person in people] == [0, 1, 2]  # from the left
+    nod = Motion.rest(6, 25)
+    nod.head[1:, 1] = 8
+    shake = Motion.rest(3, 12.5)  # as long, at another rate
+    shake.head[1:, 0] = 8
+    video = pipe.animate_group(people, [nod, None, shake])
+    assert (len(video), video.fps, video.driving) == (6, 25, None)
+    frames = list(video)
+    assert len(frames) == 6
+    changes = np.abs(frames[-1].astype(int) - photo).max(axis=2)
+    left, middle, right = (changes[:, 300 * k : 300 * (k + 1)] for k in range(3))
+    assert left.max() > 30 and right.max() > 30
+    assert (middle[:, 60:240] <= 1).mean() > 0.95  # but for what neighbours' crops reach
+    with pytest.raises(ValueError, match="one driver or None for each of the 3 people"):
+        pipe.animate_group(people, [nod])
+    with pytest.raises(ValueError, match="one driver at least"):
+        pipe.animate_group(people, [None, None, None])

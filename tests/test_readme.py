@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
 
+from talking_heads import __version__
 from talking_heads.cli import app, spread
 from train import push
 from train.config import PRESETS
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 TRAIN = [line for line in LINES if "-m train." in line]
@@ -27,7 +31,7 @@ def parse(command: object, words: list[str]) -> dict[str, object]:
 
 
 def test_the_examples_are_found() -> None:
-    assert len(TRAIN) == 12 and len(ANIMATE) == 13
+    assert len(TRAIN) == 12 and len(ANIMATE) == 14
 
 
 @pytest.mark.parametrize("line", TRAIN)
@@ -61,3 +65,30 @@ def test_training_commands_exist_with_these_options(line: str, monkeypatch: pyte
 def test_the_command_line_takes_these_options(line: str) -> None:
     name, *words = spread(shlex.split(line, comments=True)[3:])
     parse(typer.main.get_command(app).commands[name], words)  # type: ignore[attr-defined]
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "talking_heads.__version__"}
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(str(p.relative_to(ROOT)) for p in DOCS)]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if not target.startswith(("http:", "https:")):
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_files_that_are_named_exist() -> None:
+    """In the table of CONTRIBUTING.md, by which strangers find their way."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for cell in re.findall(r"^\| .* \| (`.*`) \|$", text, re.MULTILINE):
+        folder = ""
+        for name in re.findall(r"`([^`]+)`", cell):
+            folder = str(Path(name).parent) if "/" in name.rstrip("/") else folder
+            assert (ROOT / name).exists() or (ROOT / folder / name).exists(), name

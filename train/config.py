@@ -31,6 +31,9 @@ class MetaConfig:
     """Resolution of training; the networks are convolutional, so a run may start below their nominal size."""
     num_shots: int = 8
     """K."""
+    fewest_shots: int | None = None
+    """K of each step is drawn between this and ``num_shots``, so that one photo is as usual as many; if None it is
+    always ``num_shots``, as in the paper."""
     batch_size: int = 8
     """Of one device."""
     accumulate: int = 1
@@ -122,7 +125,7 @@ PRESETS: dict[str, MetaConfig] = {
                 "render_conditioned": True,
                 "skips": True,
             },
-            discriminator={"channels": [32, 64, 128, 256, 256], "patch_size": 2},
+            discriminator={"channels": [32, 64, 128, 256, 256], "patch_size": 2, "patch_block": 2},
         ),
         # The discriminator learns, but does not teach: in as few steps as a CPU takes it does not get to know painted
         # from real (its hinge loss stays above 2, which is chance), and what such a one teaches spoils a face.
@@ -142,7 +145,8 @@ PRESETS: dict[str, MetaConfig] = {
         stills_share=0.6,
         degraded_share=0.2,
     ),
-    "paper": MetaConfig(),
+    # Twice as many steps of D as of E and G, and no augmentation.
+    "paper": MetaConfig(discriminator_steps=2, mirror=0.0, jitter=0.0),
 }
 
 

@@ -33,7 +33,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -51,6 +51,8 @@ from talking_heads.pipeline import MAX_PHOTOS
 from talking_heads.video import contact_sheet, save_image
 
 from .features import load_feature_net
+from .field import field_values, first_and_rest
+from .field import markdown as field_markdown
 from .finetune import fine_tune_avatar
 from .metrics import (
     FrameMetrics,
@@ -95,6 +97,7 @@ from .report import (
 from .terminal import mistakes_in_one_line
 
 SHEET_ROWS = 6
+HELD_OUT = 32
 CONTESTS = (
     ("feed-forward", "render"),
     ("feed-forward", "warp"),
@@ -137,7 +140,9 @@ class Options:
     feature_net: Path | None = None
     identity_net: Path | None = None
     inception: Path | None = None
-    frames: int = 32
+    frames: int | None = None
+    """Hold-out frames of a clip, at most; HELD_OUT, or all by the field's protocol, if None."""
+    protocol: Literal["paper", "field"] = "paper"
     portraits: Path | None = None
     cross_frames: int = 48
     seed: int = 0
@@ -205,10 +210,18 @@ class ClipFrames:
         """The run for jitter."""
         return self._targets(head, self.run, size)
 
+    def one_after_another(self, head: Head, size: int) -> Targets:
+        """All hold-out frames, each followed from the one before."""
+        return self._targets(head, self.held_out, size)
+
     def _targets(self, head: Head, chosen: np.ndarray, size: int) -> Targets:
         fitter = DriverFitter.of_person(head, self.crop)
         frames: list[FrameFit] = [fitter.fit(face) for face in self.landmarks[chosen]]
         return Targets(frames, self.crop.to_crop(self.landmarks[chosen], size))
+
+
+Split = Callable[[np.ndarray], tuple[dict[int, np.ndarray], np.ndarray]]
+"""Numbers of usable frames -> the sources for each T, and the hold-out frames."""
 
 
 def split_frames(usable: np.ndarray, shots: Sequence[int], held_out: int) -> tuple[dict[int, np.ndarray], np.ndarray]:
@@ -222,14 +235,14 @@ def split_frames(usable: np.ndarray, shots: Sequence[int], held_out: int) -> tup
     return sources, usable[places.round().astype(int)]
 
 
-def read_clip(pipe: TalkingHeadPipeline, clip: Path, shots: Sequence[int], held_out: int) -> ClipFrames:
+def read_clip(pipe: TalkingHeadPipeline, clip: Path, split: Split) -> ClipFrames:
     """Two passes over the file, so that it is never in memory. Raises UnreadableMediaError and NoFaceError."""
     track = pipe.track_landmarks(clip)
     usable = np.flatnonzero(track.seen)
     if len(usable) < MIN_FRAMES:
         raise NoFaceError(f"A face is seen in {len(usable)} frames only; {MIN_FRAMES} are needed.")
     crop = crop_around(track.landmarks[usable], track.frame_size)
-    sources, held = split_frames(usable, shots, held_out)
+    sources, held = split(usable)
     run = stillest_run(crop.to_crop(track.landmarks, pipe.image_size), usable[len(usable) // 2 :])
     whole, cropped = (set(np.concatenate(numbers).tolist()) for numbers in (list(sources.values()), [held, run]))
     pictures, crops = {}, {}
@@ -243,7 +256,8 @@ def read_clip(pipe: TalkingHeadPipeline, clip: Path, shots: Sequence[int], held_
 
 def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, options: Options) -> Iterator[Result]:
     """One clip at every T; saves its contact sheets. Raises what ``read_clip`` and ``fine_tune_avatar`` raise."""
-    clip, size = read_clip(pipe, job.files[0], options.shots, options.frames), pipe.image_size
+    split = partial(split_frames, shots=options.shots, held_out=options.frames or HELD_OUT)
+    clip, size = read_clip(pipe, job.files[0], split), pipe.image_size
     true_frames = clip.cropped(clip.held_out)
     truth = metrics.observe(true_frames)
     reference = jitter(metrics.detect(clip.cropped(clip.run))) if len(clip.run) else math.nan
@@ -276,6 +290,23 @@ def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, op
         features = _features(metrics, {name: columns[name] for name in values}) | true_features
         values["truth"], turned["truth"] = real, _of_turned(real_frames, far)
         yield Result(job.source, job.identity, shots, len(sources), len(independent), values, features, turned)
+
+
+def evaluate_field(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, options: Options) -> Result:
+    """One clip by the protocol of train/field.py; saves its contact sheet. Raises what ``read_clip`` raises."""
+    clip = read_clip(pipe, job.files[0], partial(first_and_rest, held_out=options.frames))
+    true_frames = clip.cropped(clip.held_out)
+    truth = metrics.observe(true_frames)
+    avatar = pipe.avatar_from_shots(clip.shots(clip.sources[1]))
+    targets = clip.one_after_another(avatar.head, pipe.image_size)
+    painted = {name: method(targets) for name, method in methods_of(pipe, avatar).items()}
+    values = {name: field_values(metrics.observe(frames), truth) for name, frames in painted.items()}
+    values["truth"] = field_values(truth, truth)
+    source = np.repeat(avatar.shots.crops(pipe.image_size)[:1], len(true_frames), 0)
+    _save_sheet(
+        {"source": source, "truth": true_frames} | painted, options.output / "sheets" / f"{flat(job.source)}.png"
+    )
+    return Result(job.source, job.identity, 1, 1, len(true_frames), values)
 
 
 def _of_turned(by_frame: Mapping[str, np.ndarray], far: np.ndarray) -> dict[str, np.ndarray]:
@@ -321,6 +352,8 @@ def tools(options: Options) -> tuple[TalkingHeadPipeline, FrameMetrics]:
 
 def _run(job: Job, options: Options) -> Outcome:
     try:
+        if options.protocol == "field":
+            return Outcome(job.source, (evaluate_field(*tools(options), job, options),))
         return Outcome(job.source, tuple(evaluate_clip(*tools(options), job, options)))
     except (NoFaceError, UnreadableMediaError) as error:
         return Outcome(job.source, (), str(error))
@@ -419,6 +452,16 @@ def write_results(outcomes: Sequence[Outcome], options: Options, finished: bool 
     """``results.json`` and ``results.md`` of what has been measured so far; FID, which is slow, when ``finished``."""
     outcomes = sorted(outcomes, key=lambda outcome: outcome.clip)
     results = [result for outcome in outcomes for result in outcome.results]
+    left_out = {outcome.clip: outcome.dropped for outcome in outcomes if outcome.dropped}
+    if options.protocol == "field":
+        report = {
+            "options": described(options),
+            "summary": summarise(results, options.seed),
+            "clips": [_record(result) for result in results],
+            "dropped": left_out,
+        }
+        write_report(options.output, "field", report, field_markdown(results, options.model, left_out, options.seed))
+        return
     at = {shots: [result for result in results if result.shots == shots] for shots in options.shots}
     summary = {shots: summarise(some, options.seed) for shots, some in at.items()}
     for shots, some in at.items():
@@ -437,7 +480,7 @@ def write_results(outcomes: Sequence[Outcome], options: Options, finished: bool 
             for shots, some in at.items()
         },
         "clips": [_record(result) for result in results],
-        "dropped": {outcome.clip: outcome.dropped for outcome in outcomes if outcome.dropped},
+        "dropped": left_out,
     }
     write_report(options.output, "results", report, _markdown(at, report))
 
@@ -526,7 +569,13 @@ def main(
     ] = None,
     identity_net: Annotated[Path | None, typer.Option(help="Weights of MobileFaceNet, for CSIM.")] = None,
     inception: Annotated[Path | None, typer.Option(help="The file inception-2015-12-05.pt, for FID.")] = None,
-    frames: Annotated[int, typer.Option(help="Hold-out frames of a clip, at most.", min=2)] = 32,
+    frames: Annotated[
+        int | None, typer.Option(help="Hold-out frames of a clip, at most.", min=2, show_default="32; field: all")
+    ] = None,
+    protocol: Annotated[
+        Literal["paper", "field"],
+        typer.Option(help="field: the first frame is the source, all others are targets (train/field.py)."),
+    ] = "paper",
     portraits: Annotated[
         Path | None,
         typer.Option(
@@ -559,6 +608,7 @@ def main(
         identity_net=identity_net,
         inception=inception,
         frames=frames,
+        protocol=protocol,
         portraits=portraits,
         cross_frames=cross_frames,
         seed=seed,
@@ -584,7 +634,8 @@ def _measure_clips(jobs: Sequence[Job], options: Options, workers: int) -> None:
             # After each, so that an interrupted run has some.
             write_results(outcomes, options, finished=len(outcomes) == len(jobs))
     dropped = _count_dropped(outcomes)
-    typer.echo(f"{len(outcomes) - dropped} clips measured, {dropped} left out; see {options.output / 'results.md'}.")
+    report = options.output / ("field.md" if options.protocol == "field" else "results.md")
+    typer.echo(f"{len(outcomes) - dropped} clips measured, {dropped} left out; see {report}.")
 
 
 def _measure_pairs(

@@ -28,7 +28,8 @@ class LossWeights:
         vgg19: of ``content`` over VGG19 activations.
         vggface: of ``content`` over VGGFace activations.
         squeezenet: of ``normalised_content`` over SqueezeNet activations.
-        adversarial: of ``adversarial``.
+        adversarial: of ``adversarial`` on D's scores.
+        patches: of ``adversarial`` on the scores of D's patches, where it has any; not in the paper.
         feature_matching: of ``feature_matching``.
         match: of ``match``; 0 in the feed-forward (FF) variant and in fine-tuning.
         pixel: of ``pixel``; not in the paper.
@@ -39,6 +40,7 @@ class LossWeights:
     vggface: float = 0.0
     squeezenet: float = 4.0
     adversarial: float = 1.0
+    patches: float = 0.0
     feature_matching: float = 10.0
     match: float = 10.0
     pixel: float = 10.0
@@ -76,7 +78,7 @@ def normalised_content(fakes: Sequence[Tensor], reals: Sequence[Tensor]) -> Tens
 
 
 def adversarial(fake_scores: Tensor) -> Tensor:
-    """The first part of L_ADV: -D(x_hat, y, i), from scores (B,)."""
+    """The first part of L_ADV: -D(x_hat, y, i), from scores (B,) or (B, 1, h, w)."""
     return -_mean(fake_scores)
 
 
@@ -115,7 +117,10 @@ def identity(fakes: Tensor, reals: Tensor) -> Tensor:
 
 
 def hinge(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """L_DSC: max(0, 1 + D(x_hat, y, i)) + max(0, 1 - D(x, y, i)), from scores (B,). Detach x_hat before D."""
+    """L_DSC: max(0, 1 + D(x_hat, y, i)) + max(0, 1 - D(x, y, i)), from scores (B,) or (B, 1, h, w).
+
+    Detach x_hat before D.
+    """
     return _mean(F.relu(1.0 + fake_scores)) + _mean(F.relu(1.0 - real_scores))
 
 

@@ -272,7 +272,10 @@ class Run:
         for batch in batches:
             with self._exchanging(batch is batches[-1], self.embedder, self.generator):
                 with accelerator.autocast():
-                    embedding = self.embedder(batch["shots"], batch["shot_landmarks"]).mean(dim=1)  # e_i, (B, N)
+                    shots = self._number_of_shots(batch["shots"].shape[1])
+                    embedding = self.embedder(  # e_i, (B, N)
+                        batch["shots"][:, :shots], batch["shot_landmarks"][:, :shots]
+                    ).mean(dim=1)
                     fakes = paint(self.generator, batch, embedding, conditioned)
                     with torch.no_grad():  # a constant for E and G
                         identity = self.identities(batch["identity"])  # W_i, (B, N)
@@ -296,6 +299,13 @@ class Run:
         self.progress.step += 1
         self.progress.samples += self.samples_per_step
         return {name: value / len(batches) for name, value in sums.items()}
+
+    def _number_of_shots(self, most: int) -> int:
+        """K of this step: the same in all processes, and in a run that was stopped."""
+        fewest = self.config.fewest_shots
+        if fewest is None or fewest >= most:
+            return most
+        return int(np.random.default_rng((self.config.seed, self.progress.step)).integers(fewest, most + 1))
 
     def _judge_step(self, batches: Sequence[Episode], painted: Sequence[Tensor]) -> Tensor:
         """One update of D and of the rows of W that came; returns the sum of the batches' hinge losses."""
@@ -406,6 +416,9 @@ class Run:
         try:
             for net, start in zip(networks, published, strict=True):
                 own = self.accelerator.unwrap_model(net)
+                if isinstance(own, Discriminator) and own.config.patch_block != start.config.patch_block:
+                    self.accelerator.print("The discriminator begins anew: that of the model scores other patches.")
+                    continue
                 load_folded(own, start.state_dict())
         except (ValueError, RuntimeError) as error:
             raise InvalidModelError(f"{folder} does not fit this configuration ({error}).") from error
@@ -735,7 +748,12 @@ def main(
         float | None,
         typer.Option(help="Weight of -D(x_hat, y, i); 0 while a discriminator learns, but does not teach."),
     ] = None,
+    patch_weight: Annotated[float | None, typer.Option(help="Weight of the scores of D's patches.")] = None,
     feature_matching_weight: Annotated[float | None, typer.Option(help="Weight of L_FM.")] = None,
+    discriminator_steps: Annotated[int | None, typer.Option(help="Updates of D for each of E and G.", min=1)] = None,
+    fewest_shots: Annotated[
+        int | None, typer.Option(help="K of each step is drawn between this and --num-shots.", min=1)
+    ] = None,
     identity_net: Annotated[
         Path | None, typer.Option(help="Weights of dlib's face recognition network (.npz), for the identity term.")
     ] = None,
@@ -795,14 +813,16 @@ def main(
         given = {
             "steps": steps, "batch_size": batch_size, "accumulate": accumulate, "image_size": image_size,
             "num_shots": num_shots, "adversarial_from": adversarial_from, "generator_rate": generator_rate,
-            "stills_share": stills_share, "cooldown": cooldown, "ema": ema, "minutes": minutes, "reuse": reuse,
-            "targets_per_head": targets_per_head,
+            "stills_share": stills_share, "cooldown": cooldown, "ema": ema, "fewest_shots": fewest_shots,
+            "discriminator_steps": discriminator_steps, "targets_per_head": targets_per_head, "reuse": reuse,
+            "minutes": minutes,
         }  # fmt: skip
         if minutes is not None:
             given |= {"steps": steps or ENDLESS, "cooldown": CLOCK_COOLDOWN if cooldown is None else cooldown}
         config = replace(config, **{name: value for name, value in given.items() if value is not None})
         weights = {
             "match": match_weight, "adversarial": adversarial_weight, "feature_matching": feature_matching_weight,
+            "patches": patch_weight,
         }  # fmt: skip
         weights |= {"identity": identity_weight if identity_net is not None else None}
         weights = {name: value for name, value in weights.items() if value is not None}

@@ -16,7 +16,7 @@ from .features import SqueezeNetFeatures, VGGFaceFeatures, load_feature_net
 from .identity import IdentityNet
 from .losses import LossWeights
 
-CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 4.0}
+CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 2.0}
 """What a network's term weighs where the configuration was made for other networks: as in the presets made for it."""
 
 
@@ -86,31 +86,38 @@ def generator_terms(
         with torch.no_grad():
             reals_like = identity_net(images, chips)
         terms["identity"] = weights.identity * losses.identity(identity_net(fakes, chips), reals_like)
-    if discriminator is not None and (weights.adversarial > 0 or weights.feature_matching > 0):
+    if discriminator is not None and max(weights.adversarial, weights.patches, weights.feature_matching) > 0:
         learning = [p for p in discriminator.parameters() if p.requires_grad]
         discriminator.requires_grad_(False)  # it teaches here and learns elsewhere
         try:
-            scores, activations = discriminator(fakes, landmark_images, identity.detach())
+            fake = discriminator(fakes, landmark_images, identity.detach())
             with torch.no_grad():
-                _, reals = discriminator(images, landmark_images, identity)
+                real = discriminator(images, landmark_images, identity)
         finally:
             for parameter in learning:  # what fine-tuning has frozen stays so
                 parameter.requires_grad_(True)
-        terms["adversarial"] = weights.adversarial * losses.adversarial(scores)
-        terms["feature_matching"] = weights.feature_matching * losses.feature_matching(activations, reals)
+        terms["adversarial"] = weights.adversarial * losses.adversarial(fake.scores)
+        if fake.patches is not None:
+            terms["patches"] = weights.patches * losses.adversarial(fake.patches)
+        terms["feature_matching"] = weights.feature_matching * losses.feature_matching(
+            fake.activations, real.activations
+        )
     return terms
 
 
 def discriminator_loss(
     discriminator: nn.Module, fakes: Tensor, images: Tensor, landmark_images: Tensor, identity: Tensor
 ) -> Tensor:
-    """L_DSC, the hinge loss, on real and (detached) painted images in one pass; identity: (B, N) or (N,)."""
+    """L_DSC, the hinge loss, on real and (detached) painted images in one pass; identity: (B, N) or (N,).
+
+    With patch scores it is the sum of both kinds' hinge losses.
+    """
     both = torch.cat([images, fakes.detach()])
     if identity.ndim == 2:
         identity = identity.repeat(2, 1)  # (2B, N)
-    scores, _ = discriminator(both, landmark_images.repeat(2, 1, 1, 1), identity)
-    real, fake = scores.chunk(2)
-    return losses.hinge(real, fake)
+    judged = discriminator(both, landmark_images.repeat(2, 1, 1, 1), identity)
+    loss = losses.hinge(*judged.scores.chunk(2))
+    return loss if judged.patches is None else loss + losses.hinge(*judged.patches.chunk(2))
 
 
 def as_numbers(terms: Mapping[str, Tensor]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from threadpoolctl import ThreadpoolController
 from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN
 from .kernels import normal_equations
 from .model import EYES, NECK_JOINT, Camera, FaceModel, face_model, rotation_by, smoothstep
+from .motion import GAZE_AT_ONE
 
 if TYPE_CHECKING:
     from .person import Head
@@ -38,8 +39,6 @@ MAX_IDENTITY_DISTANCE = 0.028
 different people above."""
 MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
-GAZE_AT_ONE = np.array([25.0, 20.0])
-"""Degrees of gaze at which ARKit's eyeLook coefficients are one."""
 CLOSED_TO_OPEN = (0.07, 0.15)
 """Height over width of an eye below which its iris is not believed, and from which on it is."""
 SQUINT = np.array([0.4, 0.2])

@@ -122,6 +122,13 @@ class FaceModel:
         return np.isin(self.part, ["face", "head_neck"])
 
     @cached_property
+    def scalp(self) -> np.ndarray:
+        """(V,) bool: where hair grows, if any does: the skull above the neck, behind ears and forehead."""
+        x, y, z = np.abs(self.mean[:, 0]), self.mean[:, 1], self.mean[:, 2]
+        result: np.ndarray = self.skin & (z < 3.5 + 0.45 * np.maximum(y - 4, 0)) & (y > -4) & ((x < 7.5) | (y > 5))
+        return result
+
+    @cached_property
     def eyes(self) -> np.ndarray:
         """(V,) bool: both eyeballs."""
         return np.isin(self.part, EYES)

@@ -78,6 +78,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """What can be taken from a motion: coefficients, and the names of other fields of Motion."""
 
+GAZE_AT_ONE = (25.0, 20.0)
+"""Degrees to the side and up or down of an eye whose eyeLook coefficient is one."""
 _ANGLES = (
     *("HeadYaw", "HeadPitch", "HeadRoll"),
     *("LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch", "RightEyeRoll"),
@@ -304,7 +306,8 @@ class Motion:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], fps: float | None = None) -> Motion:
-        """Read a CSV of Live Link Face, or one that another program wrote like it: any order of columns, any case.
+        """Read a CSV of Live Link Face, or one that another program wrote like it: any order of columns, any case. A
+        file that ends in .json is read as blendshapes of MediaPipe or Audio2Face, see ``motion_json``.
 
         ``fps`` overrules the timecodes; without it, one row alone is read at 60. Raises UnreadableMediaError with a
         sentence for a file that is missing, empty, no such CSV, or has unknown or missing columns, cells that are no
@@ -315,6 +318,10 @@ class Motion:
         if fps is not None:
             fps = _checked_fps(fps)
         path = Path(path)
+        if path.suffix.lower() == ".json":
+            from .motion_json import read_json
+
+            return read_json(path, fps)
         try:
             with path.open(encoding="utf-8-sig") as file:
                 return _read(file, path, fps)

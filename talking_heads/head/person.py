@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from ..landmarks import FACE_OUTLINE, INNER_LIP
+from ..landmarks import CHIN, FACE_OUTLINE, HAIRLINE, INNER_LIP
 from .fit import PersonFit, PhotoFit, detail_spread, eye_centres, posed, turn_eyes
 from .kernels import interpolate, rasterise, sample, vertex_normals
 from .model import NECK_JOINT, Camera, FaceModel, smoothstep
@@ -351,17 +351,19 @@ class _PhotoAnalysis:
         colours = sample(np.ascontiguousarray(self.own), np.ascontiguousarray(self.points[:, :2]))
         ear = np.linalg.norm(model.without_ears, axis=1) > 0.05
         known = np.sqrt(self.trust) * (model.skin & ~ear & ~model.around_eyes)
-        mirrored = known[model.mirror] * (1 - known)
-        weight = (known + 0.7 * mirrored)[:, None]
-        colour = known[:, None] * colours + 0.7 * mirrored[:, None] * colours[model.mirror]
         skin = (known[:, None] * colours).sum(axis=0) / max(float(known.sum()), 1e-6)
-        sure = np.flatnonzero(weight[:, 0] > 0.4)
-        if len(sure) < 8:  # hardly anything is seen of this face
-            sure = np.argsort(-weight[:, 0])[:8]
-        nearest = sure[cKDTree(rest[sure]).query(rest)[1]]
-        fill = (colour[nearest] / np.maximum(weight[nearest], 1e-3)).astype(np.float32)
-        for _ in range(30):
-            fill = colour + (1 - weight) * (model.neighbours @ fill)
+        # What only the other side of the face shows is taken from there, but in the light of this side.
+        other, both = colours[model.mirror], known * known[model.mirror]
+        light = self._spread(np.clip(colours / np.maximum(other, 0.02), 0.3, 3.0), both)
+        mirrored = 0.7 * known[model.mirror] * (1 - known)
+        weight = known + mirrored
+        mixed = (known[:, None] * colours + mirrored[:, None] * other * light) / np.maximum(weight, 1e-3)[:, None]
+        sure = _most_certain(weight)
+        bare = model.scalp & ~ear & (weight < 0.4)
+        hair = self._hair()
+        if hair is not None:
+            mixed[bare], weight[bare] = hair, 0.5
+        fill = self._spread(mixed, weight)
         # Lids are no brows, which are what lies nearest above them: they take the colour of the skin below the eye.
         lower = rest[model.landmark_vertices[[41, 46]], 1].mean() - 0.5
         below = sure[rest[sure, 1] < lower]
@@ -373,12 +375,35 @@ class _PhotoAnalysis:
         self._colour_eyes_and_mouth(fill, colours, skin)
         self.fill = fill.clip(0, 1).astype(np.float32)
 
+    def _hair(self) -> np.ndarray | None:
+        """The colour (3,) of what lies above the hairline; None where the photo ends there."""
+        points = self.points[self.model.landmark_vertices, :2]
+        up = points[HAIRLINE].mean(axis=0) - points[CHIN].mean(axis=0)
+        places = (points[HAIRLINE] + up * np.array([0.15, 0.2, 0.25])[:, None, None]).reshape(-1, 2)
+        column, row = places.astype(int).T
+        inside = (column >= 0) & (row >= 0) & (column < self.side) & (row < self.side)
+        column, row = column[inside], row[inside]
+        covered = self.person[row, column] > 0.9
+        if covered.sum() < 8:
+            return None
+        colour: np.ndarray = np.median(self.own[row[covered], column[covered]], axis=0)
+        return colour
+
+    def _spread(self, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Values (V, C) that are known by ``weight`` (V,) in 0..1 -> float32 (V, C), continued over the mesh."""
+        sure = _most_certain(weight)
+        result = values[sure[cKDTree(self.base[sure]).query(self.base)[1]]].astype(np.float32)
+        share = weight[:, None]
+        for _ in range(30):
+            result = share * values + (1 - share) * (self.model.neighbours @ result)
+        return result.astype(np.float32)
+
     def _lashes(self, colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
         """(V,) light that lashes leave of the skin's: as dark as along the lids' edges in the photo."""
         seen = (self.model.lashes < LASHES[0]) & (self.trust > 0.3)
         shade = np.percentile(colours[seen].mean(axis=1), 20) / max(float(skin.mean()), 1e-3) if seen.any() else 0.4
         grown = smoothstep(LASHES[1], LASHES[0], self.model.lashes)
-        light: np.ndarray = 1 - grown * (1 - np.clip(shade, 0.15, 0.7))
+        light: np.ndarray = 1 - grown * (1 - np.clip(shade, 0.25, 0.7))
         return light
 
     def _colour_eyes_and_mouth(self, fill: np.ndarray, colours: np.ndarray, skin: np.ndarray) -> None:
@@ -409,7 +434,7 @@ class _PhotoAnalysis:
         aside = np.abs(self.model.mean[:, :1])
         inside[teeth] *= (1 - TEETH_IN_SHADE * smoothstep(0.5, 2.5, aside))[teeth]  # of the lips and cheeks
         deep = ~teeth & self.model.inside
-        inside[deep] *= smoothstep(6.0, 10.5, self.model.mean[deep, 2:]) * 0.7 + 0.3
+        inside[deep] *= smoothstep(6.0, 10.5, self.model.mean[deep, 2:]) * 0.5 + 0.5
         # A photo without colours, or with few, has no red mouth.
         grey = inside.mean(axis=1, keepdims=True)
         inside = grey + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (inside - grey)
@@ -469,6 +494,12 @@ class _PhotoAnalysis:
         a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
         cells = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
         self.sheet_triangles = np.ascontiguousarray(cells[useful[cells].any(axis=1)].astype(np.int32))
+
+
+def _most_certain(weight: np.ndarray) -> np.ndarray:
+    """(V,) -> indices of what is known well, some at least."""
+    sure = np.flatnonzero(weight > 0.4)
+    return sure if len(sure) >= 8 else np.argsort(-weight)[:8]  # hardly anything is seen of this face
 
 
 def colourfulness(colour: np.ndarray) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from diffusers import ConfigMixin, ModelMixin  # diffusers looks ModelMixin up in this module
 from diffusers.configuration_utils import register_to_config
@@ -10,8 +12,22 @@ from torch import Tensor, nn
 from .layers import Encoder, Factory
 
 
+class Judgement(NamedTuple):
+    """What a discriminator says of a batch."""
+
+    scores: Tensor
+    """(B,): D."""
+    activations: list[Tensor]
+    """After each block (B, C, h, w)."""
+    patches: Tensor | None
+    """(B, 1, h, w): a score for each place of ``patch_block``'s activation."""
+
+
 class Discriminator(ModelMixin, ConfigMixin):
     """D = V(x, y)^T (W_i + w0) + b (equation 4); V is an encoder as the embedder's with one more block at 4x4.
+
+    With ``patch_block`` it also scores patches, as a PatchGAN does: whether each place of that block's activation looks
+    real, whoever it is. The paper's has none: one score for a whole image says little of where a mouth is wrong.
 
     W is not in here: the column W_i comes in as ``identity``. It lives in training (one column a person) and is never
     published; in fine-tuning ``identity`` is a trainable vector that starts at e, so that identity + w0 is w'.
@@ -25,10 +41,12 @@ class Discriminator(ModelMixin, ConfigMixin):
         patch_size: int = 1,
         attention_resolution: int = 32,
         spectral_norm: bool = True,
+        patch_block: int | None = None,
     ) -> None:
         super().__init__()
+        make = Factory(spectral_norm)
         self.encoder = Encoder(
-            Factory(spectral_norm),
+            make,
             inputs=6,
             channels=list(channels),
             image_size=image_size,
@@ -39,9 +57,13 @@ class Discriminator(ModelMixin, ConfigMixin):
         # Not small: spectral norm keeps V's differences small, and what tells real from painted is their product.
         self.w0 = nn.Parameter(torch.randn(channels[-1]))
         self.b = nn.Parameter(torch.zeros(()))
+        self.patch_head = None if patch_block is None else make.conv(channels[patch_block], 1, size=1)
 
-    def forward(self, images: Tensor, landmark_images: Tensor, identity: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Two (B, 3, H, W) in [-1, 1] and W_i (B, N) or (N,) -> scores (B,) and the activations after each block."""
+    def forward(self, images: Tensor, landmark_images: Tensor, identity: Tensor) -> Judgement:
+        """Two (B, 3, H, W) in [-1, 1] and W_i (B, N) or (N,) -> what D says of them."""
         x = torch.cat([landmark_images, images], dim=1).contiguous(memory_format=torch.channels_last)
         vector, activations = self.encoder(x)
-        return (vector * (identity + self.w0)).sum(dim=1) + self.b, activations
+        scores = (vector * (identity + self.w0)).sum(dim=1) + self.b
+        if self.patch_head is None:
+            return Judgement(scores, activations, None)
+        return Judgement(scores, activations, self.patch_head(torch.relu(activations[self.config.patch_block])))

@@ -1,0 +1,204 @@
+"""A person's own film with another motion of the lips, the eyes or the whole expression: the rest stays the film's.
+
+The film is followed once. Its frames become the photos of an avatar; the head is posed as in each frame, with the named
+parts moved by somebody else, and what that shows around these parts is put into the frame. A frame in which nothing
+changes is the film's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from .driver import DriverFitter, motion_of_track
+from .errors import NoFaceError
+from .faces import Crop, Portrait, Track, crop_around
+from .head.fit import FrameFit
+from .head.motion import DETAIL_LIDS, DETAIL_LIPS, PARTS, Motion
+from .head.person import Head, fill_holes
+from .head.render import Renderer
+from .head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
+from .landmarks import INNER_LIP, LEFT_EYE, OUTER_LIP, RIGHT_EYE
+from .pasting import Place
+
+FrameGenerator = Generator[np.ndarray]
+DUBBED_PARTS = ("lips", "eyes", "brows", "expression")
+"""What may be moved by another: the head stays as in the film."""
+PHOTOS = 8
+"""Frames of the film that its avatar is made of."""
+MIN_FRAMES = 8
+"""Frames with a face that a film must have."""
+STILL = 0.004
+"""Sides of the crop by which a part's landmarks move at most in a frame that is left as it is."""
+REACH, FEATHER = 0.035, 0.02
+"""Sides of the crop by which a part's region reaches beyond its landmarks, and over which it fades."""
+LIGHT_SIDE = 64
+"""Pixels at which the difference in light between film and head is worked out."""
+MAX_LIGHT = 30.0
+"""Levels of 255 by which light may differ; more is a difference of content."""
+
+
+@dataclass(frozen=True)
+class FilmedPerson:
+    """Where and how the person of a film moves in it."""
+
+    crop: Crop
+    """One for the whole film."""
+    photos: tuple[int, ...]
+    """Numbers of the frames that an avatar is made of."""
+    track: Track
+
+    @classmethod
+    def of(cls, track: Track) -> FilmedPerson:
+        """Raises NoFaceError where the face is hardly seen."""
+        seen = np.flatnonzero(track.seen)
+        if len(seen) < MIN_FRAMES:
+            raise NoFaceError(f"A face is seen in {len(seen)} frames of the film only; {MIN_FRAMES} are needed.")
+        chosen = seen[np.linspace(0, len(seen) - 1, PHOTOS).round().astype(int)]
+        faces = track.landmarks[seen]
+        gaps = np.linalg.norm(faces[:, 62] - faces[:, 66], axis=1)
+        chosen = np.unique(np.append(chosen, [seen[gaps.argmax()], seen[gaps.argmin()]]))  # teeth, and closed lips
+        return cls(crop_around(faces, track.frame_size), tuple(int(k) for k in chosen), track)
+
+    def portraits(self, frames: FrameGenerator) -> list[Portrait]:
+        """The frames that an avatar is made of, out of all of them, which are closed."""
+        with contextlib.closing(frames):
+            wanted = enumerate(islice(frames, self.photos[-1] + 1))
+            return [Portrait(frame, self.track.landmarks[k], self.crop) for k, frame in wanted if k in self.photos]
+
+    def motion(self, head: Head) -> Motion:
+        """How the film moves the person's own head."""
+        return motion_of_track(self.track, DriverFitter.of_person(head, self.crop))
+
+
+def poses(head: Head, film: Motion, driver: Motion, options: MotionOptions) -> Iterator[tuple[FrameFit, FrameFit]]:
+    """For each frame of the film the person as filmed, and with the parts of ``options`` moved by the driver.
+
+    The driver, at the film's rate, is at rest after its end.
+    """
+    count = len(head.model.expression_names)
+    neutral = frame_of(driver, most_neutral(driver), count)
+    retargeter = Retargeter(head.model, head.primary_view.fit.frame, neutral, options)
+    names = {name for part in options.parts for name in PARTS[part]}
+    moved = np.array([name in names for name in head.model.expression_names])
+    lids, lips = "eyeBlinkLeft" in names, "jawOpen" in names
+    for k in range(len(film)):
+        own = frame_of(film, k, count)
+        other = retargeter(frame_of(driver, k, count) if k < len(driver) else neutral)
+        detail = own.detail.reshape(-1).copy()
+        for wanted, part in ((lids, DETAIL_LIDS), (lips, DETAIL_LIPS)):
+            if wanted:
+                detail[part] = other.detail.reshape(-1)[part]
+        yield (
+            own,
+            replace(
+                own,
+                expression=np.where(moved, other.expression, own.expression).astype(np.float32),
+                gaze=other.gaze if "gaze" in names else own.gaze,
+                detail=detail.reshape(own.detail.shape),
+            ),
+        )
+
+
+def dubbed(
+    pictures: Iterable[np.ndarray],
+    person: FilmedPerson,
+    head: Head,
+    driver: Motion,
+    options: MotionOptions,
+    paint: Callable[[Iterable[FrameFit]], FrameGenerator],
+    size: int,
+) -> FrameGenerator:
+    """The frames of a film, uint8 (H, W, 3), with the parts of ``options`` moved by the driver.
+
+    ``paint`` makes of poses the crop of ``size`` pixels that shows them, some poses ahead.
+    """
+    inlay, renderer, waiting = Inlay(person, options.parts, size), Renderer(head, size), deque[FrameFit]()
+
+    def wanted() -> Iterator[FrameFit]:
+        for filmed, other in poses(head, person.motion(head), driver, options):
+            waiting.extend((filmed, other))
+            yield other
+
+    with contextlib.closing(paint(wanted())) as painted:
+        for picture, crop, seen in zip(pictures, painted, person.track.seen, strict=False):
+            before, after = (renderer.landmarks(waiting.popleft()) for _ in range(2))
+            if not seen or inlay.unchanged(before, after):
+                yield picture
+            else:
+                yield inlay.put(picture, crop, before, after)
+
+
+class Inlay:
+    """Puts painted parts of a face into the frames of a film."""
+
+    def __init__(self, film: FilmedPerson, parts: Sequence[str], size: int) -> None:
+        """``size``: pixels of the painted crop's side."""
+        self.film, self.size = film, size
+        self._outlines = [_OUTLINES[part] for part in parts]
+        self._spots = np.unique(np.concatenate([np.concatenate(outlines) for outlines in self._outlines]))
+        self._place = Place(film.crop, film.track.frame_size, size)
+
+    def unchanged(self, own: np.ndarray, moved: np.ndarray) -> bool:
+        """Whether landmarks (L, 2) in pixels of the crop, as filmed and as wanted, are the same for the parts."""
+        way = np.linalg.norm(own[self._spots] - moved[self._spots], axis=1).max()
+        return bool(way < STILL * self.size)
+
+    def put(self, frame: np.ndarray, painted: np.ndarray, own: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """Frame uint8 (H, W, 3) and painted crop uint8 (S, S, 3), landmarks as above -> uint8 (H, W, 3)."""
+        region = self._region(own, moved)
+        filmed = self.film.crop.cut(frame, self.size).astype(np.float32)
+        change = painted.astype(np.float32) - filmed
+        change = region[..., None] * (change - self._light(change, region))
+        return self._place.add(frame, change)
+
+    def _region(self, own: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """float32 (S, S) in 0..1: where the parts are or come to be."""
+        picture = Image.new("L", (self.size, self.size))
+        draw = ImageDraw.Draw(picture)
+        for outlines in self._outlines:
+            for spots in outlines:
+                hull = convex_hull(np.concatenate([own[spots], moved[spots]]))
+                draw.polygon([tuple(point) for point in hull.tolist()], fill=255)
+        wide = picture.filter(ImageFilter.MaxFilter(2 * round(REACH * self.size) + 1))
+        soft = wide.filter(ImageFilter.GaussianBlur(FEATHER * self.size))
+        return np.asarray(soft, np.float32) / 255
+
+    def _light(self, change: np.ndarray, region: np.ndarray) -> np.ndarray:
+        """By how much the painted skin is lighter than the filmed one around the region, continued into it."""
+        step = self.size // LIGHT_SIDE
+        known = (region < 0.02).astype(np.float32) * (np.abs(change).max(axis=2) < MAX_LIGHT)
+        small = [part.reshape(LIGHT_SIDE, step, LIGHT_SIDE, step, -1).mean(axis=(1, 3))
+                 for part in (change * known[..., None], known)]  # fmt: skip
+        weight = small[1][..., 0]
+        light = fill_holes(small[0] / np.maximum(small[1], 1e-3), (weight > 0.3) * weight)
+        return np.repeat(np.repeat(light, step, axis=0), step, axis=1)
+
+
+def convex_hull(points: np.ndarray) -> np.ndarray:
+    """Points (N, 2) -> those on their hull, in order around it."""
+    from scipy.spatial import ConvexHull
+
+    hull: np.ndarray = points[ConvexHull(points).vertices]
+    return hull
+
+
+def _spots(*groups: slice | Sequence[int]) -> np.ndarray:
+    return np.concatenate([np.arange(68)[group] if isinstance(group, slice) else np.array(group) for group in groups])
+
+
+_MOUTH = _spots(OUTER_LIP, INNER_LIP, range(4, 13), range(31, 36))
+_EYES = [_spots(RIGHT_EYE, [18, 20]), _spots(LEFT_EYE, [23, 25])]
+_OUTLINES: dict[str, list[np.ndarray]] = {
+    "lips": [_MOUTH],
+    "eyes": _EYES,
+    "brows": [_spots(range(17, 22), RIGHT_EYE), _spots(range(22, 27), LEFT_EYE)],
+    "expression": [_spots(range(1, 16), range(17, 27))],
+}
+"""For each part the landmarks whose hulls are its regions."""
