@@ -18,8 +18,7 @@ import json
 import shutil
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Yielding
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -55,7 +54,8 @@ from .dataset import Episode, EpisodeDataset
 from .export import folded, save_model
 from .identity import IdentityNet
 from .loading import Batches, begin_worker, expanded, grouped, order, reused
-from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
+from .objective import ContentNets, discriminator_loss, generator_terms
+from .running import Means, agreed, progress_line
 from .terminal import mistakes_in_one_line
 from .unpack import unpack
 
@@ -538,12 +538,12 @@ def train(
     before, begin, first = progress.seconds, clock(), progress.step
     started = begin if started is None else started
     pauses = {"sample": 0.0, "save": 0.0}
-    means = _Means(accelerator)
+    means = Means(accelerator)
 
     def look() -> bool:
         """What the clock says; whether a process has been asked to stop. All processes hear the same."""
         elapsed = before + clock() - started
-        progress.seconds, run.pause, asked = _agreed(accelerator, elapsed, sum(pauses.values()), wish.asked)
+        progress.seconds, run.pause, asked = agreed(accelerator, elapsed, sum(pauses.values()), wish.asked)
         return asked
 
     def sample() -> None:
@@ -583,7 +583,9 @@ def train(
                     rate = run.samples_per_step * (step - first) / (clock() - begin)
                     line = {"step": step, "samples": progress.samples, "samples_per_second": round(rate, 2)}
                     _log(run, line | terms)
-                    accelerator.print(_progress_line(run, rate), flush=True)
+                    accelerator.print(
+                        progress_line(config, step, progress.seconds, rate, run.samples_per_step), flush=True
+                    )
             by_clock = config.minutes > 0 and progress.seconds - saved >= 60 * save_minutes
             if last or by_clock or (config.minutes == 0 and step % save_every == 0):
                 folder, saved = save(), progress.seconds
@@ -604,47 +606,6 @@ def _begin_folder(run: Run) -> None:
     networks = {"embedder": run.embedder, "generator": run.generator, "discriminator": run.discriminator}
     sizes = {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in networks.items()}
     run.accelerator.print("parameters in millions:", json.dumps(sizes), f"people: {len(run.data.identities)}")
-
-
-def _agreed(accelerator: Accelerator, seconds: float, pause: float, asked: bool) -> tuple[float, float, bool]:
-    """The first process's clock for all of them, and whether any of them has been asked to stop: so all have the same
-    rates and stop at the same step."""
-    if accelerator.num_processes == 1:  # without a question to the device, which would wait for its work
-        return seconds, pause, asked
-    mine = torch.tensor([[seconds, pause, float(asked)]], device=accelerator.device)
-    everybody = accelerator.gather(mine).cpu()
-    return float(everybody[0, 0]), float(everybody[0, 1]), bool(everybody[:, 2].any())
-
-
-class _Means:
-    """Means of the terms since they were last read. They stay on the device until then."""
-
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
-        self.sums: dict[str, Tensor] = {}
-        self.counts: Counter[str] = Counter()
-
-    def add(self, terms: Mapping[str, Tensor]) -> None:
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + value
-        self.counts.update(terms.keys())
-
-    def read(self) -> dict[str, float]:
-        """Rounded numbers, of all processes together."""
-        means = {name: self.accelerator.reduce(value / self.counts[name], "mean") for name, value in self.sums.items()}
-        self.sums, self.counts = {}, Counter()
-        return {name: round(value, 4) for name, value in as_numbers(means).items()}
-
-
-def _progress_line(run: Run, rate: float) -> str:
-    """What, how much, how long still."""
-    config, progress = run.config, run.progress
-    left = run.samples_per_step * (config.steps - progress.step) / rate / 60
-    done = f"{progress.step} of {config.steps} steps"
-    if config.minutes > 0:
-        left = min(left, config.minutes - progress.seconds / 60)
-        done = f"{progress.seconds / 60:.1f} of {config.minutes:g} min, {progress.step} steps"
-    return f"training: {done}, {rate:.1f} samples a second, {max(left, 0):.{int(left < 10)}f} min left"
 
 
 def _log(run: Run, line: dict[str, Any]) -> None:
@@ -845,7 +806,7 @@ def main(
     with mistakes_in_one_line():
         train(
             run, validation, workers=workers, log_every=log_every, save_every=save_every, save_minutes=save_minutes,
-            sample_every=sample_every or (500 if minutes is None else None), started=started,
+            sample_every=sample_every or (500 if minutes is None else None), started=started, clock=time.monotonic,
         )  # fmt: skip
         run.accelerator.end_training()
         if push is not None and run.accelerator.is_main_process and run.share_left() <= 0:
