@@ -55,7 +55,7 @@ from .export import folded, save_model
 from .identity import IdentityNet
 from .loading import Batches, begin_worker, expanded, grouped, order, reused
 from .objective import ContentNets, discriminator_loss, generator_terms
-from .running import Means, agreed, progress_line
+from .running import Means, Waiting, agreed, progress_line
 from .terminal import mistakes_in_one_line
 from .unpack import unpack
 
@@ -64,6 +64,8 @@ PORTRAITS_AT_ONCE = 16
 ENDLESS = 10**9
 """Steps of a run that only the clock ends."""
 CLOCK_COOLDOWN = 1 / 3
+SPARE = 1.2
+"""What is kept for the last checkpoint and pictures, in times of the longest before."""
 PEOPLE = "people.json"
 """In a checkpoint: whose column of W is which, in order."""
 
@@ -484,8 +486,9 @@ def checkpoints(output: Path) -> list[Path]:
 @torch.no_grad()
 def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.ndarray]:
     """Losses of the averaged networks and of the bare render on fixed episodes, and a picture of the first eight."""
-    embedder, generator, _ = run.averaged()
-    batch: Any = default_collate(episodes)
+    device = run.accelerator.device
+    embedder, generator = (net.to(device) for net in run.averaged()[:2])
+    batch: Any = send_to_device(default_collate(episodes), device)
     conditioned = generator.config.render_conditioned
     fakes = torch.cat(
         [
@@ -493,18 +496,14 @@ def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.nd
             for part in ({key: value[i : i + 8] for key, value in batch.items()} for i in range(0, len(episodes), 8))
         ]
     )
-    content = run.content.to("cpu")
     painted = {"": fakes} | ({"_render": batch["render"][:, :3]} if conditioned else {})
     measured = {}
     for name, pictures in painted.items():
         measured[f"pixel{name}"] = float(losses.pixel(pictures, batch["image"], batch["weights"]))
-        measured[f"content{name}"] = float(content(pictures, batch["image"]))
+        measured[f"content{name}"] = float(run.content(pictures, batch["image"]))
         if run.identity_net is not None:
-            net = run.identity_net.to("cpu")
-            real = net(batch["image"], batch["chip"])
-            measured[f"identity{name}"] = float(losses.identity(net(pictures, batch["chip"]), real))
-            net.to(run.accelerator.device)
-    run.content.to(run.accelerator.device)
+            fake, real = (run.identity_net(images, batch["chip"]) for images in (pictures, batch["image"]))
+            measured[f"identity{name}"] = float(losses.identity(fake, real))
     columns = [batch["shots"][:, 0], batch["landmark_image"], batch["image"], *reversed(painted.values())]
     rows = [[to_uint8(column[i : i + 1])[0] for column in columns] for i in range(min(8, len(episodes)))]
     return measured, contact_sheet(
@@ -526,9 +525,9 @@ def train(
 ) -> None:
     """The loop: until the steps or the minutes are over, or until a process is asked to stop.
 
-    The log has the means of all processes. With ``config.minutes`` a checkpoint and the model are saved at the start
-    and every ``save_minutes``, without it every ``save_every`` steps. ``started``: when, by ``clock``, the work began
-    that counts; now, if None.
+    The log has the means of all processes, and which share of the time the first one waited for data. With
+    ``config.minutes`` a checkpoint and the model are saved at the start and every ``save_minutes``, without it every
+    ``save_every`` steps. ``started``: when, by ``clock``, the work began that counts; now, if None.
     """
     accelerator, config, progress = run.accelerator, run.config, run.progress
     main = accelerator.is_main_process
@@ -538,12 +537,13 @@ def train(
     before, begin, first = progress.seconds, clock(), progress.step
     started = begin if started is None else started
     pauses = {"sample": 0.0, "save": 0.0}
-    means = Means(accelerator)
+    means, waiting = Means(accelerator), Waiting(clock)
 
     def look() -> bool:
         """What the clock says; whether a process has been asked to stop. All processes hear the same."""
         elapsed = before + clock() - started
-        progress.seconds, run.pause, asked = agreed(accelerator, elapsed, sum(pauses.values()), wish.asked)
+        pause = SPARE * sum(pauses.values())
+        progress.seconds, run.pause, asked = agreed(accelerator, elapsed, pause, wish.asked)
         return asked
 
     def sample() -> None:
@@ -560,10 +560,9 @@ def train(
         return folder
 
     wish = _Wish()
-    look()
     if main and validation and progress.step == 0:
         sample()
-        look()
+    look()
     if config.minutes > 0 and run.share_left() <= 0:
         accelerator.print("There was no time left for a step. Give more minutes.", flush=True)
     elif config.minutes > 0 and progress.step == 0:
@@ -571,7 +570,7 @@ def train(
         look()
     begin, saved = clock(), progress.seconds
     with _stop_on_signal(wish), closing(run.batches(workers)) as episodes:
-        for batches in grouped(episodes, config.accumulate):
+        for batches in waiting.on(grouped(episodes, config.accumulate)):
             means.add(run.step(*batches))
             step = progress.step
             stopped = look()
@@ -582,7 +581,7 @@ def train(
                 if main:
                     rate = run.samples_per_step * (step - first) / (clock() - begin)
                     line = {"step": step, "samples": progress.samples, "samples_per_second": round(rate, 2)}
-                    _log(run, line | terms)
+                    _log(run, line | {"waiting": waiting.read()} | terms)
                     accelerator.print(
                         progress_line(config, step, progress.seconds, rate, run.samples_per_step), flush=True
                     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from .config import MetaConfig
 from .objective import as_numbers
+
+Item = TypeVar("Item")
 
 
 def agreed(accelerator: Accelerator, seconds: float, pause: float, asked: bool) -> tuple[float, float, bool]:
@@ -41,6 +44,32 @@ class Means:
         means = {name: self.accelerator.reduce(value / self.counts[name], "mean") for name, value in self.sums.items()}
         self.sums, self.counts = {}, Counter()
         return {name: round(value, 4) for name, value in as_numbers(means).items()}
+
+
+class Waiting:
+    """Which share of the time a loop waits for its data, since it was last asked."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock, self.begin, self.seconds = clock, clock(), 0.0
+
+    def on(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items as they are."""
+        rest = iter(items)
+        while True:
+            asked = self.clock()
+            try:
+                item = next(rest)
+            except StopIteration:
+                return
+            self.seconds += self.clock() - asked
+            yield item
+
+    def read(self) -> float:
+        """0 to 1, in hundredths."""
+        now = self.clock()
+        share = self.seconds / max(now - self.begin, 1e-9)
+        self.begin, self.seconds = now, 0.0
+        return round(share, 2)
 
 
 def progress_line(config: MetaConfig, step: int, seconds: float, rate: float, samples_per_step: int) -> str:
