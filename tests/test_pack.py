@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -328,6 +329,21 @@ def test_a_run_that_reuses_asks_for_fewer_episodes(start) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- few packages
+
+
+def test_the_commands_of_the_page_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # options that name files want them to be there
+    for name in ("CLIPS", "RUN/model"):
+        Path(name).mkdir(parents=True)
+    for name in ("dlib_face_resnet.npz", "pack.tar"):
+        Path(name).touch()
+    page = (ROOT / "docs" / "rented-card.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.split() for line in page.splitlines() if line.startswith("python -m train.")]
+    assert len(lines) == 4
+    for _, _, module, *words in lines:
+        single = typer.Typer()
+        single.command()(import_module(module).main)
+        typer.main.get_command(single).make_context("command", words)
 
 
 def test_training_needs_few_packages(light: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Waiting:
 
     def on(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items as they are."""
-        rest = iter(items)
+        rest, self.begin = iter(items), self.clock()
         while True:
             asked = self.clock()
             try:
