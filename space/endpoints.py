@@ -120,6 +120,12 @@ class Endpoints:
                 video(),
                 RENDERS,
             )
+            spoken = [
+                *(photos(), file("Voice"), consent(), gr.Textbox("", label="Text"), gr.Number(1.0, label="Liveliness")),
+                gr.Radio(["head", "in the photo"], value="head", label="Output"),
+                *(label(), *frames(), detector()),
+            ]
+            self._endpoint(self.animate_voice, spoken, video(), RENDERS)
             self._endpoint(self.create_avatar, [photos(), consent(), detector()], file("Avatar"), LOOKS)
             self._endpoint(
                 self.animate_avatar,
@@ -193,6 +199,49 @@ class Endpoints:
         request = self._request(
             driving, preset, motion, head, expression, gaze, start, end, output, label, motion_file, parts, size,
             background, background_picture, detector,
+        )  # fmt: skip
+        person = self.service.look(photos or [], detector=detector)
+        self.service.check_consent(person, consent)
+        yield from self._rendered(person, request, progress)
+
+    def animate_voice(
+        self,
+        photos: list[str],
+        voice: str,
+        consent: bool = False,
+        text: str = "",
+        liveliness: float = 1.0,
+        output: Literal["head", "in the photo"] = "head",
+        label: bool = True,
+        size: FrameSize = "auto",
+        background: str = "keep",
+        background_picture: str | None = None,
+        detector: Detector = "mediapipe",
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[str | None]:
+        """Make a video of a person who speaks with a voice: lips by the sound, and a head that nods and blinks.
+
+        Args:
+            photos: Photos of one person, each with one face.
+            voice: A sound file, or a clip with sound, in which one person speaks, best in English.
+            consent: That the person in the photos agrees; without it nothing is made.
+            text: What the voice says, word by word: lips become more exact. Leave out what is not known.
+            liveliness: How much head, eyes and brows move: 0 the mouth alone, 1 as people do, to 2.
+            output: "head", or "in the photo": the head back in the first photo.
+            label: Whether the video says to the eye that it is AI-generated.
+            size: Side of the frames in pixels: 256, 512, photo (as the photo), auto (512 where the photo has them).
+            background: Behind the person: keep, blur, transparent (a webm), or a colour such as "#20a040" or "green".
+            background_picture: A picture to put behind the person, instead of the background's name.
+            detector: What finds the face: mediapipe, or face-alignment where it is installed.
+
+        Returns:
+            An mp4, or a webm where it is transparent, with the voice in sync, marked as AI-generated.
+        """
+        if not voice:
+            raise LimitError("Add a voice: a sound file, or a clip with sound.")
+        request = AnimateRequest(
+            voice=voice, text=text or "", liveliness=liveliness, output=output, label=label, detector=detector,
+            frames=self.service.frame_options(size, background, background_picture),
         )  # fmt: skip
         person = self.service.look(photos or [], detector=detector)
         self.service.check_consent(person, consent)

@@ -23,6 +23,7 @@ from talking_heads.head.motion import PARTS
 from talking_heads.head.presets import PRESETS, RANGES, FaceControls
 from talking_heads.landmarks import DETECTORS
 from talking_heads.provenance import Findings, save_picture, verify
+from talking_heads.voice.liveliness import MAX_LIVELINESS
 
 from .examples import Examples
 from .handlers import (
@@ -46,7 +47,7 @@ from .handlers import (
 )
 from .live_session import LiveSession
 from .person import Person, check_pixels
-from .service import OUTPUTS, SIZES, AnimateRequest, FrameOptions, Report, Service, WorkResult
+from .service import MAX_TEXT, OUTPUTS, SIZES, AnimateRequest, FrameOptions, Report, Service, WorkResult
 from .settings import LimitError
 from .work import in_words
 
@@ -262,6 +263,18 @@ class Page:
                         "Save its motion as a file", size="sm", min_width=120, elem_id="save-motion"
                     )
                 saved_motion = gr.File(label="Motion", visible=False, elem_id="saved-motion")
+            with gr.Tab("A voice", id="voice") as voice_tab:
+                gr.Markdown(text("voice"))
+                voice = gr.Audio(
+                    label="Voice", sources=["upload", "microphone"], type="filepath", buttons=[], elem_id="voice"
+                )
+                said_text = gr.Textbox(
+                    label="What is said (may be left out)", lines=2, max_length=MAX_TEXT, elem_id="voice-text"
+                )
+                liveliness = gr.Slider(
+                    0, MAX_LIVELINESS, 1, step=0.1, label="Liveliness", elem_id="liveliness",
+                    info="0: the mouth alone; 1: head, eyes and brows as people move them.",
+                )  # fmt: skip
             with gr.Tab("A motion file", id="file") as file_tab:
                 gr.Markdown(text("motion_file"))
                 motion_file = gr.File(
@@ -308,17 +321,16 @@ class Page:
             make_gif = gr.Button("Make a GIF", size="sm", interactive=False, elem_id="gif")
             gif = gr.File(label="GIF", visible=False, elem_id="gif-file")
 
-        for tab, name in ((preset_tab, "preset"), (clip_tab, "clip"), (file_tab, "file")):
-            tab.select(
-                functools.partial(lambda name: (name, gr.update(visible=name != "preset")), name), None, [chosen, span],
-                show_progress="hidden", **PRIVATE,
-            )  # fmt: skip
+        tabs = {"preset": preset_tab, "clip": clip_tab, "voice": voice_tab, "file": file_tab}
+        for name, tab in tabs.items():
+            select = functools.partial(lambda name: (name, gr.update(visible=name in ("clip", "file"))), name)
+            tab.select(select, None, [chosen, span], show_progress="hidden", **PRIVATE)
         use_example.click(lambda: str(EXAMPLE), None, driving, **PRIVATE)
         requested = [
-            chosen, preset, driving, motion_file, start, end, motion, head, expression, gaze, parts, output, label,
-            self.detector, *self.frames,
+            chosen, preset, driving, motion_file, voice, said_text, liveliness, start, end, motion, head, expression,
+            gaze, parts, output, label, self.detector, *self.frames,
         ]  # fmt: skip
-        changing = [preset, driving, motion_file, start, end, chosen, output, *self.frames]
+        changing = [preset, driving, motion_file, voice, start, end, chosen, output, *self.frames]
         gr.on(
             [component.change for component in changing],
             self._plan,
@@ -365,27 +377,33 @@ class Page:
         return ([str(photo)], *self._shown(self.service.look([str(photo)], detector=detector)))
 
     def _request(
-        self, chosen: str, preset: str, driving: str | None, motion_file: str | None, start: float | None,
-        end: float | None, motion: Any, head: float, expression: float, gaze: float, parts: list[str], output: Any,
-        label: bool, detector: Any, *frames: Any,
+        self, chosen: str, preset: str, driving: str | None, motion_file: str | None, voice: str | None,
+        said_text: str | None, liveliness: float, start: float | None, end: float | None, motion: Any, head: float,
+        expression: float, gaze: float, parts: list[str], output: Any, label: bool, detector: Any, *frames: Any,
     ) -> AnimateRequest:  # fmt: skip
         if chosen == "clip" and not driving:
             raise LimitError("Add a driving clip, or choose a preset motion.")
         if chosen == "file" and not motion_file:
             raise LimitError("Add a motion file, or choose a preset motion.")
+        if chosen == "voice" and not voice:
+            raise LimitError("Add a voice: upload a sound file, or record one.")
         # An empty field may come as 0.
-        span: dict[str, Any] = {} if chosen == "preset" else {"start": start or None, "end": end or None}
-        source = {"preset": preset, "clip": driving, "file": motion_file}[chosen]
-        name = {"preset": "preset", "clip": "driving", "file": "motion_file"}[chosen]
+        span = {"start": start or None, "end": end or None}
+        source: dict[str, Any] = {
+            "preset": {"preset": preset},
+            "clip": {"driving": driving, **span},
+            "file": {"motion_file": motion_file, **span},
+            "voice": {"voice": voice, "text": said_text or "", "liveliness": liveliness},
+        }[chosen]
         return AnimateRequest(
-            **{name: source}, **span, motion=motion, head=head, expression=expression, gaze=gaze, parts=tuple(parts),
+            **source, motion=motion, head=head, expression=expression, gaze=gaze, parts=tuple(parts),
             output=output, label=label, detector=detector, frames=self._frames(*frames),
         )  # fmt: skip
 
     def _plan(self, *requested: Any) -> str:
         """What will be made, and how long that takes; or why it cannot be made."""
-        chosen, _, driving, motion_file, *_ = requested
-        if (chosen == "clip" and not driving) or (chosen == "file" and not motion_file):
+        chosen, preset, driving, motion_file, voice, *_ = requested
+        if not {"preset": preset, "clip": driving, "file": motion_file, "voice": voice}[chosen]:
             return ""
         try:
             return self._about(self._request(*requested))

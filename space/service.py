@@ -36,7 +36,8 @@ from talking_heads.live import Live
 from talking_heads.pasting import paste_back
 from talking_heads.pipeline import FrameGenerator, Size, TalkingHeadVideo
 from talking_heads.provenance import marked, marked_picture
-from talking_heads.video import MAX_FPS, probe, read_frames, save_gif
+from talking_heads.video import MAX_FPS, probe, read_frames, save_gif, sound_duration
+from talking_heads.voice.liveliness import MAX_LIVELINESS
 from train.finetune import fine_tune_avatar
 
 from .person import Person, check_pixels
@@ -58,6 +59,9 @@ GIF_FPS, GIF_SIDE = 12.5, 320
 PREVIEW_CONTROLS = FaceControls(yaw=15, mouth=0.3)
 """The pose in which fine-tuning shows the person: one that no photo shows."""
 KEEP = Background("keep")
+VOICE_FPS = 25
+MAX_TEXT = 5_000
+"""Letters: some five minutes of speech."""
 MOTION_MEGABYTES = 20
 """Of a motion file: a minute at 60 frames a second has 3."""
 
@@ -101,11 +105,23 @@ class AnimateRequest:
     """Only these of ``PARTS`` move; all if there are none."""
     frames: FrameOptions = FrameOptions()
     detector: Detector = "mediapipe"
+    voice: str | None = None
+    """A sound file, or a clip, whose voice the person speaks with, instead of a clip that drives."""
+    text: str = ""
+    """What the voice says, if that is known."""
+    liveliness: float = 1.0
+    """How much a voice moves head, eyes and brows: 0 the mouth alone, to 2."""
 
     def __post_init__(self) -> None:
         """Raises LimitError for values that no slider gives."""
-        if sum(map(bool, (self.driving, self.preset, self.motion_file))) != 1:
-            raise LimitError("Choose what drives the person: a clip, a preset motion, or a motion file.")
+        if sum(map(bool, (self.driving, self.preset, self.motion_file, self.voice))) != 1:
+            raise LimitError("Choose what drives the person: a clip, a voice, a preset motion, or a motion file.")
+        if self.voice and self.motion == "absolute":
+            raise LimitError("A voice has no pose of its own. Choose the kind relative.")
+        if len(self.text) > MAX_TEXT:
+            raise LimitError(f"The text has {len(self.text)} letters; {MAX_TEXT} are the limit here. Leave it out.")
+        if self.liveliness is None or not 0 <= self.liveliness <= MAX_LIVELINESS:
+            raise LimitError(f"liveliness must lie between 0 and {MAX_LIVELINESS:g}.")
         for name in ("head", "expression", "gaze"):
             if getattr(self, name) is None or not 0 <= getattr(self, name) <= 2:
                 raise LimitError(f"{name} must lie between 0 and 2.")
@@ -205,12 +221,14 @@ class Service:
     def check_request(self, request: AnimateRequest, *, has_photos: bool = True) -> int:
         """What can be known before any work; the number of frames there will be. Raises TalkingHeadsError."""
         if request.output == "side by side" and not request.driving:
-            source = "preset" if request.preset else "motion file"
+            source = "preset" if request.preset else "voice" if request.voice else "motion file"
             raise LimitError(f"A {source} has no clip to show beside the person. Choose another output, or a clip.")
         if request.output == "in the photo" and not has_photos:
             raise LimitError("An avatar does not hold the whole photo. Add the photo, or choose another output.")
         if request.driving:
             return self.check_clip(request.driving, request.start, request.end)
+        if request.voice:
+            return self._check_voice(request.voice)
         return len(self._motion_without_clip(request)[0])
 
     def check_clip(self, clip: str | None, start: float | None, end: float | None) -> int:
@@ -223,6 +241,16 @@ class Service:
         length = None if info.duration is None else min(info.duration, end or info.duration) - (start or 0.0)
         self._check_seconds(length or 0.0, "clip")
         return max(1, round((length or self.limits.seconds) * info.fps))
+
+    def _check_voice(self, voice: str) -> int:
+        """The number of frames that the person will speak. Raises TalkingHeadsError."""
+        self.check_file(voice)
+        seconds = sound_duration(voice)
+        if seconds is not None and seconds > self.limits.seconds + 0.5:
+            raise LimitError(
+                f"{seconds:.0f} s of the voice are too many: {self.limits.seconds} s are the limit here. Shorten it."
+            )
+        return max(1, round((seconds or self.limits.seconds) * VOICE_FPS))
 
     def check_file(self, path: str, megabytes: int | None = None) -> None:
         """Raises LimitError for a file that is too large, UnreadableMediaError for one that was deleted meanwhile."""
@@ -242,7 +270,8 @@ class Service:
 
     def duration(self, request: AnimateRequest, frames: int) -> float | None:
         """Seconds that so many ``frames`` (``check_request``) will take here, or None where nobody knows yet."""
-        return self.rates.estimate(**({"tracking": frames} if request.driving else {}), painting=frames)
+        first = {"tracking": frames} if request.driving else {"listening": frames} if request.voice else {}
+        return self.rates.estimate(**first, painting=frames)
 
     def frame_options(self, size: str = "auto", background: str = "keep", picture: str | None = None) -> FrameOptions:
         """``background``: keep, blur, transparent or a colour; ``picture``: an uploaded file that takes its place.
@@ -322,6 +351,11 @@ class Service:
             work = Work(lambda report: self._tracked(request.driving, request, frames, {"painting": frames}, report))
             yield from work
             motion = work.result
+        elif request.voice:
+            hearing = Work(lambda report: self._heard(request, frames, report))
+            yield from hearing
+            motion, remarks = hearing.result
+            notes += remarks
         else:
             motion, remarks = self._motion_without_clip(request)
             notes += remarks
@@ -385,6 +419,22 @@ class Service:
             clip or "", start=request.start, end=end,
             on_progress=lambda stage, done, total: report(Report(stage, done, total, clock.left(stage, done, total))),
         )  # fmt: skip
+
+    def _heard(self, request: AnimateRequest, frames: int, report: ReportCallback) -> tuple[Motion, tuple[str, ...]]:
+        """The motion of a voice, and what is to be said about it. Raises TalkingHeadsError."""
+        clock = Clock(self.rates, {"listening": frames, "painting": frames})
+
+        def progress(stage: str, seconds: int, total: int | None) -> None:
+            done, all_ = seconds * VOICE_FPS, None if total is None else total * VOICE_FPS
+            report(Report(stage, done, all_, clock.left(stage, done, all_)))
+
+        with notes_of_the_library() as notes:
+            motion = Motion.from_voice(
+                request.voice or "", request.text.strip() or None, liveliness=request.liveliness, fps=VOICE_FPS,
+                on_progress=progress,
+            )  # fmt: skip
+        # What a file states of its length may be wrong.
+        return motion[: round((self.limits.seconds + 0.5) * VOICE_FPS)], tuple(dict.fromkeys(notes))
 
     def _motion_without_clip(self, request: AnimateRequest) -> tuple[Motion, tuple[str, ...]]:
         """That of a preset, or of a file and what is to be said about it. Raises TalkingHeadsError."""
@@ -454,6 +504,7 @@ class Service:
             "gaze": request.gaze,
             "parts": request.parts,
             "neutral": Motion.rest(1, motion.fps) if request.preset else None,
+            "sound": request.voice,
         }
         if portrait is None:
             frames = request.frames

@@ -142,6 +142,29 @@ Engine = Annotated[
 ]
 
 
+Said = Annotated[
+    str | None,
+    typer.Option(
+        "--text", help="What the voice says: lips become more exact.", show_default=False, rich_help_panel=MOTION
+    ),
+]
+PhoneTimes = Annotated[
+    Path | None,
+    typer.Option(
+        "--phones", help="Of the voice, from another aligner: csv of start, end, phone.", show_default=False,
+        rich_help_panel=MOTION,
+    ),
+]  # fmt: skip
+Liveliness = Annotated[
+    float,
+    typer.Option(
+        help="Of a voice's head, eyes and brows: 0 the mouth alone, 1 as people do.", callback=_finite, min=0, max=2,
+        rich_help_panel=MOTION,
+    ),
+]  # fmt: skip
+Seed = Annotated[int, typer.Option(help="Of what liveliness draws at random.", min=0, rich_help_panel=MOTION)]
+
+
 def _known_preset(name: str | None) -> str | None:
     if name is not None and name not in PRESETS:
         raise typer.BadParameter(f"{name} is none of {', '.join(PRESETS)}.")
@@ -219,6 +242,18 @@ def animate(
             rich_help_panel=MOTION,
         ),
     ] = None,
+    voice: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sound (or a clip) of somebody who speaks: the photo speaks with it.",
+            show_default=False,
+            rich_help_panel=MOTION,
+        ),
+    ] = None,
+    text: Said = None,
+    phones: PhoneTimes = None,
+    liveliness: Liveliness = 1.0,
+    seed: Seed = 0,
     motion: Annotated[
         Literal["relative", "absolute"],
         typer.Option(
@@ -255,15 +290,20 @@ def animate(
     device: Device = None,
     engine: Engine = "auto",
 ) -> None:
-    """Photos (or an avatar) and a driving clip (or a motion file, or a preset) -> a video with the clip's sound."""
+    """Photos (or an avatar) and a clip, a voice, a motion file or a preset -> a video, with sound if that has any."""
     from .background import check_output, parse_background
-    from .video import VIDEO_SUFFIXES, check_writable, probe
+    from .video import VIDEO_SUFFIXES, check_writable, probe, sound_duration
 
     _check_one_of(photos, avatar)
-    if sum(source is not None for source in (driving, motion_file, preset)) != 1:
+    if sum(source is not None for source in (driving, voice, motion_file, preset)) != 1:
         raise typer.BadParameter(
-            "give either a clip, a motion file or a preset.", param_hint="--driving / --motion-file / --preset"
+            "give either a clip, a voice, a motion file or a preset.",
+            param_hint="--driving / --voice / --motion-file / --preset",
         )
+    if voice is None:
+        _check_no_voice(text, phones)
+    elif motion == "absolute":
+        raise typer.BadParameter("a voice has no pose of its own: it goes with relative.", param_hint="--motion")
     if driving is None and (start is not None or end is not None or side_by_side or stream):
         raise typer.BadParameter("they are for clips.", param_hint="--start / --end / --side-by-side / --stream")
     if in_photo and not photos:
@@ -284,6 +324,13 @@ def animate(
             driver = driving
             probe(driving)
             _check_other_file(output, driving)
+        elif voice is not None:
+            sound_duration(voice)
+            _check_other_file(output, voice, "voice")
+            with _progress_bars() as show:
+                driver = Motion.from_voice(
+                    voice, _checked_text(text, phones), phones, liveliness=liveliness, seed=seed, on_progress=show
+                )
         else:
             driver = load_preset(str(preset)) if motion_file is None else Motion.load(motion_file)
         _check_photos(photos or [])
@@ -298,7 +345,7 @@ def animate(
             video = pipe(
                 person, driver, motion=motion, head=head, expression=expression, gaze=gaze, parts=parts or (),
                 start=start, end=end, into=portraits[0] if in_photo else None, size=pixels, background=wall,
-                stream=stream, on_progress=show,
+                stream=stream, sound=voice, on_progress=show,
             )  # fmt: skip
             (video.save_side_by_side if side_by_side else video.save)(output, show, label=label)
             notes.extend(video.warnings)
@@ -306,17 +353,49 @@ def animate(
 
 
 @app.command()
+def align(
+    voice: Annotated[Path, typer.Argument(help="A sound file, or a clip with sound.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="The csv to write: start, end (seconds), phone (ARPAbet).")],
+    text: Said = None,
+) -> None:
+    """A voice -> its phones and their times, to be corrected and given to ``animate --voice --phones``."""
+    from .video import check_writable
+    from .voice.phones import write_phones
+    from .voice.sound import listen
+
+    check_writable(output, (".csv",))
+    with _notes(), _progress_bars() as show:
+        write_phones(listen(voice, _checked_text(text), on_progress=show).phones, output)
+    typer.echo(output)
+
+
+@app.command()
 def track(
-    clip: Annotated[Path, typer.Argument(help="A clip of a face.", show_default=False)],
+    clip: Annotated[Path, typer.Argument(help="A clip of a face, or the sound of a voice.", show_default=False)],
     output: Annotated[Path, typer.Option(help="The csv to write, with the columns of Live Link Face.")],
     start: Start = None,
     end: End = None,
+    text: Said = None,
+    phones: PhoneTimes = None,
+    liveliness: Liveliness = 1.0,
+    seed: Seed = 0,
     detector: Detector = "mediapipe",
 ) -> None:
-    """A clip -> how the face in it moves, for ``animate --motion-file`` and other programs."""
-    from .video import check_writable, probe
+    """A clip -> how the face in it moves, or a voice -> how one does that says it; for other programs, and
+    ``animate --motion-file``."""
+    from .video import check_writable, has_pictures, probe
 
     check_writable(output, (".csv",))
+    if not has_pictures(clip):
+        if start is not None or end is not None:
+            raise typer.BadParameter("they are for clips.", param_hint="--start / --end")
+        with _notes(), _progress_bars() as show:
+            Motion.from_voice(
+                clip, _checked_text(text, phones), phones, liveliness=liveliness, seed=seed, on_progress=show
+            ).save(output)
+        typer.echo(output)
+        return
+    _check_no_voice(text, phones)
     probe(clip)
     from .faces import held_gaps
 
@@ -724,9 +803,20 @@ def _check_one_of(photos: Sequence[Path] | None, avatar: str | None) -> None:
         raise typer.BadParameter("give either photos or an avatar.", param_hint="--photos / --avatar")
 
 
-def _check_other_file(output: Path, driving: Path) -> None:
+def _checked_text(text: str | None, phones: Path | None = None) -> str | None:
+    if text is not None and phones is not None:
+        raise typer.BadParameter("give either the text or its phones.", param_hint="--text / --phones")
+    return text
+
+
+def _check_no_voice(text: str | None, phones: Path | None) -> None:
+    if text is not None or phones is not None:
+        raise typer.BadParameter("they are for a voice.", param_hint="--text / --phones")
+
+
+def _check_other_file(output: Path, driving: Path, what: str = "driving clip") -> None:
     if output.exists() and output.samefile(driving):
-        raise OutputError(f"{output} is the driving clip itself. Choose another output.")
+        raise OutputError(f"{output} is the {what} itself. Choose another output.")
 
 
 def _check_photos(photos: Sequence[Path]) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -35,7 +35,16 @@ from .head.motion import Motion
 from .head.person import Head
 from .head.presets import FaceControls
 from .head.render import PhotoChooser, Rendered, Renderer, finished
-from .head.retarget import Mode, MotionOptions, Retargeter, frame_of, frames_of, most_neutral, retargeted
+from .head.retarget import (
+    HeadRetargeter,
+    Mode,
+    MotionOptions,
+    frame_of,
+    frames_of,
+    lips_apart,
+    most_neutral,
+    retargeted,
+)
 from .hub import (
     BUNDLED,
     FORMAT_VERSION,
@@ -65,6 +74,7 @@ from .video import (
     compose_side_by_side,
     probe,
     read_frames,
+    sound_duration,
 )
 
 if TYPE_CHECKING:
@@ -96,11 +106,13 @@ class TalkingHeadVideo:
     nothing, a guess."""
     fps: float
     driving: Path | None = None
-    """The clip whose sound belongs to the video."""
+    """The clip that drives the video. Its sound is the video's, unless there is another ``sound``."""
     start: float = 0.0
     """Seconds of the clip that were skipped."""
     warnings: Sequence[str] = ()
     """Sentences on what the viewer may notice, e.g. a held pose; complete when the last frame is painted."""
+    sound: Path | None = None
+    """A sound file, or a clip, whose sound is the video's, from its beginning on."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.frames()
@@ -109,7 +121,7 @@ class TalkingHeadVideo:
         return self.num_frames
 
     def save(self, path: str | Path, on_progress: ProgressCallback | None = None, *, label: bool = False) -> Path:
-        """Makes the frames and writes them with the driver's sound in sync; whole or not at all.
+        """Makes the frames and writes them with the driver's or the voice's sound in sync; whole or not at all.
 
         An mp4 (H.264), or, for transparent frames, a webm (VP9) or mov (ProRes 4444).
 
@@ -121,9 +133,10 @@ class TalkingHeadVideo:
         check_writable(path, VIDEO_SUFFIXES)
         check_credentials()
         finish = partial(sign, title=path.name)
+        source, start = (self.driving, self.start) if self.sound is None else (self.sound, 0.0)
         with (
             VideoWriter(
-                path, self.fps, audio_from=self.driving, audio_start=self.start, metadata=AI_GENERATED, finish=finish
+                path, self.fps, audio_from=source, audio_start=start, metadata=AI_GENERATED, finish=finish
             ) as writer,
             contextlib.closing(ahead(self.frames())) as frames,
         ):
@@ -444,6 +457,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         stream: bool = False,
         batch_size: int = 4,
         neutral: Motion | None = None,
+        sound: str | Path | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> TalkingHeadVideo:
         """The avatar, moving like a clip, or as a Motion says.
@@ -456,11 +470,16 @@ class TalkingHeadPipeline(DiffusionPipeline):
         photo's face has the pixels. ``background``: what is behind the person; frames are RGBA where it is transparent.
         ``stream``: a clip is followed while its first frames are painted already; they come at once and all of them
         sooner, but the neutral frame is one of its first second. ``neutral``: one frame from which the
-        changes of a Motion count; its own most neutral one if None. Frames are made ``batch_size`` at a time when the
-        result is iterated or saved. Raises ValueError for what cannot be combined, IncompatibleAvatarError, and what
-        ``track`` raises; with ``stream``, what concerns faces, start and end comes with the frames.
+        changes of a Motion count; its own most neutral one if None. ``sound``: a sound file, or a clip, whose sound is
+        the video's, as that of ``Motion.from_voice``; that of a driving clip if None. With a Motion it also means that
+        somebody speaks: lips that meet in the motion do so in a laughing face as well. Frames are made ``batch_size``
+        at a time when the result is iterated or saved. Raises ValueError for what cannot be combined,
+        IncompatibleAvatarError, and what ``track`` raises; with ``stream``, what concerns faces, start and end comes
+        with the frames.
         """
         options = MotionOptions(motion, head, expression, gaze, tuple(parts))
+        if sound is not None:
+            sound_duration(sound)  # said before the work, not after it
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}")
         self.check_fits(avatar)
@@ -478,12 +497,18 @@ class TalkingHeadPipeline(DiffusionPipeline):
             number, fps = len(whole), whole.fps
             held += [gap.sentence(fps) for gap in held_gaps(whole.seen, fps)]
             count = len(avatar.head.model.expression_names)
+            speech = sound is not None and isinstance(driving, Motion)
             rest = whole if neutral is None else neutral
+            if neutral is None and speech:
+                rest = lips_apart(avatar.head)
             start_frame = frame_of(rest, most_neutral(rest), count)
+            filmed = neutral is None and not speech and bool(start_frame.expression.any())
+            options = replace(options, closed_lips=filmed)  # what counts from zero are changes, of whatever face
             pieces = lambda: ((frame, start_frame) for frame in frames_of(whole, count))  # noqa: E731
         else:
             info = probe(driving)
             number, fps = _num_frames(info, start, end) or WORTH_CONVERTING, info.fps
+            options = replace(options, closed_lips=True)
             pieces = partial(self._followed, avatar, info, start, end, held)
 
         def frames() -> FrameGenerator:
@@ -498,6 +523,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
             driving=None if isinstance(driving, Motion) else Path(driving),
             start=start or 0.0,
             warnings=held,
+            sound=None if sound is None else Path(sound),
         )
 
     def _followed(
@@ -538,7 +564,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         unknown = [part for part in parts if part not in DUBBED_PARTS]
         if unknown or not parts:
             raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
-        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts))
+        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts), closed_lips=True)
         info = probe(film)
         track = self.track_landmarks(film, start=start, end=end, on_progress=on_progress)
         person = FilmedPerson.of(track)
@@ -626,14 +652,15 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
         The networks are the result's until it is closed. Raises IncompatibleAvatarError.
         """
-        options = MotionOptions(motion, head, expression, gaze, tuple(parts))
+        options = MotionOptions(motion, head, expression, gaze, tuple(parts), closed_lips=True)
         self.check_fits(avatar)
         self._forward(avatar.generator or self.generator, None)  # converts now what would hold up the first frame
         pixels = self.frame_size(avatar, self.image_size if size is None else size)
         renderer, chooser = Renderer(avatar.head, pixels, background), PhotoChooser(avatar.head)
+        retarget = HeadRetargeter(avatar.head, options)
 
         def show(frame: FrameFit, neutral: FrameFit) -> np.ndarray:
-            target = Retargeter(avatar.head.model, avatar.head.primary_view.fit.frame, neutral, options)(frame)
+            target = retarget(frame, neutral)
             return self._generate(avatar, [renderer.draw(target, chooser.choose(target))], pixels, None, background)[0]
 
         show(avatar.head.primary_view.fit.frame, avatar.head.primary_view.fit.frame)  # compiles what is not compiled

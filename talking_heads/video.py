@@ -60,6 +60,7 @@ MAX_FPS = 60
 # A stranger's file opens as one of these or not at all: FFmpeg also knows playlists (HLS, concat), and a playlist may
 # name any other file of this machine.
 _FORMATS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,gif,flv,ogg,asf"
+_SOUND_FORMATS = f"{_FORMATS},wav,w64,mp3,flac,aac,aiff,caf,amr,au"
 _LONGEST_STILL = 60  # s between two pictures; a longer jump is a broken time stamp
 _LATEST_FIRST_PICTURE = 1  # s after the start that the file states; beyond, the statement is broken
 _SOUND_JITTER = 0.02  # s by which the stamps of sound may be off before it is moved
@@ -131,6 +132,44 @@ def read_frames(
     clip = _inspect(path)
     rate = _fraction(fps or clip.info.fps)
     return _read(clip, _seconds(begin), None if end is None else _seconds(end), max_side, rate)
+
+
+def has_pictures(path: str | Path) -> bool:
+    """Whether a file is a clip, and no sound file. Raises UnreadableMediaError for what is neither."""
+    with _container(Path(path), "file", _SOUND_FORMATS, "a clip or a sound file") as container:
+        if _picture_stream(container) is not None:
+            return True
+        if _audio_stream(container) is None:
+            raise UnreadableMediaError(f"{Path(path).name} holds neither pictures nor sound that can be decoded.")
+        return False
+
+
+def sound_duration(path: str | Path) -> float | None:
+    """Seconds that a sound file, or the sound of a clip, states; None where it states nothing.
+
+    Raises UnreadableMediaError for what holds no sound.
+    """
+    with _open_sound(Path(path)) as (container, stream):
+        return _duration(container, stream)
+
+
+def read_sound(path: str | Path, rate: int = 16_000) -> Iterator[np.ndarray]:
+    """The sound of a file as one channel, float32 (n,) in [-1, 1], block by block; ``rate`` samples a second.
+
+    It begins where VideoWriter begins it: at the first picture of a clip, or with the first sample of a sound file.
+    Raises UnreadableMediaError at the call for what holds no sound; at the first block where nothing of it decodes.
+    """
+    sound = _Sound.of(Path(path), Fraction(0), rate, "mono")
+    if sound is None:
+        raise UnreadableMediaError(f"{Path(path).name} holds no sound. Give a file in which somebody speaks.")
+    return _blocks(sound, Path(path))
+
+
+def _blocks(sound: _Sound, path: Path) -> Iterator[np.ndarray]:
+    if not sound.has_more():
+        raise UnreadableMediaError(f"No sound of {path.name} can be decoded. Export it again, as wav for instance.")
+    for block in sound:
+        yield block[0]
 
 
 def _read(clip: _Clip, start: Fraction, end: Fraction | None, max_side: int, fps: Fraction) -> Iterator[np.ndarray]:
@@ -212,26 +251,46 @@ def _need_av() -> None:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    with _container(path, "clip", _FORMATS, "an mp4, mov, webm, mkv, avi, mpg or gif") as container:
+        stream = _picture_stream(container)
+        if stream is None:
+            raise UnreadableMediaError(f"{path.name} holds no moving pictures that can be decoded. Give a video clip.")
+        yield container, stream
+
+
+@contextlib.contextmanager
+def _open_sound(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
+    with _container(path, "sound", _SOUND_FORMATS, "a wav, mp3, m4a, flac, ogg, or a clip with sound") as container:
+        stream = _audio_stream(container)
+        if stream is None:
+            raise UnreadableMediaError(f"{path.name} holds no sound. Give a file in which somebody speaks.")
+        yield container, stream
+
+
+@contextlib.contextmanager
+def _container(path: Path, kind: str, formats: str, wanted: str) -> Iterator[InputContainer]:
     _need_av()
     if not path.exists():
-        raise UnreadableMediaError(f"The clip {path} does not exist. Check the path.")
+        raise UnreadableMediaError(f"The {kind} {path} does not exist. Check the path.")
     if not path.is_file():
-        raise UnreadableMediaError(f"{path} is not a file. Give the path of a clip.")
+        raise UnreadableMediaError(f"{path} is not a file. Give the path of a {kind}.")
     try:
         # An absolute path, since FFmpeg takes "a:b.mp4" for a protocol called "a".
-        container = av.open(str(path.resolve()), options={"format_whitelist": _FORMATS})
+        container = av.open(str(path.resolve()), options={"format_whitelist": formats})
     except PermissionError:
         raise UnreadableMediaError(f"{path} may not be read. Change its permissions.") from None
     except av.FFmpegError as error:
         raise UnreadableMediaError(
-            f"{path.name} is no clip that can be read, or it is damaged. Give an mp4, mov, webm, mkv, avi, mpg or gif."
+            f"{path.name} is no {kind} that can be read, or it is damaged. Give {wanted}."
         ) from error
     with container:
-        # Songs carry their cover as a video stream.
-        pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-        if not pictures or pictures[0].codec_context is None:
-            raise UnreadableMediaError(f"{path.name} holds no moving pictures that can be decoded. Give a video clip.")
-        yield container, pictures[0]
+        yield container
+
+
+def _picture_stream(container: InputContainer) -> VideoStream | None:
+    # Songs carry their cover as a video stream.
+    pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    return pictures[0] if pictures and pictures[0].codec_context is not None else None
 
 
 def _audio_stream(container: InputContainer) -> AudioStream | None:
@@ -344,7 +403,7 @@ def _rate(stream: VideoStream) -> float:
     return min(float(MAX_FPS), max(1.0, float(nominal or average or 25)))
 
 
-def _duration(container: InputContainer, stream: VideoStream) -> float | None:
+def _duration(container: InputContainer, stream: Stream) -> float | None:
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / av.time_base
@@ -427,14 +486,15 @@ class VideoWriter:
                 writer.write(frame)
 
     The sound of ``audio_from``, from ``audio_start`` seconds after its first picture on, is cut to the length of the
-    frames; a clip without sound gives a silent film. The file is written under a hidden name in the same folder and
-    takes its own name on leaving the block; when the block is left by an error, KeyboardInterrupt included, nothing
-    stays behind. ``crf`` is H.264's quality: 0 is lossless, 18 looks it, 28 is small; a webm comes near it, a mov has
-    one quality. ``metadata`` are tags of the file, such as AI_GENERATED. ``finish`` is called with the path of the
-    whole file before it takes its own name, to sign it, for instance; what it raises leaves no file.
+    frames; a clip without sound gives a silent film, and a sound file counts from its first sample. The file is written
+    under a hidden name in the same folder and takes its own name on leaving the block; when the block is left by an
+    error, KeyboardInterrupt included, nothing stays behind. ``crf`` is H.264's quality: 0 is lossless, 18 looks it, 28
+    is small; a webm comes near it, a mov has one quality. ``metadata`` are tags of the file, such as AI_GENERATED.
+    ``finish`` is called with the path of the whole file before it takes its own name, to sign it, for instance; what it
+    raises leaves no file.
 
     Raises OutputError if the file cannot be written, at once where that can be known; UnreadableMediaError if
-    ``audio_from`` is no clip.
+    ``audio_from`` is no clip and no sound file.
     """
 
     def __init__(
@@ -458,7 +518,7 @@ class VideoWriter:
         self.num_frames = 0
         self._sound: _Sound | None = None
         if audio_from is not None:
-            self._sound = _Sound(_inspect(audio_from), _seconds(audio_start), self._encoding.sound_rate)
+            self._sound = _Sound.of(Path(audio_from), _seconds(audio_start), self._encoding.sound_rate)
         self._crf = crf
         self._metadata = dict(metadata or {})
         self._finisher = finish
@@ -553,17 +613,37 @@ class VideoWriter:
 
 
 class _Sound:
-    """The sound of a clip from ``start`` seconds after its first picture on, as blocks for an encoder.
+    """The sound of a file from ``start`` seconds after its ``zero`` on, as blocks for an encoder."""
 
-    ``rate``: samples per second, unless the clip shall choose.
-    """
-
-    def __init__(self, clip: _Clip, start: Fraction, rate: int | None = None) -> None:
-        own, self.layout = clip.sound or (48_000, "stereo")
-        self.rate = rate or own
-        self._blocks = self._read(clip, round(start * self.rate)) if clip.sound else iter(())
+    def __init__(self, path: Path, zero: Fraction, start: Fraction, rate: int, layout: str) -> None:
+        self.rate, self.layout = rate, layout
+        self._blocks = self._read(path, zero, round(start * rate))
         self._next: np.ndarray | None = None
         self._given = 0  # samples
+
+    @classmethod
+    def of(cls, path: Path, start: Fraction, rate: int | None = None, layout: str | None = None) -> _Sound | None:
+        """Time 0 is the first picture, or, in a sound file, the first sample. None for a clip without sound.
+
+        ``rate`` (samples per second) and ``layout``: unless the file shall choose. Raises UnreadableMediaError.
+        """
+        with _container(path, "file", _SOUND_FORMATS, "a clip or a sound file") as container:
+            pictured = _picture_stream(container) is not None
+            sound = _sound_format(container)
+            if not pictured and sound is None:
+                raise UnreadableMediaError(f"{path.name} holds neither pictures nor sound that can be decoded.")
+            zero = None if pictured else _first_sound(container)
+        if zero is None:
+            clip = _inspect(path)
+            zero, sound = clip.zero, clip.sound
+        return None if sound is None else cls(path, zero, start, rate or sound[0], layout or sound[1])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """All that was not given yet: float32 (channels, n) in [-1, 1]."""
+        while self.has_more():
+            assert self._next is not None
+            block, self._next = self._next, None
+            yield block
 
     def has_more(self) -> bool:
         if self._next is None:
@@ -582,17 +662,15 @@ class _Sound:
             self._given += now.shape[1]
             yield block
 
-    def _read(self, clip: _Clip, begin: int) -> Iterator[np.ndarray]:
-        """float32 (channels, n) in [-1, 1] from sample ``begin`` on; silence fills what the clip leaves out."""
-        with _open(clip.info.path) as (container, _):
-            stream = _audio_stream(container)
-            assert stream is not None
+    def _read(self, path: Path, zero: Fraction, begin: int) -> Iterator[np.ndarray]:
+        """float32 (channels, n) in [-1, 1] from sample ``begin`` on; silence fills what the file leaves out."""
+        with _open_sound(path) as (container, stream):
             resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
             position: int | None = None  # in samples since the first picture
             for frame in _decode(container, stream):
                 for block in resampler.resample(frame):
                     samples: np.ndarray = block.to_ndarray()
-                    stamp = _stamp(block, clip.zero)
+                    stamp = _stamp(block, zero)
                     due = (position or 0) if stamp is None else round(stamp * self.rate)
                     if position is None:
                         position = min(due, 0)
@@ -606,6 +684,13 @@ class _Sound:
                     skipped = max(0, samples.shape[1] - max(0, position - begin))
                     if skipped < samples.shape[1]:
                         yield samples[:, skipped:]
+
+
+def _first_sound(container: InputContainer) -> Fraction:
+    """The time stamp in seconds of the first sound that decodes, else 0."""
+    stream = _audio_stream(container)
+    first = None if stream is None else next(_decode(container, stream), None)
+    return (None if first is None else _stamp(first)) or Fraction(0)
 
 
 def check_writable(path: str | Path, suffixes: Sequence[str] = (".mp4",)) -> None:

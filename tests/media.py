@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -118,6 +119,16 @@ def write_clip(
                 block.sample_rate, block.pts, block.time_base = RATE, start, Fraction(1, RATE)
                 container.mux(audio.encode(block))
             container.mux(audio.encode(None))
+    return path
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:
+    """One channel of 16 bits, from float (n,) in [-1, 1]."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((32767 * np.clip(samples, -1, 1)).astype("<i2").tobytes())
     return path
 
 

@@ -11,14 +11,16 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
-from media import beep, grey, write_clip
+from media import beep, grey, write_clip, write_wav
 from PIL import Image
 
 from space.demo import build_demo, launch_options
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline
+from talking_heads.examples import EXAMPLE
 from talking_heads.head.presets import load_preset
 from talking_heads.landmarks import LandmarkDetector
+from talking_heads.video import read_sound
 
 LIMITS = Limits(seconds=4, photos=3, megapixels=2, megabytes=5, steps=50, waiting=20)
 
@@ -74,5 +76,9 @@ def visitors_files(folder: Path, astronaut: np.ndarray) -> Path:
     write_clip(folder / "moving.mp4", [np.roll(head, k % 4, axis=1) for k in range(10)], sound=beep(0.4, 0.1))
     write_clip(folder / "slow.mp4", [np.roll(head, k % 4, axis=1) for k in range(75)])
     write_clip(folder / "long.mp4", [grey(0)] * 12, fps=1)
+    speech = np.concatenate(list(read_sound(EXAMPLE)))
+    write_wav(folder / "speech.wav", speech[:20_000])
+    write_wav(folder / "long.wav", speech)
+    write_wav(folder / "silence.wav", np.zeros(16_000))
     (folder / "broken.mp4").write_bytes((folder / "moving.mp4").read_bytes()[:2000])
     return folder

@@ -39,7 +39,7 @@ from talking_heads.video import probe, read_frames
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 ENDPOINTS = [
-    "animate", "create_avatar", "animate_avatar", "personalise", "edit", "track", "preview_landmarks",
+    "animate", "animate_voice", "create_avatar", "animate_avatar", "personalise", "edit", "track", "preview_landmarks",
     "verify",
 ]  # fmt: skip
 
@@ -57,7 +57,7 @@ def ask(client: Client, visitors: Path, endpoint: str, photos: list[str] | None 
     given: dict[str, Any] = {}
     if photos is not None:
         given = {"photos": [handle_file(visitors / name) for name in photos], "consent": True}
-    for name in ("driving", "motion_file", "background_picture"):
+    for name in ("driving", "voice", "motion_file", "background_picture"):
         if isinstance(options.get(name), str):
             options[name] = handle_file(visitors / options[name])
     return client.submit(**(given | options), api_name=f"/{endpoint}").result(timeout=100)
@@ -131,6 +131,36 @@ class TestAnimate:
         assert len(server.results() - before) == 1
         new = {path for path in server.cache.iterdir() if path.is_dir()} - folders
         assert all(any(path.iterdir()) for path in new)
+
+
+class TestVoice:
+    def test_a_photo_speaks_with_a_voice(self, client: Client, visitors: Path, server: Served) -> None:
+        before = server.results()
+        path = ask(client, visitors, "animate_voice", ["ada.png"], voice="speech.wav", text="Hello.")
+        info = probe(path)
+        assert (info.width, info.num_frames, info.fps, info.has_audio) == (SIDE, 31, 25, True)
+        assert len(server.results() - before) == 1 and verify(Path(path)).generated
+
+    def test_options_reach_the_video(self, client: Client, visitors: Path) -> None:
+        still, lively = (
+            frames_of(ask(client, visitors, "animate_voice", ["ada.png"], voice="speech.wav", **options)).astype(int)
+            for options in ({"liveliness": 0, "label": False}, {"liveliness": 2, "label": False})
+        )
+        hair = (slice(None), slice(0, 12))  # above the mouth and the eyes
+        assert np.abs(still - still[1])[hair].mean() < np.abs(lively - lively[1])[hair].mean()
+        whole = ask(client, visitors, "animate_voice", ["ada.png"], voice="speech.wav", output="in the photo")
+        assert probe(whole).width == 512
+
+    def test_progress_is_told(self, client: Client, visitors: Path) -> None:
+        job = client.submit(
+            photos=[handle_file(visitors / "ada.png")], voice=handle_file(visitors / "speech.wav"), consent=True,
+            api_name="/animate_voice",
+        )  # fmt: skip
+        stages = set()
+        while not job.done():
+            stages |= {unit.desc for unit in job.status().progress_data or []}
+            time.sleep(0.02)
+        assert stages & {"listening", "painting"}
 
 
 def frames_of(path: str) -> np.ndarray:
@@ -318,6 +348,14 @@ MISTAKES: dict[str, tuple[str, list[str] | None, dict[str, Any], str]] = {
     "motion beside itself": (
         "animate", ["ada.png"], {"motion_file": "nod.csv", "output": "side by side"}, "A motion file has no clip",
     ),
+    "no consent to a voice": ("animate_voice", ["ada.png"], {"voice": "speech.wav", "consent": False}, "Confirm first"),
+    "no voice": ("animate_voice", ["ada.png"], {"voice": None}, "Add a voice"),
+    "voice of 6 s": ("animate_voice", ["ada.png"], {"voice": "long.wav"}, "6 s of the voice are too many: 4 s are the"),
+    "photo as voice": ("animate_voice", ["ada.png"], {"voice": "red.png"}, "red.png is no sound that can be read"),
+    "silent clip as voice": ("animate_voice", ["ada.png"], {"voice": "slow.mp4"}, "slow.mp4 holds no sound"),
+    "another text": ("animate_voice", ["ada.png"], {"voice": "speech.wav", "text": "Nobody"}, "The text does not fit"),
+    "a book": ("animate_voice", ["ada.png"], {"voice": "speech.wav", "text": "a" * 6000}, "The text has 6000 letters"),
+    "liveliness of 3": ("animate_voice", ["ada.png"], {"voice": "speech.wav", "liveliness": 3}, "liveliness must lie"),
     "no clip to track": ("track", None, {"driving": None}, "Add a clip."),
     "long clip to track": ("track", None, {"driving": "long.mp4"}, "12 s of the clip are too many: 4 s are the limit"),
     "nobody to track": ("track", None, {"driving": "long.mp4", "end": 3}, "No face found in the clip"),
@@ -417,6 +455,7 @@ def test_printed_code_runs(
     assert "http://127.0.0.1:7860" in code
     for name, photo in (("ada1.jpg", "ada.png"), ("ada2.jpg", "ada2.png")):
         Image.open(visitors / photo).save(tmp_path / name)
+    (tmp_path / "speech.wav").write_bytes((visitors / "speech.wav").read_bytes())
     (tmp_path / "clip.mp4").write_bytes((visitors / "moving.mp4").read_bytes())
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

@@ -122,6 +122,21 @@ def test_a_preset_needs_no_clip_and_the_avatar_is_used_again(page: Page, visitor
     assert result(page)["width"] == 512
 
 
+def test_a_photo_speaks_with_an_uploaded_voice(page: Page, visitors: Path) -> None:
+    add_photos(page, visitors, "ada.png")
+    page.check("#consent input")
+    page.get_by_role("tab", name="A voice").click()
+    page.click("#animate")
+    expect(page.locator(".toast-body").first).to_contain_text("Add a voice", timeout=LONG)
+    page.set_input_files("#voice input[type=file]", visitors / "speech.wav")
+    expect(page.locator("#plan")).to_contain_text("31 frames", timeout=LONG)
+    page.locator("#voice-text textarea").fill("Hello.")
+    page.click("#animate")
+    video = result(page)
+    assert video["duration"] == pytest.approx(1.25, abs=0.06) and video["spread"] > 10
+    expect(page.locator("#start")).not_to_be_visible()  # a voice is spoken from its beginning on
+
+
 def test_an_example_runs_at_once(page: Page) -> None:
     page.click("#example-1")
     assert result(page)["spread"] > 10

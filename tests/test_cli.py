@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media import beep, counted, grey, write_clip, write_sound_only
+from media import beep, counted, grey, write_clip, write_sound_only, write_wav
 from PIL import Image
 from tiny import save_tiny_model
 
@@ -25,7 +25,7 @@ from talking_heads.cli import EXAMPLE, main, spread
 from talking_heads.errors import MissingDependencyError
 from talking_heads.landmarks import MediapipeDetector
 from talking_heads.provenance import verify
-from talking_heads.video import probe, read_frames
+from talking_heads.video import probe, read_frames, read_sound
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +57,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray, tiny_
     write_clip(folder / "leaves.mp4", [window] * 12 + [grey(128, 240, 240)] * 18)
     write_clip(folder / "grey.mp4", counted(5))
     write_sound_only(folder / "sound.mp4")
+    write_wav(folder / "speech.wav", np.concatenate(list(read_sound(EXAMPLE)))[:20_000])
+    shutil.copy(EXAMPLE, folder / "speech.mp4")
+    write_wav(folder / "silence.wav", np.zeros(16_000))
     (folder / "empty.mp4").touch()
     write_without_frames(folder / "zero.mp4")
     whole = (folder / "moving.mp4").read_bytes()
@@ -265,6 +268,29 @@ def test_a_clip_is_tracked_and_its_motion_file_animated(run: Callable, tmp_path:
     assert len(Motion.load(tmp_path / "out/part.csv")) == 3
 
 
+def test_a_voice_becomes_a_video_with_its_sound(run: Callable, tmp_path: Path) -> None:
+    line = "animate --photos ada.png --voice speech.wav --model tiny"
+    assert run(f"{line} --output out/v.mp4 --liveliness 0.5 --seed 3") == (0, f"{tmp_path / 'out/v.mp4'}\n", "")
+    info = probe(tmp_path / "out/v.mp4")
+    assert (info.fps, info.num_frames, info.has_audio) == (25, 31, True)
+    assert verify(tmp_path / "out/v.mp4").generated
+    assert run(f"{line} --output out/w.mov --text Hello. --in-photo")[0] == 0
+    assert (probe(tmp_path / "out/w.mov").width, probe(tmp_path / "out/w.mov").has_audio) == (512, True)
+    assert run("animate --photos ada.png --voice silence.wav --model tiny --output out/s.mp4") == (
+        0, f"{tmp_path / 'out/s.mp4'}\n", "Warning: No speech is heard in silence.wav: the mouth rests.\n",
+    )  # fmt: skip
+
+
+def test_phones_are_written_corrected_and_spoken(run: Callable, tmp_path: Path) -> None:
+    assert run("align speech.wav --text hello --output out/p.csv") == (0, f"{tmp_path / 'out/p.csv'}\n", "")
+    assert (tmp_path / "out/p.csv").read_text().startswith("start,end,phone\n")
+    assert run("track speech.wav --phones out/p.csv --liveliness 0 --output out/m.csv")[0] == 0
+    motion = Motion.load(tmp_path / "out/m.csv")
+    assert len(motion) == 31 and not motion.head.any() and motion.coefficients.max() > 0.1
+    assert run("animate --photos ada.png --motion-file out/m.csv --model tiny --output out/v.mp4")[0] == 0
+    assert not probe(tmp_path / "out/v.mp4").has_audio
+
+
 def test_a_motion_file_plays_at_its_own_rate(run: Callable, tmp_path: Path) -> None:
     assert run("animate --photos ada.png --motion-file nod.csv --output out/v.mp4 --model tiny")[::2] == (0, "")
     info = probe(tmp_path / "out/v.mp4")
@@ -445,10 +471,29 @@ REFUSED = {
     "model as avatar": (f"{ANIMATE} --avatar tiny --driving one.mp4", "holds no config.json"),
     "avatar over a file": ("avatar --photos ada.png --output ada.png --model tiny", "exists and is no avatar"),
     "avatar nowhere": ("avatar --photos ada.png --output out/no/a --model tiny", "does not exist. Create"),
-    "no motion": (f"{ANIMATE} --photos ada.png", "give either a clip, a motion file or a preset"),
+    "no motion": (f"{ANIMATE} --photos ada.png", "give either a clip, a voice, a motion file or a preset"),
+    "clip and voice": (f"{ANIMATE} --photos ada.png --driving one.mp4 --voice speech.wav", "give either a clip, a v"),
+    "silent clip as voice": (f"{ANIMATE} --photos ada.png --voice one.mp4", "one.mp4 holds no sound"),
+    "text as voice": (f"{ANIMATE} --photos ada.png --voice text.jpg", "text.jpg is no sound that can be read"),
+    "no such voice": (f"{ANIMATE} --photos ada.png --voice gone.wav", "gone.wav does not exist"),
+    "output is the voice": (
+        "animate --output speech.mp4 --model tiny --photos ada.png --voice speech.mp4",
+        "is the voice itself",
+    ),
+    "another text": (f"{ANIMATE} --photos ada.png --voice speech.wav --text Nobody --in-photo", "The text does not"),
+    "text of a clip": (f"{ANIMATE} --photos ada.png --driving one.mp4 --text Hello", "they are for a voice"),
+    "text and phones": (f"{ANIMATE} --photos ada.png --voice speech.wav --text a --phones b", "give either the text"),
+    "text as phones": (f"{ANIMATE} --photos ada.png --voice speech.wav --phones text.jpg", "lacks the columns start"),
+    "part of a voice": (f"{ANIMATE} --photos ada.png --voice speech.wav --end 1", "they are for clips"),
+    "absolute voice": (f"{ANIMATE} --photos ada.png --voice speech.wav --motion absolute", "has no pose of its own"),
+    "liveliness of 3": (f"{ANIMATE} --photos ada.png --voice speech.wav --liveliness 3", "less than or equal to 2"),
+    "end of a sound": ("track speech.wav --output out/m.csv --end 1", "they are for clips"),
+    "text of a tracked clip": ("track one.mp4 --output out/m.csv --text Hello", "they are for a voice"),
+    "text to track": ("track text.jpg --output out/m.csv", "text.jpg is no file that can be read"),
+    "aligned to a film": ("align speech.wav --output out/m.mp4", "must end in .csv"),
     "clip and preset": (
         f"{ANIMATE} --photos ada.png --driving one.mp4 --preset nod",
-        "give either a clip, a motion file",
+        "give either a clip, a voice",
     ),
     "clip and motion file": (
         f"{ANIMATE} --photos ada.png --driving one.mp4 --motion-file nod.csv",
@@ -514,7 +559,7 @@ REFUSED = {
     "track to a mp4": ("track moving.mp4 --output out/m.mp4", "must end in .csv"),
     "track nothing": ("track gone.mp4 --output out/m.csv", "gone.mp4 does not exist"),
     "track a photo of nobody": ("track grey.mp4 --output out/m.csv", "No face found in"),
-    "track a text": ("track text.jpg --output out/m.csv", "text.jpg is no clip"),
+    "track a text": ("track text.jpg --output out/m.csv", "text.jpg is no file"),
     "track behind the end": ("track moving.mp4 --output out/m.csv --start 9", "lies behind its end"),
     "track without a clip": ("track --output out/m.csv", "clip"),
     "edit of no coefficient": (

@@ -34,16 +34,18 @@ from talking_heads.errors import (
     NoFaceError,
     OutputError,
     SeveralFacesError,
+    UnreadableMediaError,
 )
 from talking_heads.faces import Portrait
 from talking_heads.head.motion import INDEX, Motion, head_angles, head_rotation
 from talking_heads.head.person import Head
 from talking_heads.head.presets import FaceControls, load_preset
 from talking_heads.head.render import Renderer
-from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
+from talking_heads.head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
 from talking_heads.images import to_float
 from talking_heads.landmarks import LandmarkDetector
-from talking_heads.video import probe, read_frames
+from talking_heads.video import probe, read_frames, read_sound
+from train.example_clip import SENTENCE
 
 needs_openvino = pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="openvino is optional")
 DRIVING = Path(talking_heads.__file__).parent / "examples" / "driving.mp4"
@@ -253,8 +255,7 @@ class TestPainting:
         video = pipe(avatar, track, size=size)
         count = len(avatar.head.model.expression_names)
         neutral = frame_of(track, most_neutral(track), count)
-        photo = avatar.head.primary_view.fit.frame
-        target = Retargeter(avatar.head.model, photo, neutral, MotionOptions())(frame_of(track, 0, count))
+        target = HeadRetargeter(avatar.head, MotionOptions(closed_lips=True))(frame_of(track, 0, count), neutral)
         drawn = Renderer(avatar.head, size).draw(target)
         render = torch.from_numpy(drawn.generator_planes(SIZE)[None])
         lines = to_float(draw_landmarks(drawn.landmarks_at(SIZE), SIZE))
@@ -599,6 +600,28 @@ class TestVideo:
         assert sum(1 for _ in read_frames(path)) == 25
         assert [event for event in stages if event[0] == "tracking"][-1] == ("tracking", 25, 25)
         assert [event for event in stages if event[0] == "painting"][-1] == ("painting", 25, 25)
+
+    def test_a_voice_is_heard_in_sync_with_the_lips(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, tmp_path: Path
+    ) -> None:
+        motion = Motion.from_voice(DRIVING, SENTENCE, liveliness=0)
+        video = pipe(avatar, motion, sound=DRIVING)
+        path = video.save(tmp_path / "ada.mp4")
+        sounds = [np.concatenate(list(read_sound(file))) for file in (DRIVING, path)]
+        assert len(sounds[1]) == pytest.approx(len(motion) / 25 * 16_000, abs=1000)
+        first, again = (np.argmax(np.abs(sound) > 0.1) / 16_000 for sound in sounds)
+        assert first == pytest.approx(again, abs=0.01)
+        frames = stacked(read_frames(path)).astype(int)
+        assert len(frames) == len(motion)
+        moved = np.abs(frames[1:] - frames[1]).mean(axis=(1, 2, 3))
+        assert moved[: round(25 * first) - 12].max() < 1.5 < moved.max()  # still before the first word
+
+    def test_a_sound_is_checked_before_the_work(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion, tmp_path: Path
+    ) -> None:
+        (tmp_path / "a.wav").write_text("no sound")
+        with pytest.raises(UnreadableMediaError, match=r"a\.wav is no sound that can be read"):
+            pipe(avatar, track, sound=tmp_path / "a.wav")
 
     def test_cancelling_leaves_nothing(
         self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion, tmp_path: Path

@@ -202,6 +202,11 @@ class TestChecks:
             ({"driving": "a.mp4", "start": -1.0}, "start must be a second of the clip"),
             ({"driving": "a.mp4", "start": 3.0, "end": 2.0}, "The end must lie behind the start"),
             ({"preset": "nod", "motion_file": "a.csv"}, "Choose what drives the person"),
+            ({"preset": "nod", "voice": "a.wav"}, "Choose what drives the person"),
+            ({"voice": "a.wav", "liveliness": 2.5}, "liveliness must lie between 0 and 2"),
+            ({"voice": "a.wav", "liveliness": None}, "liveliness must lie between 0 and 2"),
+            ({"voice": "a.wav", "text": "a" * 5001}, "The text has 5001 letters; 5000 are the limit"),
+            ({"voice": "a.wav", "motion": "absolute"}, "A voice has no pose of its own"),
             ({"preset": "nod", "parts": ("ears",)}, "There is no part 'ears'"),
             ({"preset": "nod", "detector": "eyes"}, "There is no detector 'eyes'"),
             (

@@ -25,7 +25,7 @@ import logging
 import math
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -268,6 +268,30 @@ class Motion:
         if not 0 < seconds < math.inf:
             raise ValueError(f"seconds must be above 0, got {seconds}")
         return self._taken(np.arange(max(round(seconds * self.fps), 1)) % len(self))
+
+    @classmethod
+    def from_voice(
+        cls,
+        path: str | os.PathLike[str],
+        text: str | None = None,
+        phones: str | os.PathLike[str] | None = None,
+        *,
+        liveliness: float = 1.0,
+        seed: int = 0,
+        fps: float = 25.0,
+        on_progress: Callable[[str, int, int | None], None] | None = None,
+    ) -> Motion:
+        """A face that says what is heard in a sound file or a clip, as changes from a rest: see ``voice.speech``.
+
+        ``text``: what is said, which makes the lips more exact; ``phones``: a CSV of an aligner instead. ``liveliness``
+        0 to 2: how much head, eyes and brows move, 0: the mouth alone; ``seed`` chooses how. Raises ValueError and
+        UnreadableMediaError.
+        """
+        from ..voice.speech import motion_of_voice
+
+        return motion_of_voice(
+            path, text, phones, liveliness=liveliness, seed=seed, fps=fps, on_progress=on_progress
+        )  # fmt: skip
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a CSV as Live Link Face does, six decimals; beside first, then renamed. Raises OutputError.

@@ -6,7 +6,7 @@ Coefficients of two people mean the same, so another person's face cannot leak i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -24,6 +24,17 @@ BLINKS = (INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"])
 BEYOND = (-0.6, 1.2)
 """How far a person's coefficients may go. Lips that part from a driver's pressed ones part where a photo's only touch;
 eyes keep to 0..1."""
+_INNER_LIPS = (61, 62, 63), (67, 66, 65)
+_OPENING = (
+    *("jawOpen", "mouthFunnel", "mouthShrugUpper"),
+    *(name + side for name in ("mouthUpperUp", "mouthLowerDown") for side in ("Left", "Right")),
+)
+RELAXED = 0.4
+"""How much of a smile that shows teeth goes when its lips meet."""
+TOUCHING = 0.03
+"""cm between lips that touch, as they are found in photos."""
+OPEN = 0.5
+"""cm more than at rest between the lips of a driver's neutral face, from which on they count as open."""
 MAX_NEUTRAL_BLINK = 0.6
 """Of a driver whose eyes look half closed even at rest; more would make every opening a stare."""
 
@@ -40,6 +51,9 @@ class MotionOptions:
     gaze: float = 1.0
     parts: tuple[str, ...] = ()
     """Only these parts of the motion, of ``motion.PARTS``; all if none is named."""
+    closed_lips: bool = False
+    """Whether lips that meet in the driver's neutral frame meet in the person's face, too, if the photo shows a laugh:
+    of relative motion, for drivers that were filmed."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -82,20 +96,57 @@ def frame_of(motion: Motion, index: int, num_expressions: int) -> FrameFit:
 
 def most_neutral(motion: Motion) -> int:
     """The frame with the most frontal head, the mouth closed and at rest, and the eyes open; of those that were seen,
-    if any was."""
+    if any was. A frame in which all is zero goes before: no camera sees one, changes from a rest are then meant."""
     c = motion.coefficients
     lids = lid_gaps(motion)
     closed = np.clip(1 - lids / max(float(np.median(lids)), 1e-3), 0, 1)
     mouth = 1.5 * lip_gaps(motion) + 0.1 * c[:, [INDEX[name] for name in PARTS["lips"]]].sum(axis=1)
     gaze = np.abs(motion.gaze).mean(axis=1) / 25
     unrest = np.radians(np.abs(motion.head[:, :2]).sum(axis=1)) + mouth + 3 * closed + 0.3 * gaze
+    unrest = np.where(c.any(axis=1) | motion.head.any(axis=1) | motion.gaze.any(axis=1), unrest, -1)
     unrest = unrest + np.where(motion.seen | ~motion.seen.any(), 0, np.inf)
     return int(np.argmin(unrest))
 
 
+def lips_apart(head: Head) -> Motion:
+    """One frame: what keeps the lips apart in the person's photo. Counted from it, lips that meet in a motion meet in
+    the face, even if the photo shows a laugh; by default they would stay as far apart as the photo has them."""
+    model, view = head.model, head.primary_view
+    upper, lower = (model.landmark_vertices[list(points)] for points in _INNER_LIPS)
+    by_coefficient = (model.expression[:, upper, 1] - model.expression[:, lower, 1]).mean(axis=1)
+    shown = view.fit.frame.expression
+    gap = float((view.rest[upper, 1] - view.rest[lower, 1]).mean()) - TOUCHING
+    opening = np.array([name in _OPENING for name in model.expression_names]) * shown.clip(0)
+    apart = np.zeros((1, len(COEFFICIENTS)), np.float32)
+    if gap > 0:
+        by_opening = float(opening @ by_coefficient)
+        apart[0, : len(shown)] = opening * min(gap / max(by_opening, 1e-6), 1.0)
+        jaw = model.index("jawOpen")
+        apart[0, jaw] += max(gap - by_opening, 0) / by_coefficient[jaw]  # the fit of a laugh is weaker than the laugh
+        # Lips that are drawn as wide as in a laugh have next to no height once they meet.
+        smiles = [model.index(f"mouthSmile{side}") for side in ("Left", "Right")]
+        apart[0, smiles] = RELAXED * min(gap / 0.5, 1.0) * shown[smiles].clip(0)
+    zeros = np.zeros((1, 3))
+    return Motion(np.clip(apart, 0, 1), zeros, np.zeros((1, 4)), zeros, 25.0)
+
+
+def with_closed_lips(head: Head, neutral: FrameFit) -> FrameFit:
+    """A driver's neutral frame, such that the person's lips meet where the driver's do, though the photo shows a laugh.
+
+    Without it they would stay as far apart as the photo has them. A driver whose own lips are never closed closes none.
+    """
+    apart = lips_apart(head)
+    at_rest = lip_gaps(Motion.rest(1, 25.0))[0]
+    if lip_gaps(apart)[0] <= at_rest:
+        return neutral
+    share = np.clip(1 - (lip_gaps(motion_of([neutral], 25.0))[0] - at_rest) / OPEN, 0, 1)
+    change = share * apart.coefficients[0, : len(neutral.expression)]
+    return replace(neutral, expression=(neutral.expression + change).astype(np.float32))
+
+
 def lip_gaps(motion: Motion) -> np.ndarray:
     """(T,) cm between the inner lips of the mean face, from 0."""
-    return _gaps(motion, (61, 62, 63), (67, 66, 65))
+    return _gaps(motion, *_INNER_LIPS)
 
 
 def lid_gaps(motion: Motion) -> np.ndarray:
@@ -199,10 +250,27 @@ def frames_of(motion: Motion, num_expressions: int) -> Iterator[FrameFit]:
     return (frame_of(motion, index, num_expressions) for index in range(len(motion)))
 
 
+class HeadRetargeter:
+    """Takes drivers' frames to the person of a head."""
+
+    def __init__(self, head: Head, options: MotionOptions) -> None:
+        self.head, self.options = head, options
+        self._neutral: FrameFit | None = None
+        self._retargeter: Retargeter | None = None
+
+    def __call__(self, driver: FrameFit, neutral: FrameFit) -> FrameFit:
+        """The person's frame for one of a driver's, and for the frame in which that driver is at rest."""
+        if self._retargeter is None or self._neutral is not neutral:
+            self._neutral = neutral
+            if self.options.closed_lips and self.options.mode == "relative":
+                neutral = with_closed_lips(self.head, neutral)
+            self._retargeter = Retargeter(
+                self.head.model, self.head.primary_view.fit.frame, neutral, self.options
+            )  # fmt: skip
+        return self._retargeter(driver)
+
+
 def retargeted(head: Head, frames: Iterable[tuple[FrameFit, FrameFit]], options: MotionOptions) -> Iterator[FrameFit]:
     """A driver's frames, each with the driver's neutral one -> the person's."""
-    retargeter: Retargeter | None = None
-    for frame, neutral in frames:
-        if retargeter is None or retargeter.neutral is not neutral:
-            retargeter = Retargeter(head.model, head.primary_view.fit.frame, neutral, options)
-        yield retargeter(frame)
+    retarget = HeadRetargeter(head, options)
+    return (retarget(frame, neutral) for frame, neutral in frames)
