@@ -23,9 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from . import __version__, _training_tools
 from .errors import NoFaceError, OutputError, TalkingHeadsError, UnreadableMediaError
@@ -726,15 +723,23 @@ def benchmark(
         Path | None,
         typer.Option(help="A png to draw; also measures clips of a tenth to twice --seconds.", show_default=False),
     ] = None,
+    networks: Annotated[
+        bool,
+        typer.Option(
+            "--networks", help="The networks alone, with CUDA graphs where they are: needs no detector and no films."
+        ),
+    ] = False,
     model: Model = None,
     device: Device = None,
     engine: Engine = "auto",
 ) -> None:
     """Measure this machine: each part of the work, and a clip from end to end; or how fast it meta-trains."""
-    from .benchmark import SIZES, as_table, measure
+    from .benchmark import SIZES, as_table, measure, measure_networks_alone
 
-    if training and (model or device or engine != "auto" or memory or fine_tuning or size or plot):
+    if training and (model or device or engine != "auto" or memory or fine_tuning or size or plot or networks):
         raise typer.BadParameter("it goes with no other option than --json and --seconds.", param_hint="--training")
+    if networks and (engine != "auto" or memory or fine_tuning or size or plot):
+        raise typer.BadParameter("it goes with --json, --seconds, --model and --device.", param_hint="--networks")
     if minutes is not None and not memory:
         raise typer.BadParameter("it is for --memory.", param_hint="--minutes")
     if plot is not None:
@@ -743,6 +748,8 @@ def benchmark(
         check_writable(plot, (".png",))
     if training:
         measured = _training_tools("benchmark").measure(seconds)
+    elif networks:
+        measured = measure_networks_alone(seconds, model, None if device is None else _device(device))
     else:
         tools = partial(_training_tools, "benchmark") if fine_tuning else None  # imported late: loading is measured
         with _progress_bars() as show:
@@ -885,17 +892,28 @@ def _keeping(video: TalkingHeadVideo, chosen: set[int], kept: list[np.ndarray]) 
     return replace(video, frames=frames)
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s")
-
-
 @contextlib.contextmanager
 def _progress_bars() -> Iterator[ProgressCallback]:
     """A bar for each stage, on stderr, if that is a terminal: in a log a bar is noise."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.1f}/s")
+
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<11}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description:<11}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks: dict[str, int] = {}
 
