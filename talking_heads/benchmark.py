@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .errors import TalkingHeadsError
 from .examples import EXAMPLE
+from .network_benchmark import measure_networks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +79,7 @@ def measure(
     show("loading", 0, 1)
     begin = time.perf_counter()
     pipe = _load(model, device, engine)
+    assert pipe.detector  # which is loaded by the question
     load_seconds = time.perf_counter() - begin
     show("loading", 1, 1)
     tools = None if training_tools is None else training_tools()
@@ -120,6 +122,8 @@ def measure(
             add(stage, partial(_end_to_end, pipe, clip, folder, size, stream=False))
         add("end_to_end_as_a_stream", lambda: _end_to_end(pipe, clip, folder, sizes[0], stream=True))
         add("responsiveness", lambda: _responsiveness(pipe, clip, (model, device, engine)))
+        if pipe.device.type == "cuda":
+            add("networks", partial(measure_networks, pipe, budget))
         measured["peak_memory_mb"] = peak_memory()
         if lengths:
             add("frames_per_second_by_seconds", lambda: _by_seconds(pipe, seconds, folder, sizes[0]))
@@ -130,15 +134,30 @@ def measure(
     return measured
 
 
+def measure_networks_alone(
+    seconds: float = 10.0, model: str | None = None, device: str | None = None
+) -> dict[str, Any]:
+    """The same for the networks alone, in about ``seconds``: on a machine without a detector, and without films.
+
+    Raises TalkingHeadsError where the model cannot be loaded.
+    """
+    pipe = _load(model, device, "torch")
+    return {
+        "talking_heads": __version__,
+        "machine": machine(pipe.device),
+        "model": pipe.name,
+        "networks": measure_networks(pipe, 0.1 * seconds),
+    }
+
+
 def _load(model: str | None, device: str | None, engine: str) -> TalkingHeadPipeline:
-    """The pipeline with its detector; ``device`` None: cuda if there is one."""
+    """The pipeline; ``device`` None: cuda if there is one."""
     import torch
 
     from .pipeline import TalkingHeadPipeline
 
     pipe = TalkingHeadPipeline.from_pretrained(model, engine=engine)
     pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    assert pipe.detector
     return pipe
 
 

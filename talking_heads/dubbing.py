@@ -23,7 +23,7 @@ from .head.fit import FrameFit
 from .head.motion import DETAIL_LIDS, DETAIL_LIPS, PARTS, Motion
 from .head.person import Head, fill_holes
 from .head.render import Renderer
-from .head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
+from .head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
 from .landmarks import INNER_LIP, LEFT_EYE, OUTER_LIP, RIGHT_EYE
 from .pasting import Place
 
@@ -84,13 +84,13 @@ def poses(head: Head, film: Motion, driver: Motion, options: MotionOptions) -> I
     """
     count = len(head.model.expression_names)
     neutral = frame_of(driver, most_neutral(driver), count)
-    retargeter = Retargeter(head.model, head.primary_view.fit.frame, neutral, options)
+    retarget = HeadRetargeter(head, options)
     names = {name for part in options.parts for name in PARTS[part]}
     moved = np.array([name in names for name in head.model.expression_names])
     lids, lips = "eyeBlinkLeft" in names, "jawOpen" in names
     for k in range(len(film)):
         own = frame_of(film, k, count)
-        other = retargeter(frame_of(driver, k, count) if k < len(driver) else neutral)
+        other = retarget(frame_of(driver, k, count) if k < len(driver) else neutral, neutral)
         detail = own.detail.reshape(-1).copy()
         for wanted, part in ((lids, DETAIL_LIDS), (lips, DETAIL_LIPS)):
             if wanted:

@@ -209,7 +209,7 @@ def main_faces(image: np.ndarray, detector: LandmarkDetector, name: str = "the p
         raise NoFaceError(f"No face found in {name}. Use a well-lit photo that shows the whole face from the front.")
     if face_size(faces[0]) < SMALL_FACE * max(image.shape[:2]):  # a look at the whole picture misses some of a group
         closer = [_right_way_up(face, image, detector) for face in _find_in_halves(image, detector)]
-        faces = _without_doubles(sorted([*faces, *closer], key=face_size, reverse=True))
+        faces = sorted(_without_doubles([*faces, *closer]), key=face_size, reverse=True)
     large = [face for face in faces if face_size(face) >= RIVAL_SIZE * face_size(faces[0])]
     return sorted(large, key=lambda face: float(face[:, 0].mean()))
 

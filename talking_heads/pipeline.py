@@ -8,7 +8,7 @@ import os
 import shutil
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -35,7 +35,16 @@ from .head.motion import Motion
 from .head.person import Head
 from .head.presets import FaceControls
 from .head.render import PhotoChooser, Rendered, Renderer, finished
-from .head.retarget import Mode, MotionOptions, Retargeter, frame_of, frames_of, lips_apart, most_neutral, retargeted
+from .head.retarget import (
+    HeadRetargeter,
+    Mode,
+    MotionOptions,
+    frame_of,
+    frames_of,
+    lips_apart,
+    most_neutral,
+    retargeted,
+)
 from .hub import (
     BUNDLED,
     FORMAT_VERSION,
@@ -488,14 +497,18 @@ class TalkingHeadPipeline(DiffusionPipeline):
             number, fps = len(whole), whole.fps
             held += [gap.sentence(fps) for gap in held_gaps(whole.seen, fps)]
             count = len(avatar.head.model.expression_names)
-            if neutral is None and sound is not None and isinstance(driving, Motion):
-                neutral = lips_apart(avatar.head)
+            speech = sound is not None and isinstance(driving, Motion)
             rest = whole if neutral is None else neutral
+            if neutral is None and speech:
+                rest = lips_apart(avatar.head)
             start_frame = frame_of(rest, most_neutral(rest), count)
+            filmed = neutral is None and not speech and bool(start_frame.expression.any())
+            options = replace(options, closed_lips=filmed)  # what counts from zero are changes, of whatever face
             pieces = lambda: ((frame, start_frame) for frame in frames_of(whole, count))  # noqa: E731
         else:
             info = probe(driving)
             number, fps = _num_frames(info, start, end) or WORTH_CONVERTING, info.fps
+            options = replace(options, closed_lips=True)
             pieces = partial(self._followed, avatar, info, start, end, held)
 
         def frames() -> FrameGenerator:
@@ -551,7 +564,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         unknown = [part for part in parts if part not in DUBBED_PARTS]
         if unknown or not parts:
             raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
-        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts))
+        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts), closed_lips=True)
         info = probe(film)
         track = self.track_landmarks(film, start=start, end=end, on_progress=on_progress)
         person = FilmedPerson.of(track)
@@ -639,14 +652,15 @@ class TalkingHeadPipeline(DiffusionPipeline):
 
         The networks are the result's until it is closed. Raises IncompatibleAvatarError.
         """
-        options = MotionOptions(motion, head, expression, gaze, tuple(parts))
+        options = MotionOptions(motion, head, expression, gaze, tuple(parts), closed_lips=True)
         self.check_fits(avatar)
         self._forward(avatar.generator or self.generator, None)  # converts now what would hold up the first frame
         pixels = self.frame_size(avatar, self.image_size if size is None else size)
         renderer, chooser = Renderer(avatar.head, pixels, background), PhotoChooser(avatar.head)
+        retarget = HeadRetargeter(avatar.head, options)
 
         def show(frame: FrameFit, neutral: FrameFit) -> np.ndarray:
-            target = Retargeter(avatar.head.model, avatar.head.primary_view.fit.frame, neutral, options)(frame)
+            target = retarget(frame, neutral)
             return self._generate(avatar, [renderer.draw(target, chooser.choose(target))], pixels, None, background)[0]
 
         show(avatar.head.primary_view.fit.frame, avatar.head.primary_view.fit.frame)  # compiles what is not compiled

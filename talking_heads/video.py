@@ -21,18 +21,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
-import av
 import numpy as np
-from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
-from av.stream import Disposition, Stream
-from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
-from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from .errors import OutputError, UnreadableMediaError
+from .errors import MissingDependencyError, OutputError, UnreadableMediaError
+
+try:
+    import av
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer, OutputContainer
+    from av.stream import Disposition, Stream
+    from av.video.frame import VideoFrame
+    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+    from av.video.stream import VideoStream
+except ModuleNotFoundError as error:  # as on machines that only train; pictures are written without it
+    if error.name is None or error.name.partition(".")[0] != "av":
+        raise
+    _HAS_AV, _WRITING_ERRORS = False, cast(Any, (OSError,))
+else:
+    _HAS_AV, _WRITING_ERRORS = True, cast(Any, (OSError, av.FFmpegError))
 
 logger = logging.getLogger(__name__)
 
@@ -236,6 +244,11 @@ def _inspect(path: str | Path) -> _Clip:
         return _Clip(info, _zero(stream, first), transpose, mirror_x, mirror_y, sound)
 
 
+def _need_av() -> None:
+    if not _HAS_AV:
+        raise MissingDependencyError("Clips need PyAV, which is not installed. Install it: pip install av.")
+
+
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     with _container(path, "clip", _FORMATS, "an mp4, mov, webm, mkv, avi, mpg or gif") as container:
@@ -256,6 +269,7 @@ def _open_sound(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
 
 @contextlib.contextmanager
 def _container(path: Path, kind: str, formats: str, wanted: str) -> Iterator[InputContainer]:
+    _need_av()
     if not path.exists():
         raise UnreadableMediaError(f"The {kind} {path} does not exist. Check the path.")
     if not path.is_file():
@@ -498,6 +512,7 @@ class VideoWriter:
             raise ValueError(f"fps must be positive and audio_start not negative, got {fps} and {audio_start}")
         self.path = Path(path)
         check_writable(self.path, VIDEO_SUFFIXES)
+        _need_av()
         self._encoding = _ENCODINGS[self.path.suffix.lower()]
         self.fps = fps
         self.num_frames = 0
@@ -709,6 +724,7 @@ def save_gif(frames: Iterable[np.ndarray], path: str | Path, fps: float) -> None
         raise ValueError(f"a GIF plays at up to 50 frames a second, got {fps}")
     path = Path(path)
     check_writable(path, (".gif",))
+    _need_av()
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
@@ -774,7 +790,7 @@ def _output_errors(path: Path) -> Iterator[None]:
     """What the system says about writing ``path``, as an OutputError with a sentence."""
     try:
         yield
-    except (OSError, av.FFmpegError) as error:
+    except _WRITING_ERRORS as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message = f"The disk is full: {path} could not be written. Free some space and try again."
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

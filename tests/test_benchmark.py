@@ -72,6 +72,27 @@ def test_json_and_table(
     assert not {"frames_per_second_by_seconds", "memory", "fine_tuning"} & set(measured)
 
 
+def test_networks_alone(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["benchmark", "--networks", "--json", "--seconds", "0.2", "--model", str(tiny_model), "--device", "cpu"]
+    assert main(command) == 0
+    measured = json.loads(capsys.readouterr().out)
+    networks = measured["networks"]
+    assert networks["precision"] in ("bf16", "fp32")
+    assert networks["matrix_product"]["side"] == 1024
+    rows = ["generator_batch_1", "generator_batch_16", "embedder_batch_1", "embedder_batch_16"]
+    assert list(networks) == ["precision", "matrix_product", *rows]
+    for name in rows:
+        row = networks[name]
+        assert list(row) == ["milliseconds_a_frame", "gflop_a_frame", "tflops", "share_of_matrix_product"]
+        assert row["tflops"] == pytest.approx(row["gflop_a_frame"] / row["milliseconds_a_frame"], rel=0.02)
+        share = row["tflops"] / networks["matrix_product"]["tflops"]
+        assert row["share_of_matrix_product"] == pytest.approx(share, rel=0.02)
+    for kind in ("generator", "embedder"):
+        assert networks[f"{kind}_batch_1"]["gflop_a_frame"] == networks[f"{kind}_batch_16"]["gflop_a_frame"]
+    assert main(["benchmark", "--networks", "--training"]) == 2
+    assert main(["benchmark", "--networks", "--memory"]) == 2
+
+
 def test_everything_that_can_be_added(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

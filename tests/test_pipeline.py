@@ -41,7 +41,7 @@ from talking_heads.head.motion import INDEX, Motion, head_angles, head_rotation
 from talking_heads.head.person import Head
 from talking_heads.head.presets import FaceControls, load_preset
 from talking_heads.head.render import Renderer
-from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
+from talking_heads.head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
 from talking_heads.images import to_float
 from talking_heads.landmarks import LandmarkDetector
 from talking_heads.video import probe, read_frames, read_sound
@@ -255,8 +255,7 @@ class TestPainting:
         video = pipe(avatar, track, size=size)
         count = len(avatar.head.model.expression_names)
         neutral = frame_of(track, most_neutral(track), count)
-        photo = avatar.head.primary_view.fit.frame
-        target = Retargeter(avatar.head.model, photo, neutral, MotionOptions())(frame_of(track, 0, count))
+        target = HeadRetargeter(avatar.head, MotionOptions(closed_lips=True))(frame_of(track, 0, count), neutral)
         drawn = Renderer(avatar.head, size).draw(target)
         render = torch.from_numpy(drawn.generator_planes(SIZE)[None])
         lines = to_float(draw_landmarks(drawn.landmarks_at(SIZE), SIZE))

@@ -23,7 +23,7 @@ from talking_heads.driver import motion_of_track
 from talking_heads.errors import NoFaceError
 from talking_heads.faces import Gap, Track, crop_around
 from talking_heads.head.render import Renderer
-from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
+from talking_heads.head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
 from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
 from talking_heads.video import AI_GENERATED, probe, read_frames
 from train import evaluate, reenact
@@ -163,8 +163,8 @@ def test_a_pair_is_measured_against_what_was_asked_for(
 
     # What is asked for: where the moved head's landmarks are drawn.
     neutral = frame_of(motion, most_neutral(motion), len(avatar.head.model.expression_names))
-    retargeter = Retargeter(avatar.head.model, avatar.head.primary_view.fit.frame, neutral, MotionOptions())
-    last = retargeter(frame_of(motion, 19, len(avatar.head.model.expression_names)))
+    retarget = HeadRetargeter(avatar.head, MotionOptions(closed_lips=True))
+    last = retarget(frame_of(motion, 19, len(avatar.head.model.expression_names)), neutral)
     np.testing.assert_allclose(targets.landmarks[19], Renderer(avatar.head, SIZE).landmarks(last), atol=1e-4)
 
     with torch.inference_mode():

@@ -82,6 +82,13 @@ class StillHead:
         middle = slice(edge, edge + side)
         return cls(head, canvas[middle, middle], mask[middle, middle], landmarks)
 
+    @classmethod
+    def of_canvas(cls, canvas: np.ndarray, mask: np.ndarray, landmarks: np.ndarray) -> StillHead:
+        """From the photo with single margins, as clips keep it; beyond them its edge goes on. See ``of``."""
+        edge = canvas_margin(len(canvas))
+        wider = np.pad(canvas, ((edge, edge), (edge, edge), (0, 0)), mode="edge")
+        return cls.of(wider, np.pad(mask, edge, mode="edge"), landmarks, analysis=64 * max(1, round(len(canvas) / 64)))
+
     @property
     def start(self) -> FrameFit:
         """Pose and expression as photographed."""

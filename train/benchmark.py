@@ -34,6 +34,7 @@ from .dataset import EpisodeDataset
 from .features import SqueezeNetFeatures, VGG19Features, VGGFaceFeatures
 from .finetune import fine_tune
 from .meta import Run
+from .objective import as_numbers
 
 MEASURED = ("default", "paper")
 NETS: dict[str, type[nn.Module]] = {
@@ -125,7 +126,7 @@ def _measure_preset(
         begin = time.perf_counter()
         batch = next(batches)
         given = time.perf_counter()
-        run.step(batch)  # its losses are numbers: the device has ended
+        as_numbers(run.step(batch))  # to read them is to wait for the device
         waited, worked, steps = waited + given - begin, worked + time.perf_counter() - given, steps + 1
     measured = {
         "image_size": config.image_size,

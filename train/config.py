@@ -39,11 +39,14 @@ class MetaConfig:
     accumulate: int = 1
     """Batches of a device whose mean gradient makes one step."""
     steps: int = 100_000
+    minutes: float = 0.0
+    """Where it is not 0, a run also ends after so many minutes, those of earlier starts counted in, and cools down by
+    the clock."""
     generator_rate: float = 5e-5
     discriminator_rate: float = 2e-4
     betas: tuple[float, float] = (0.0, 0.999)
     cooldown: float = 0.0
-    """Share of the steps, at the end, over which the learning rates fall to zero."""
+    """Share of the steps (or of the minutes), at the end, over which the learning rates fall to zero."""
     ema: float = 0.999
     discriminator_steps: int = 1
     """Updates of D for each of E and G."""
@@ -54,6 +57,8 @@ class MetaConfig:
     photo that has to blink, speak and turn, which is what happens in use."""
     targets_per_head: int = 4
     """So many consecutive episodes share a first shot, whose head takes longer to build than a target to draw."""
+    reuse: int = 1
+    """How often each sample is seen before it is gone, on a device that trains faster than processes render."""
     candidates: int = 1
     """The target is the one of so many random frames of a video that differs most from the first shot: frames of a
     speaking person are much alike, and what is alike teaches nothing."""

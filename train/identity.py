@@ -44,6 +44,8 @@ class IdentityNet(nn.Module):
                 arrays = {name: torch.tensor(data[name].astype(np.float32)) for name in data.files}
             filters = {name: arrays[name] for name in arrays if name.endswith("filters")}
             self.register_buffer("fc", arrays["fc"], persistent=False)
+            mean = torch.tensor([122.782, 117.001, 104.298]).view(1, 3, 1, 1)
+            self.register_buffer("mean", mean, persistent=False)
             for name, values in filters.items():
                 layer = name.removesuffix(".conv.filters")
                 scale = arrays[f"{layer}.scale.weights"].view(-1)
@@ -62,8 +64,7 @@ class IdentityNet(nn.Module):
         """Images (B, 3, H, W) in [-1, 1] and where their faces are (B, 2, 3) -> (B, 128)."""
         grid = F.affine_grid(chips.float(), [len(images), 3, CHIP, CHIP], align_corners=False)
         faces = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
-        mean = faces.new_tensor([122.782, 117.001, 104.298]).view(1, 3, 1, 1)
-        x = ((faces + 1) * 127.5 - mean) / 256
+        x = ((faces + 1) * 127.5 - self.mean) / 256
         x = F.max_pool2d(F.relu(self._conv(x, "conv32_down", 2, 0)), 3, 2)
         for stage, count in STAGES:
             if stage != "conv32":

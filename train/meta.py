@@ -1,6 +1,7 @@
 """Meta-learning (section 3.2): embedder, generator and discriminator from episodes of many people.
 
     python -m train.meta --clips PREPARED [--clips MORE] --output RUN --preset default --feature-net squeezenet1_0.npz
+    python -m train.meta --pack PACK --minutes 8 --output RUN     from one file (train.pack), until the clock says so
     torchrun --nproc_per_node 8 -m train.meta ...        on several devices, and machines; or accelerate launch
 
 A run's folder: ``config.json``; ``log.jsonl``, a line every few steps; ``samples/``, pictures of people from the
@@ -17,25 +18,25 @@ import json
 import shutil
 import signal
 import time
-from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Yielding
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import send_to_device
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, default_collate
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.benchmark import processor_name
@@ -52,15 +53,21 @@ from .config import PRESETS, MetaConfig, ModelConfig, preset
 from .dataset import Episode, EpisodeDataset
 from .export import folded, save_model
 from .identity import IdentityNet
-from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
+from .loading import Batches, begin_worker, expanded, grouped, order, reused
+from .objective import ContentNets, discriminator_loss, generator_terms
+from .running import Means, Waiting, agreed, progress_line
 from .terminal import mistakes_in_one_line
+from .unpack import unpack
 
 KEPT_CHECKPOINTS = 2
 PORTRAITS_AT_ONCE = 16
+ENDLESS = 10**9
+"""Steps of a run that only the clock ends."""
+CLOCK_COOLDOWN = 1 / 3
+SPARE = 1.2
+"""What is kept for the last checkpoint and pictures, in times of the longest before."""
 PEOPLE = "people.json"
 """In a checkpoint: whose column of W is which, in order."""
-
-Item = TypeVar("Item")
 
 
 class Average(nn.Module):
@@ -84,8 +91,7 @@ class Average(nn.Module):
         """One step; the first steps weigh more, so that the random start is forgotten."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        for name, value in model.named_parameters():
-            self.values[name].lerp_(value.detach(), 1 - decay)
+        get_ema_multi_avg_fn(decay)(list(self.values.values()), [value.detach() for value in model.parameters()], 0)
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
         return {"count": self.count, "values": self.values}
@@ -135,28 +141,6 @@ def paint(generator: nn.Module, batch: Episode, embedding: Tensor, render_condit
     return generator(batch["landmark_image"], embedding=embedding, render=render)
 
 
-def order(first: int, number: int, targets: int, lanes: int) -> Iterator[int]:
-    """Indices of episodes in which ``targets`` consecutive ones share a head, from the place ``first`` on: so that each
-    of ``lanes`` neighbours is of another group, and a group's episodes come ``lanes`` places apart.
-
-    ``lanes`` is what a step sees, so that the order does not depend on processes and workers.
-    """
-    block = lanes * targets
-    for place in range(first, first + number):
-        start, rest = place - place % block, place % block
-        yield start + rest % lanes * targets + rest // lanes
-
-
-class _Batches(Dataset[list[Episode]]):
-    """Lists of batches, by lists of lists of indices: what a process of a loader makes at once."""
-
-    def __init__(self, data: EpisodeDataset) -> None:
-        self.data = data
-
-    def __getitem__(self, block: list[list[int]]) -> list[Episode]:
-        return [default_collate([self.data[i] for i in batch]) for batch in block]
-
-
 class Run:
     """One run of meta-learning: everything that a step needs, and how it is saved.
 
@@ -182,6 +166,10 @@ class Run:
         self.config, self.data, self.output = config, data, output
         self.accelerator = Accelerator(mixed_precision=mixed_precision, log_with=tracker)
         device = self.accelerator.device
+        cuda = device.type == "cuda"
+        if cuda:
+            torch.backends.cudnn.benchmark = True  # sizes never change
+            torch.set_float32_matmul_precision("high")
         networks = [net.to(device, memory_format=torch.channels_last) for net in build_networks(config.model)]
         for net in networks:
             check_sizes(config.image_size, net.config.patch_size, net.config.channels)
@@ -191,13 +179,15 @@ class Run:
         nn.init.zeros_(identities.weight)  # introduce_discriminator() gives it its values
         self.averages = {"embedder": Average(embedder, config.ema), "generator": Average(generator, config.ema)}
         content_paths = config.feature_net.split(",") if config.feature_net else []
-        self.content = ContentNets(content_paths, config.losses).to(device)
+        # Tensor cores want channels last; on a CPU these networks have been measured, and trained with, as they are.
+        layout = {"memory_format": torch.channels_last} if cuda else {}
+        self.content = ContentNets(content_paths, config.losses).to(device, **layout)
         self.config = config = replace(config, losses=self.content.weights)
         self.identity_net = None
         if config.losses.identity > 0:
             if not config.identity_net:
                 raise ValueError("the identity term needs the weights of its network: give them (--identity-net)")
-            self.identity_net = IdentityNet(config.identity_net).to(device)
+            self.identity_net = IdentityNet(config.identity_net).to(device, **layout)
         teach = torch.optim.Adam(
             [*embedder.parameters(), *generator.parameters()], lr=config.generator_rate, betas=config.betas, fused=True
         )
@@ -209,6 +199,8 @@ class Run:
         prepared = self.accelerator.prepare(embedder, generator, discriminator, teach, judge, remember)
         self.embedder, self.generator, self.discriminator, self.teach, self.judge, self.remember = prepared
         self.progress = Progress()
+        self.pause = 0.0
+        """Seconds that saving and drawing take at the end of a run that stops by the clock."""
         self.start_from = ""
         """Name of the checkpoint or model whose weights this run began with."""
         self.accelerator.register_for_checkpointing(self.progress, *self.averages.values(), self.identities)
@@ -220,6 +212,14 @@ class Run:
         """Of all processes together."""
         return self.config.batch_size * self.config.accumulate * self.accelerator.num_processes
 
+    def share_left(self) -> float:
+        """How much is to come: 1 at the start, 0 at the end; by steps and, where the run has one, by the clock."""
+        config, progress = self.config, self.progress
+        left = (config.steps - progress.step) / config.steps
+        if config.minutes > 0:
+            left = min(left, 1 - (progress.seconds + self.pause) / (60 * config.minutes))
+        return max(0.0, left)
+
     def batches(self, workers: int) -> Yielding[Episode, None, None]:
         """This process's batches of the episodes that are still to be seen, in their order.
 
@@ -227,10 +227,18 @@ class Run:
         many ``workers`` there are changes nothing either: each makes all batches that share their heads. To be closed,
         or read to the end: workers do not end by themselves.
         """
+        with closing(self._arriving(workers)) as arriving:
+            for batch in reused(arriving, self.config.reuse, self.config.seed):
+                yield expanded(batch)
+
+    def _arriving(self, workers: int) -> Yielding[dict[str, Tensor], None, None]:
+        """Compact batches on the device, as the processes send them."""
         device = self.accelerator.device
+        if workers > 1:
+            self.data[0]  # compiles here, once, what the processes that are forked need
         loader = DataLoader(
-            _Batches(self.data), batch_size=None, sampler=self._blocks(), num_workers=workers,
-            prefetch_factor=1 if workers else None, worker_init_fn=_leave_signals, pin_memory=device.type == "cuda",
+            Batches(self.data), batch_size=None, sampler=self._blocks(), num_workers=workers,
+            prefetch_factor=1 if workers else None, worker_init_fn=begin_worker, pin_memory=device.type == "cuda",
         )  # fmt: skip
         for block in loader:
             for batch in block:
@@ -238,18 +246,21 @@ class Run:
 
     def _blocks(self) -> Iterator[list[list[int]]]:
         """Indices of this process's batches, in lists of those that share their heads."""
-        config, done, processes = self.config, self.progress.samples, self.accelerator.num_processes
-        number = max(0, config.steps - self.progress.step) * self.samples_per_step
+        config, processes = self.config, self.accelerator.num_processes
+        done = self.progress.samples // config.reuse
+        steps = max(0, config.steps - self.progress.step) if self.share_left() > 0 else 0
+        number = -(-steps // config.reuse) * self.samples_per_step
         indices = order(done, number, config.targets_per_head, self.samples_per_step)
-        own = islice(_grouped(indices, config.batch_size), self.accelerator.process_index, None, processes)
+        own = islice(grouped(indices, config.batch_size), self.accelerator.process_index, None, processes)
         together = config.accumulate * config.targets_per_head
         begun = done // (config.batch_size * processes) % together  # of a block in which a run was stopped
         if begun:
             yield list(islice(own, together - begun))
-        yield from _grouped(own, together)
+        yield from grouped(own, together)
 
-    def step(self, *batches: Episode) -> dict[str, float]:
-        """One update of E and G, then of D, by the mean gradient of the batches; returns the weighted terms' means."""
+    def step(self, *batches: Episode) -> dict[str, Tensor]:
+        """One update of E and G, then of D, by the mean gradient of the batches; returns the weighted terms' means,
+        which stay on the device: reading them would wait for it."""
         config, accelerator = self.config, self.accelerator
         self._set_rates()
         adversarial = self.progress.step >= config.adversarial_from
@@ -258,7 +269,7 @@ class Run:
         if adversarial and not self.progress.judged:
             self.introduce_discriminator()
         painted: list[Tensor] = []
-        sums: Counter[str] = Counter()
+        sums: dict[str, Tensor] = {}
         self.teach.zero_grad(set_to_none=True)
         for batch in batches:
             with self._exchanging(batch is batches[-1], self.embedder, self.generator):
@@ -279,7 +290,7 @@ class Run:
                         terms["match"] = config.losses.match * losses.match(embedding, identity)
                 accelerator.backward(torch.stack(list(terms.values())).sum() / len(batches))
             painted.append(fakes.detach())
-            sums.update(as_numbers(terms))
+            sums = {name: sums.get(name, 0) + value.detach() for name, value in terms.items()}
         self.teach.step()
         if adversarial:
             for _ in range(config.discriminator_steps):
@@ -298,9 +309,9 @@ class Run:
             return most
         return int(np.random.default_rng((self.config.seed, self.progress.step)).integers(fewest, most + 1))
 
-    def _judge_step(self, batches: Sequence[Episode], painted: Sequence[Tensor]) -> float:
+    def _judge_step(self, batches: Sequence[Episode], painted: Sequence[Tensor]) -> Tensor:
         """One update of D and of the rows of W that came; returns the sum of the batches' hinge losses."""
-        total = 0.0
+        total = torch.zeros((), device=self.accelerator.device)
         rows = []
         self.judge.zero_grad(set_to_none=True)
         for batch, fakes in zip(batches, painted, strict=True):
@@ -312,7 +323,7 @@ class Run:
                     )
                 self.accelerator.backward(hinge / len(batches))
             rows.append((batch["identity"], identity.grad))
-            total += float(hinge.detach())
+            total += hinge.detach()
         self.judge.step()
         self._update_identities(torch.cat([who for who, _ in rows]), torch.cat([gradient for _, gradient in rows]))
         return total
@@ -349,7 +360,7 @@ class Run:
         column = self.identities.weight.zero_()
         vectors = torch.zeros_like(column)  # V of each person's portrait
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        for portraits in _grouped(self.data.portraits(rank, processes), PORTRAITS_AT_ONCE):
+        for portraits in grouped(self.data.portraits(rank, processes), PORTRAITS_AT_ONCE):
             who = torch.tensor([identity for identity, _, _ in portraits], device=column.device)
             images = torch.stack([image for _, image, _ in portraits]).to(column.device)  # (P, 3, H, W)
             lines = torch.stack([lines for _, _, lines in portraits]).to(column.device)
@@ -417,10 +428,9 @@ class Run:
             self.averages[name].restart(self.accelerator.unwrap_model(net))
 
     def _set_rates(self) -> None:
-        """Learning rates as a function of the step alone, so that a resumed run has those of one that ran through."""
+        """Learning rates as a function of what is left, so that a resumed run has those of one that ran through."""
         config = self.config
-        cooling = config.cooldown * config.steps
-        share = min(1.0, (config.steps - self.progress.step) / cooling) if cooling > 0 else 1.0
+        share = min(1.0, self.share_left() / config.cooldown) if config.cooldown > 0 else 1.0
         rates = (config.generator_rate, config.discriminator_rate)
         for optimiser, rate in zip((self.teach, self.judge, self.remember), (*rates, rates[1]), strict=True):
             for group in optimiser.param_groups:
@@ -476,8 +486,9 @@ def checkpoints(output: Path) -> list[Path]:
 @torch.no_grad()
 def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.ndarray]:
     """Losses of the averaged networks and of the bare render on fixed episodes, and a picture of the first eight."""
-    embedder, generator, _ = run.averaged()
-    batch: Any = default_collate(episodes)
+    device = run.accelerator.device
+    embedder, generator = (net.to(device) for net in run.averaged()[:2])
+    batch: Any = send_to_device(default_collate(episodes), device)
     conditioned = generator.config.render_conditioned
     fakes = torch.cat(
         [
@@ -485,18 +496,14 @@ def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.nd
             for part in ({key: value[i : i + 8] for key, value in batch.items()} for i in range(0, len(episodes), 8))
         ]
     )
-    content = run.content.to("cpu")
     painted = {"": fakes} | ({"_render": batch["render"][:, :3]} if conditioned else {})
     measured = {}
     for name, pictures in painted.items():
         measured[f"pixel{name}"] = float(losses.pixel(pictures, batch["image"], batch["weights"]))
-        measured[f"content{name}"] = float(content(pictures, batch["image"]))
+        measured[f"content{name}"] = float(run.content(pictures, batch["image"]))
         if run.identity_net is not None:
-            net = run.identity_net.to("cpu")
-            real = net(batch["image"], batch["chip"])
-            measured[f"identity{name}"] = float(losses.identity(net(pictures, batch["chip"]), real))
-            net.to(run.accelerator.device)
-    run.content.to(run.accelerator.device)
+            fake, real = (run.identity_net(images, batch["chip"]) for images in (pictures, batch["image"]))
+            measured[f"identity{name}"] = float(losses.identity(fake, real))
     columns = [batch["shots"][:, 0], batch["landmark_image"], batch["image"], *reversed(painted.values())]
     rows = [[to_uint8(column[i : i + 1])[0] for column in columns] for i in range(min(8, len(episodes)))]
     return measured, contact_sheet(
@@ -511,59 +518,93 @@ def train(
     workers: int = 1,
     log_every: int = 50,
     save_every: int = 500,
-    sample_every: int = 500,
+    sample_every: int | None = 500,
+    save_minutes: float = 2.0,
+    started: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """The loop: until ``config.steps``, or until a process is asked to stop. The log has the means of all processes."""
-    accelerator, config = run.accelerator, run.config
+    """The loop: until the steps or the minutes are over, or until a process is asked to stop.
+
+    The log has the means of all processes, and which share of the time the first one waited for data. With
+    ``config.minutes`` a checkpoint and the model are saved at the start and every ``save_minutes``, without it every
+    ``save_every`` steps. ``started``: when, by ``clock``, the work began that counts; now, if None.
+    """
+    accelerator, config, progress = run.accelerator, run.config, run.progress
     main = accelerator.is_main_process
     if main:
-        run.output.mkdir(parents=True, exist_ok=True)
-        _write_json(run.output / "config.json", asdict(config))
-        networks = {"embedder": run.embedder, "generator": run.generator, "discriminator": run.discriminator}
-        sizes = {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in networks.items()}
-        accelerator.print("parameters in millions:", json.dumps(sizes), f"people: {len(run.data.identities)}")
+        _begin_folder(run)
     accelerator.init_trackers(run.output.resolve().name, _settings(config))  # none, unless asked for
-    started, first, before = time.monotonic(), run.progress.step, run.progress.seconds
-    sums: Counter[str] = Counter()
-    counts: Counter[str] = Counter()
-    if main and validation and run.progress.step == 0:
+    before, begin, first = progress.seconds, clock(), progress.step
+    started = begin if started is None else started
+    pauses = {"sample": 0.0, "save": 0.0}
+    means, waiting = Means(accelerator), Waiting(clock)
+
+    def look() -> bool:
+        """What the clock says; whether a process has been asked to stop. All processes hear the same."""
+        elapsed = before + clock() - started
+        pause = SPARE * sum(pauses.values())
+        progress.seconds, run.pause, asked = agreed(accelerator, elapsed, pause, wish.asked)
+        return asked
+
+    def sample() -> None:
+        now = clock()
         _sample(run, validation)
-    with _stop_on_signal() as wish, closing(run.batches(workers)) as episodes:
-        for batches in _grouped(episodes, config.accumulate):
-            terms = run.step(*batches)
-            sums.update(terms)
-            counts.update(terms.keys())
-            step = run.progress.step
-            run.progress.seconds = before + time.monotonic() - started
-            if wish.asked:
-                accelerator.set_trigger()
-            stopped = accelerator.check_trigger()  # all processes stop at the same step
-            last = stopped or step >= config.steps
+        pauses["sample"] = max(pauses["sample"], clock() - now)
+
+    def save() -> Path:
+        now = clock()
+        folder = run.save()
+        if main:
+            save_model(*run.averaged(), run.output / "model", training=run.training())
+        pauses["save"] = max(pauses["save"], clock() - now)
+        return folder
+
+    wish = _Wish()
+    if main and validation and progress.step == 0:
+        sample()
+    look()
+    if config.minutes > 0 and run.share_left() <= 0:
+        accelerator.print("There was no time left for a step. Give more minutes.", flush=True)
+    elif config.minutes > 0 and progress.step == 0:
+        save()  # that it works is better known now than in the end
+        look()
+    begin, saved = clock(), progress.seconds
+    with _stop_on_signal(wish), closing(run.batches(workers)) as episodes:
+        for batches in waiting.on(grouped(episodes, config.accumulate)):
+            means.add(run.step(*batches))
+            step = progress.step
+            stopped = look()
+            ended = run.share_left() <= 0
+            last = stopped or ended
             if step % log_every == 0 or last:
-                means = {name: accelerator.reduce(torch.tensor(value / counts[name], device=accelerator.device), "mean")
-                         for name, value in sums.items()}  # fmt: skip
-                sums.clear()
-                counts.clear()
+                terms = means.read()
                 if main:
-                    seconds = time.monotonic() - started
-                    per_second = run.samples_per_step * (step - first) / seconds
-                    line = {"step": step, "samples": run.progress.samples, "samples_per_second": round(per_second, 2)}
-                    _log(run, line | {name: round(value, 4) for name, value in as_numbers(means).items()})
-                    left = (config.steps - step) * seconds / (step - first) / 60
-                    accelerator.print(f"{left:.0f} min left", flush=True)
-            if step % save_every == 0 or last:
-                folder = run.save()
-                if main:
-                    save_model(*run.averaged(), run.output / "model", training=run.training())
-                if stopped:
+                    rate = run.samples_per_step * (step - first) / (clock() - begin)
+                    line = {"step": step, "samples": progress.samples, "samples_per_second": round(rate, 2)}
+                    _log(run, line | {"waiting": waiting.read()} | terms)
                     accelerator.print(
-                        f"Stopped after step {step} of {config.steps}; {folder} is saved. The same command goes on.",
-                        flush=True,
+                        progress_line(config, step, progress.seconds, rate, run.samples_per_step), flush=True
                     )
-            if main and validation and (step % sample_every == 0 or step >= config.steps):
-                _sample(run, validation)
+            by_clock = config.minutes > 0 and progress.seconds - saved >= 60 * save_minutes
+            if last or by_clock or (config.minutes == 0 and step % save_every == 0):
+                folder, saved = save(), progress.seconds
+                if stopped:
+                    end = "" if config.minutes > 0 else f" of {config.steps}"
+                    accelerator.print(
+                        f"Stopped after step {step}{end}; {folder} is saved. The same command goes on.", flush=True
+                    )
+            if main and validation and (ended or (sample_every is not None and step % sample_every == 0)):
+                sample()
             if last:
                 break
+
+
+def _begin_folder(run: Run) -> None:
+    run.output.mkdir(parents=True, exist_ok=True)
+    _write_json(run.output / "config.json", asdict(run.config))
+    networks = {"embedder": run.embedder, "generator": run.generator, "discriminator": run.discriminator}
+    sizes = {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in networks.items()}
+    run.accelerator.print("parameters in millions:", json.dumps(sizes), f"people: {len(run.data.identities)}")
 
 
 def _log(run: Run, line: dict[str, Any]) -> None:
@@ -597,12 +638,11 @@ class _Wish:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[_Wish]:
+def _stop_on_signal(wish: _Wish) -> Iterator[None]:
     """Turns SIGTERM and Ctrl-C into a wish that the loop fulfils after its step; a later Ctrl-C stops at once.
 
     Who asks often asks twice: schedulers and terminals tell every process, and torchrun tells its own again.
     """
-    wish = _Wish()
     asked_at = time.monotonic()
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -613,23 +653,10 @@ def _stop_on_signal() -> Iterator[_Wish]:
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield wish
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of ``size`` items; the last one may be shorter."""
-    rest = iter(items)
-    while group := list(islice(rest, size)):
-        yield group
-
-
-def _leave_signals(_worker: int) -> None:
-    """Ctrl-C and many schedulers stop all processes of a group: a loader's must go on until the run has saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -638,14 +665,30 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def main(
-    clips: Annotated[list[Path], typer.Option(help="Folder of prepared clips; may be given several times.")],
     output: Annotated[Path, typer.Option(help="Folder of the run; one that exists is continued.")],
+    clips: Annotated[
+        list[Path] | None, typer.Option(help="Folder of prepared clips; may be given several times.")
+    ] = None,
+    pack: Annotated[
+        Path | None,
+        typer.Option(help="Clips and networks in one file of train.pack; unpacked beside it.", exists=True),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop by the clock: so long after the command began, when all is saved. Rates cool down over the last "
+            "third, unless --cooldown says otherwise.",
+            min=0.01,
+        ),
+    ] = None,
     preset_name: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "default",
     feature_net: Annotated[
         str,
         typer.Option(help="Weights of SqueezeNet 1.0, VGG19 or VGGFace for the content loss; several with commas."),
     ] = "",
-    steps: Annotated[int | None, typer.Option(help="Instead of the preset's.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Instead of the preset's; with --minutes there is no end but the clock's.", min=1)
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Of a device, instead of the preset's.", min=1)] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches of a device that make one step.", min=1)] = None,
     image_size: Annotated[
@@ -677,11 +720,26 @@ def main(
     identity_weight: Annotated[float, typer.Option(help="Weight of that term.", min=0)] = 3.0,
     generator_rate: Annotated[float | None, typer.Option(help="Learning rate of E and G.")] = None,
     stills_share: Annotated[float | None, typer.Option(help="Share of groups of episodes from photos.")] = None,
+    targets_per_head: Annotated[
+        int | None, typer.Option(help="So many consecutive episodes share a first shot: fewer heads to build.", min=1)
+    ] = None,
+    reuse: Annotated[
+        int | None,
+        typer.Option(
+            help="How often each sample is seen, for a device that is faster than what renders for it.", min=1
+        ),
+    ] = None,
     mixed_precision: Annotated[str, typer.Option(help="bf16, fp16 or no.")] = "bf16",
     workers: Annotated[int, typer.Option(help="Processes that make episodes.", min=0)] = 1,
     log_every: Annotated[int, typer.Option(help="Steps between lines of the log.", min=1)] = 50,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 500,
-    sample_every: Annotated[int, typer.Option(help="Steps between pictures.", min=1)] = 500,
+    save_minutes: Annotated[float, typer.Option(help="With --minutes: between checkpoints.", min=0)] = 2.0,
+    sample_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between pictures.", show_default="500; with --minutes at the start and the end alone", min=1
+        ),
+    ] = None,
     tracker: Annotated[
         str | None, typer.Option(help="trackio: keeps curves on this machine for its dashboard.")
     ] = None,
@@ -692,6 +750,9 @@ def main(
     ] = None,
 ) -> None:
     """Meta-train the three networks on prepared clips."""
+    started = time.monotonic()
+    if not clips and pack is None:
+        raise typer.BadParameter("give folders of prepared clips, or --pack", param_hint="--clips")
     if tracker not in (None, "trackio"):
         raise typer.BadParameter("the tracker is trackio", param_hint="--tracker")
     if mixed_precision not in ("bf16", "fp16", "no"):
@@ -699,13 +760,25 @@ def main(
     with mistakes_in_one_line(ValueError):
         if push is not None:
             check_push("model", push, private=True)
+        clips = list(clips or [])
+        if pack is not None:
+            with PartialState().local_main_process_first():  # which unpacks for the others
+                unpacked = unpack(pack, workers, typer.echo)
+            if minutes is not None and time.monotonic() - started >= 60 * minutes:
+                raise ValueError(f"Unpacking took the {minutes:g} minutes. It is done: give the same command again.")
+            clips.append(unpacked.clips)
+            feature_net = feature_net or unpacked.feature_net
+            identity_net = identity_net or unpacked.identity_net
         config = preset(preset_name, feature_net=feature_net, seed=seed, identity_net=str(identity_net or ""))
         given = {
             "steps": steps, "batch_size": batch_size, "accumulate": accumulate, "image_size": image_size,
             "num_shots": num_shots, "adversarial_from": adversarial_from, "generator_rate": generator_rate,
             "stills_share": stills_share, "cooldown": cooldown, "ema": ema, "fewest_shots": fewest_shots,
-            "discriminator_steps": discriminator_steps,
+            "discriminator_steps": discriminator_steps, "targets_per_head": targets_per_head, "reuse": reuse,
+            "minutes": minutes,
         }  # fmt: skip
+        if minutes is not None:
+            given |= {"steps": steps or ENDLESS, "cooldown": CLOCK_COOLDOWN if cooldown is None else cooldown}
         config = replace(config, **{name: value for name, value in given.items() if value is not None})
         weights = {
             "match": match_weight, "adversarial": adversarial_weight, "feature_matching": feature_matching_weight,
@@ -715,7 +788,7 @@ def main(
         weights = {name: value for name, value in weights.items() if value is not None}
         config = replace(config, losses=replace(config.losses, **weights))
         data = EpisodeDataset.from_folders(clips, config, config.steps * config.batch_size)
-        validation = _validation_episodes(clips, replace(config, degraded_share=0.0))
+        validation = _validation_episodes(clips, replace(config, degraded_share=0.0), workers)
         run = Run(config, data, output, mixed_precision, tracker)
         if start_from is not None:
             run.start_from = "/".join(start_from.parts[-2:])
@@ -730,19 +803,26 @@ def main(
             run.progress.step = run.progress.samples = 0
             run.progress.seconds = 0.0
     with mistakes_in_one_line():
-        train(run, validation, workers=workers, log_every=log_every, save_every=save_every, sample_every=sample_every)
+        train(
+            run, validation, workers=workers, log_every=log_every, save_every=save_every, save_minutes=save_minutes,
+            sample_every=sample_every or (500 if minutes is None else None), started=started, clock=time.monotonic,
+        )  # fmt: skip
         run.accelerator.end_training()
-        if push is not None and run.accelerator.is_main_process and run.progress.step >= config.steps:
+        if push is not None and run.accelerator.is_main_process and run.share_left() <= 0:
             typer.echo(push_model(output / "model", push, private=True).repo_url)
 
 
-def _validation_episodes(clips: list[Path], config: MetaConfig, number: int = 32) -> list[Episode]:
+def _validation_episodes(clips: list[Path], config: MetaConfig, workers: int, number: int = 32) -> list[Episode]:
     """The same ones in every run; none for a data set without a validation split."""
     try:
         data = EpisodeDataset.from_folders(clips, replace(config, seed=1234), number, split="validation")
     except UnreadableMediaError:  # the training split has been read, so it is this split that is not there
         return []
-    return [data[i * config.targets_per_head] for i in range(number)]
+    first, *rest = (i * config.targets_per_head for i in range(number))
+    loader = DataLoader(
+        data, None, sampler=rest, num_workers=workers if workers > 1 else 0, worker_init_fn=begin_worker
+    )
+    return [data[first], *loader]  # the first one compiles what the processes need
 
 
 if __name__ == "__main__":

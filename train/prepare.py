@@ -34,9 +34,6 @@ from typing import Annotated
 import numpy as np
 import typer
 from PIL import Image, ImageFilter, ImageOps
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from talking_heads.errors import (
     FaceError,
@@ -544,6 +541,10 @@ def main(
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster, or auto: works there.")] = None,
 ) -> None:
     """Turn a folder of videos and photos into prepared clips for training."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
+
     if detector not in DETECTORS:
         raise typer.BadParameter(f"choose one of {', '.join(DETECTORS)}", param_hint="--detector")
     outcomes = []

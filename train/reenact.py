@@ -326,8 +326,8 @@ def relative_targets(head: Head, motion: Motion, size: int) -> Targets:
     Landmarks are the moved head's, in pixels of frames of ``size``.
     """
     count = len(head.model.expression_names)
-    neutral = frame_of(motion, most_neutral(motion), count)
-    frames = list(retargeted(head, ((frame, neutral) for frame in frames_of(motion, count)), MotionOptions()))
+    neutral, options = frame_of(motion, most_neutral(motion), count), MotionOptions(closed_lips=True)
+    frames = list(retargeted(head, ((frame, neutral) for frame in frames_of(motion, count)), options))
     renderer = Renderer(head, size)
     return Targets(frames, np.stack([renderer.landmarks(frame) for frame in frames]))
 

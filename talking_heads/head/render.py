@@ -317,8 +317,18 @@ def _texture(texture: np.ndarray, side: int) -> np.ndarray:
 
 def _in_bands(work: Callable[[int, int], None], rows: int) -> None:
     """``work(top, bottom)`` for bands of rows, at once: compiled loops hold no lock."""
-    edges = np.linspace(0, rows, BANDS + 1).astype(int)
-    list(_threads().map(work, edges[:-1], edges[1:]))
+    edges = np.linspace(0, rows, _Threads.number + 1).astype(int)
+    run = map if _Threads.number == 1 else _threads().map
+    list(run(work, edges[:-1], edges[1:]))
+
+
+class _Threads:
+    number = BANDS
+
+
+def draw_in_one_thread() -> None:
+    """From now on in this process: for one of many that share a machine."""
+    _Threads.number = 1
 
 
 @cache

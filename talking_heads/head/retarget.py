@@ -6,7 +6,7 @@ Coefficients of two people mean the same, so another person's face cannot leak i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -31,8 +31,10 @@ _OPENING = (
 )
 RELAXED = 0.4
 """How much of a smile that shows teeth goes when its lips meet."""
-TOUCHING = 0.19
-"""cm between the landmarks of inner lips that touch, which lie inside: the mean face, with closed lips, has 0.21."""
+TOUCHING = 0.03
+"""cm between the landmarks of inner lips that touch, as fits of photos have them."""
+OPEN = 0.5
+"""cm more than at rest between the lips of a driver's neutral face, from which on they count as open."""
 MAX_NEUTRAL_BLINK = 0.6
 """Of a driver whose eyes look half closed even at rest; more would make every opening a stare."""
 
@@ -49,6 +51,9 @@ class MotionOptions:
     gaze: float = 1.0
     parts: tuple[str, ...] = ()
     """Only these parts of the motion, of ``motion.PARTS``; all if none is named."""
+    closed_lips: bool = False
+    """Whether lips that meet in the driver's neutral frame meet in the person's face, too, if the photo shows a laugh:
+    of relative motion, for drivers that were filmed."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -110,7 +115,7 @@ def lips_apart(head: Head) -> Motion:
     upper, lower = (model.landmark_vertices[list(points)] for points in _INNER_LIPS)
     by_coefficient = (model.expression[:, upper, 1] - model.expression[:, lower, 1]).mean(axis=1)
     shown = view.fit.frame.expression
-    gap = float((view.rest[upper, 1] - view.rest[lower, 1]).mean() + shown @ by_coefficient) - TOUCHING
+    gap = float((view.rest[upper, 1] - view.rest[lower, 1]).mean()) - TOUCHING
     opening = np.array([name in _OPENING for name in model.expression_names]) * shown.clip(0)
     apart = np.zeros((1, len(COEFFICIENTS)), np.float32)
     if gap > 0:
@@ -123,6 +128,20 @@ def lips_apart(head: Head) -> Motion:
         apart[0, smiles] = RELAXED * min(gap / 0.5, 1.0) * shown[smiles].clip(0)
     zeros = np.zeros((1, 3))
     return Motion(np.clip(apart, 0, 1), zeros, np.zeros((1, 4)), zeros, 25.0)
+
+
+def with_closed_lips(head: Head, neutral: FrameFit) -> FrameFit:
+    """A driver's neutral frame, such that the person's lips meet where the driver's do, though the photo shows a laugh.
+
+    Without it they would stay as far apart as the photo has them. A driver whose own lips are never closed closes none.
+    """
+    apart = lips_apart(head)
+    at_rest = lip_gaps(Motion.rest(1, 25.0))[0]
+    if lip_gaps(apart)[0] <= at_rest:
+        return neutral
+    share = np.clip(1 - (lip_gaps(motion_of([neutral], 25.0))[0] - at_rest) / OPEN, 0, 1)
+    change = share * apart.coefficients[0, : len(neutral.expression)]
+    return replace(neutral, expression=(neutral.expression + change).astype(np.float32))
 
 
 def lip_gaps(motion: Motion) -> np.ndarray:
@@ -231,10 +250,27 @@ def frames_of(motion: Motion, num_expressions: int) -> Iterator[FrameFit]:
     return (frame_of(motion, index, num_expressions) for index in range(len(motion)))
 
 
+class HeadRetargeter:
+    """Takes drivers' frames to the person of a head."""
+
+    def __init__(self, head: Head, options: MotionOptions) -> None:
+        self.head, self.options = head, options
+        self._neutral: FrameFit | None = None
+        self._retargeter: Retargeter | None = None
+
+    def __call__(self, driver: FrameFit, neutral: FrameFit) -> FrameFit:
+        """The person's frame for one of a driver's, and for the frame in which that driver is at rest."""
+        if self._retargeter is None or self._neutral is not neutral:
+            self._neutral = neutral
+            if self.options.closed_lips and self.options.mode == "relative":
+                neutral = with_closed_lips(self.head, neutral)
+            self._retargeter = Retargeter(
+                self.head.model, self.head.primary_view.fit.frame, neutral, self.options
+            )  # fmt: skip
+        return self._retargeter(driver)
+
+
 def retargeted(head: Head, frames: Iterable[tuple[FrameFit, FrameFit]], options: MotionOptions) -> Iterator[FrameFit]:
     """A driver's frames, each with the driver's neutral one -> the person's."""
-    retargeter: Retargeter | None = None
-    for frame, neutral in frames:
-        if retargeter is None or retargeter.neutral is not neutral:
-            retargeter = Retargeter(head.model, head.primary_view.fit.frame, neutral, options)
-        yield retargeter(frame)
+    retarget = HeadRetargeter(head, options)
+    return (retarget(frame, neutral) for frame, neutral in frames)
