@@ -166,7 +166,7 @@ def printed_notes() -> Iterator[list[str]]:
     notes: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger(__package__)
+    logger = logging.getLogger("talking_heads")
     logger.addHandler(handler)
     try:
         yield notes
