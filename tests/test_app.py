@@ -442,7 +442,9 @@ def test_the_endpoints_are_tools_of_mcp(server: Served, visitors: Path) -> None:
 
 PRINTED = {
     "page": (Path(demo.__file__).parent / "texts" / "api.md").read_text(encoding="utf-8"),
-    "README": (Path(demo.__file__).parents[1] / "README.md").read_text(encoding="utf-8").split("## Web page")[1],
+    "docs": (Path(demo.__file__).parents[1] / "docs" / "programs.md")
+    .read_text(encoding="utf-8")
+    .split("## The web")[1],
 }
 
 
