@@ -567,11 +567,15 @@ def train(
     if main and validation and progress.step == 0:
         sample()
     look()
-    if config.minutes > 0 and run.share_left() <= 0:
-        accelerator.print("There was no time left for a step. Give more minutes.", flush=True)
-    elif config.minutes > 0 and progress.step == 0:
+    if config.minutes > 0 and progress.step == 0 and run.share_left() > 0:
         save()  # that it works is better known now than in the end
         look()
+    if config.minutes > 0 and run.share_left() <= 0:
+        accelerator.print(
+            f"No time was left for a step: it is {progress.seconds / 60:.1f} of {config.minutes:g} min, and "
+            f"{run.pause / 60:.1f} min are kept for the end. Give more.",
+            flush=True,
+        )
     begin, saved = clock(), progress.seconds
     stopped = ended = False
     with _stop_on_signal(wish):
