@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
     from .avatar import Avatar
     from .background import Background
+    from .faces import Portrait
     from .pipeline import FrameGenerator, ProgressCallback, Size, TalkingHeadPipeline, TalkingHeadVideo
 
-MANY = ("--photos", "--parts", "--coefficient")
+MANY = ("--photos", "--parts", "--coefficient", "--drivers")
 """Options that take every value up to the next option."""
 
 app = typer.Typer(
@@ -77,6 +78,12 @@ def _known_parts(parts: list[str] | None) -> list[str] | None:
 Photos = Annotated[
     list[Path] | None,
     typer.Option(help="1 to 32 photos of one person: --photos a.jpg b.jpg", show_default=False, rich_help_panel=PERSON),
+]
+Face = Annotated[
+    int | None,
+    typer.Option(
+        help="Which face is meant in photos with several, from 1, counted from the left.", min=1, rich_help_panel=PERSON
+    ),
 ]
 SavedAvatar = Annotated[
     str | None, typer.Option(help="A saved avatar instead of photos: folder or org/name.", rich_help_panel=PERSON)
@@ -221,6 +228,7 @@ def _options(
 def animate(
     output: Annotated[Path, typer.Option(help="The mp4, webm or mov to write.")],
     photos: Photos = None,
+    face: Face = None,
     avatar: SavedAvatar = None,
     driving: Annotated[
         Path | None, typer.Option(help="Clip whose motion is taken.", show_default=False, rich_help_panel=MOTION)
@@ -339,7 +347,7 @@ def animate(
         check_credentials()
         pipe = _load(model, detector, device, engine)
         with _progress_bars() as show:
-            portraits = pipe.portraits(photos) if photos else []
+            portraits = pipe.portraits(photos, face) if photos else []
             person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(portraits)
             pixels = _pixels(pipe, person, size, wall)
             video = pipe(
@@ -418,6 +426,12 @@ def dub(
         Path | None,
         typer.Option(help="Motion (csv or json) instead of a clip.", show_default=False, rich_help_panel=MOTION),
     ] = None,
+    voice: Annotated[
+        Path | None,
+        typer.Option(help="What shall be said instead, as sound.", show_default=False, rich_help_panel=MOTION),
+    ] = None,
+    text: Said = None,
+    phones: PhoneTimes = None,
     parts: Annotated[
         list[str] | None,
         typer.Option(
@@ -432,7 +446,7 @@ def dub(
     sound: Annotated[
         Path | None,
         typer.Option(
-            help="A file whose sound the result gets.", show_default="the clip's, or the film's",
+            help="A file whose sound the result gets.", show_default="the clip's or voice's, or the film's",
             rich_help_panel=MOTION,
         ),
     ] = None,
@@ -442,22 +456,34 @@ def dub(
     device: Device = None,
     engine: Engine = "auto",
 ) -> None:  # fmt: skip
-    """A person's own film, its lips (or eyes, or whole expression) moved by a clip; all else stays the film's."""
-    from .video import check_writable, probe
+    """A person's own film, its lips (or eyes, or whole expression) moved by a clip or voice; all else is the film's."""
+    from .video import check_writable, probe, sound_duration
 
-    if (driving is None) == (motion_file is None):
-        raise typer.BadParameter("give either a clip or a motion file.", param_hint="--driving / --motion-file")
+    if sum(source is not None for source in (driving, voice, motion_file)) != 1:
+        raise typer.BadParameter(
+            "give either a clip, a voice or a motion file.", param_hint="--driving / --voice / --motion-file"
+        )
+    if voice is None:
+        _check_no_voice(text, phones)
     if "head" in (parts or ()):
         raise typer.BadParameter("the head stays as in the film.", param_hint="--parts")
     check_writable(output)
-    for path in (video, driving, sound):
+    for path in (video, driving, voice, sound):
         if path is not None:
             _check_other_file(output, path)
     probe(video)
     with _notes() as notes:
-        driver: Path | Motion = driving if driving is not None else Motion.load(str(motion_file))
+        driver: Path | Motion
         if driving is not None:
+            driver = driving
             probe(driving)
+        elif voice is not None:
+            sound_duration(voice)
+            with _progress_bars() as show:
+                said = _checked_text(text, phones)
+                driver, sound = Motion.from_voice(voice, said, phones, liveliness=0, on_progress=show), sound or voice
+        else:
+            driver = Motion.load(str(motion_file))
         from .provenance import check_credentials  # brings torch: last
 
         check_credentials()
@@ -473,8 +499,92 @@ def dub(
 
 
 @app.command()
+def group(
+    photo: Annotated[Path, typer.Option(help="A photo of several people.", show_default=False)],
+    drivers: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[N=]SOURCE",
+            help="Who is moved by what: 1=a.mp4 2=nod 3=speech.wav (from the left), or one for all. A source is a "
+            "clip, a motion file, a voice or a preset.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="The mp4 to write.")],
+    head: Strength = 1.0,
+    expression: Strength = 1.0,
+    gaze: Strength = 1.0,
+    parts: Parts = None,
+    label: Label = False,
+    model: Model = None,
+    detector: Detector = "mediapipe",
+    device: Device = None,
+    engine: Engine = "auto",
+) -> None:
+    """A photo of several people, each moved by a driver of their own; the sound is that of the first that has one."""
+    from .video import check_writable
+
+    check_writable(output)
+    _check_photos([photo])
+    wanted = _sources(drivers)
+    with _notes() as notes:
+        from .provenance import check_credentials  # brings torch: last
+
+        check_credentials()
+        pipe = _load(model, detector, device, engine)
+        people = pipe.people(photo)
+        numbers = range(1, len(people) + 1)
+        beyond = [number for number in wanted if number is not None and number not in numbers]
+        if beyond:
+            raise NoFaceError(f"There are {len(people)} faces in the photo, and no face {beyond[0]}.")
+        chosen = [wanted.get(number, wanted.get(None)) for number in numbers]
+        with _progress_bars() as show:
+            motions = {source: _motion_of_source(source, pipe, output, show) for source in chosen if source is not None}
+            video = pipe.animate_group(
+                people, [None if source is None else motions[source][0] for source in chosen],
+                head=head, expression=expression, gaze=gaze, parts=parts or (),
+                sound=next((sound for _, sound in motions.values() if sound is not None), None), on_progress=show,
+            )  # fmt: skip
+            video.save(output, show, label=label)
+            notes.extend(video.warnings)
+    typer.echo(output)
+
+
+def _sources(words: Sequence[str]) -> dict[int | None, str]:
+    """``N=SOURCE`` and ``SOURCE`` -> sources by the number of a face; that of None is for all others."""
+    found: dict[int | None, str] = {}
+    for word in words:
+        number, equals, source = word.partition("=")
+        key = int(number) if equals and number.isdecimal() else None
+        if key in found:
+            whom = "everybody" if key is None else f"face {key}"
+            raise typer.BadParameter(f"there are two drivers for {whom}.", param_hint="--drivers")
+        found[key] = word if key is None else source
+    return found
+
+
+def _motion_of_source(
+    source: str, pipe: TalkingHeadPipeline, output: Path, show: ProgressCallback
+) -> tuple[Motion, Path | None]:
+    """A preset, a motion file, a voice or a clip -> its motion, and the file whose sound goes with it."""
+    from .video import has_pictures, sound_duration
+
+    if source in PRESETS:
+        return load_preset(source), None
+    path = Path(source)
+    if path.suffix.lower() in (".csv", ".json"):
+        return Motion.load(path), None
+    _check_other_file(output, path)
+    if not has_pictures(path):
+        sound_duration(path)
+        return Motion.from_voice(path, on_progress=show), path
+    return pipe.track(path, on_progress=show), path
+
+
+@app.command()
 def live(
     photos: Photos = None,
+    face: Face = None,
     avatar: SavedAvatar = None,
     source: Annotated[str, typer.Option(help="Number of a camera, or a clip, which is played in real time.")] = "0",
     output: Annotated[Path | None, typer.Option(help="An mp4 of what was to be seen.", show_default=False)] = None,
@@ -514,7 +624,7 @@ def live(
     pipe = _load(model, detector, device, engine)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_notes())
-        person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
+        person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [], face)
         pixels = _pixels(pipe, person, size, wall)
         heads = stack.enter_context(
             pipe.live(
@@ -578,6 +688,7 @@ def live(
 def edit(
     output: Annotated[Path, typer.Option(help="The png to write.")],
     photos: Photos = None,
+    face: Face = None,
     avatar: SavedAvatar = None,
     yaw: Annotated[float, _control("yaw", "Degrees to the right of the image.")] = 0.0,
     pitch: Annotated[float, _control("pitch", "Degrees down.")] = 0.0,
@@ -622,7 +733,7 @@ def edit(
     check_credentials()
     pipe = _load(model, detector, device)
     with _notes():
-        person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [])
+        person = _load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [], face)
         pixels = _pixels(pipe, person, size, wall)
         save_picture(pipe.edit(person, controls, size=pixels, background=wall), output, label=label)
     typer.echo(output)
@@ -632,6 +743,7 @@ def edit(
 def make_avatar(
     output: Annotated[Path, typer.Option(help="Folder for the avatar.")],
     photos: Photos = None,
+    face: Face = None,
     steps: Annotated[int, typer.Option(help="Steps of fine-tuning to this person; 0: none.", min=0)] = 0,
     model: Model = None,
     detector: Detector = "mediapipe",
@@ -646,7 +758,8 @@ def make_avatar(
     _check_photos(photos)
     pipe = _load(model, detector, device)
     with _notes(), _progress_bars() as show:
-        person = _fine_tuned(pipe, photos, steps, show) if steps else pipe.create_avatar(photos)
+        portraits = pipe.portraits(photos, face)
+        person = _fine_tuned(pipe, portraits, steps, show) if steps else pipe.create_avatar(portraits)
         person.save_pretrained(output)
     typer.echo(output)
 
@@ -875,7 +988,7 @@ def _load_avatar(source: str, pipe: TalkingHeadPipeline) -> Avatar:
     return Avatar.from_pretrained(source).to(pipe.device)
 
 
-def _fine_tuned(pipe: TalkingHeadPipeline, photos: Sequence[Path], steps: int, show: ProgressCallback) -> Avatar:
+def _fine_tuned(pipe: TalkingHeadPipeline, photos: Sequence[Portrait], steps: int, show: ProgressCallback) -> Avatar:
     fine_tune = _training_tools("finetune").fine_tune
     return fine_tune(pipe, photos, steps=steps, on_step=lambda step, *_: show("fine-tuning", step, steps))
 

@@ -212,6 +212,16 @@ def test_verify_tells_what_is_generated(run: Callable, shelf: Path, tmp_path: Pa
     assert found["manifest"]["state"] == "unknown signer" and found["file"] == str(tmp_path / "out/v.mp4")
 
 
+def test_everybody_in_a_photo_and_one_of_them(run: Callable, shelf: Path, tmp_path: Path) -> None:
+    line = f"group --photo twins.png --drivers 1={shelf / 'moving.mp4'} 2=nod --output out/v.mp4 --model tiny"
+    assert run(line) == (0, f"{tmp_path / 'out/v.mp4'}\n", "")
+    made = probe(tmp_path / "out/v.mp4")
+    with Image.open(shelf / "twins.png") as photo:
+        assert (made.width, made.height) == tuple(side // 2 * 2 for side in photo.size)
+    assert made.has_audio  # the clip's
+    assert run("animate --photos twins.png --face 2 --driving one.mp4 --output out/w.mp4 --model tiny")[0] == 0
+
+
 def test_verify_finds_nothing_in_what_was_filmed(run: Callable, shelf: Path) -> None:
     for name in ("moving.mp4", "ada.png", "rotated.jpg"):
         code, out, err = run(f"verify {name}")
@@ -540,7 +550,21 @@ REFUSED = {
         "animate --photos ada.png --preset nod --output out/v.mp4 --model paper --size 256",
         "this model paints the whole picture itself",
     ),
-    "dub without a driver": ("dub --video moving.mp4 --output out/v.mp4", "give either a clip or a motion file"),
+    "no such face": (
+        f"{ANIMATE} --photos twins.png --face 3 --driving one.mp4",
+        "There are 2 faces in the photo, and no",
+    ),
+    "group without that face": ("group --photo twins.png --drivers 3=nod --output out/v.mp4 --model tiny", "no face 3"),
+    "group of nobody": ("group --photo nobody.png --drivers nod --output out/v.mp4 --model tiny", "No face found in"),
+    "group by nothing": (
+        "group --photo twins.png --drivers gone.mp4 --output out/v.mp4 --model tiny",
+        "does not exist",
+    ),
+    "two drivers": ("group --photo twins.png --drivers 1=nod 1=shake --output out/v.mp4", "two drivers for face 1"),
+    "dub without a driver": (
+        "dub --video moving.mp4 --output out/v.mp4",
+        "give either a clip, a voice or a motion file",
+    ),
     "dub the head": (
         "dub --video moving.mp4 --driving one.mp4 --output out/v.mp4 --parts head",
         "stays as",

@@ -32,7 +32,7 @@ _OPENING = (
 RELAXED = 0.4
 """How much of a smile that shows teeth goes when its lips meet."""
 TOUCHING = 0.03
-"""cm between lips that touch, as they are found in photos."""
+"""cm between the landmarks of inner lips that touch, as fits of photos have them."""
 OPEN = 0.5
 """cm more than at rest between the lips of a driver's neutral face, from which on they count as open."""
 MAX_NEUTRAL_BLINK = 0.6

@@ -1,9 +1,9 @@
 """Phones and loudness -> the shape of the lips -> coefficients of ARKit.
 
-A linear filter, learned by ``python -m train.voice`` from people who were filmed while they spoke, looks 240 ms into
-the past and the future: what a lip does for a sound begins before it and depends on its neighbours (coarticulation).
-It says where the lips are; the coefficients that put them there are found by non-negative least squares. Lips that
-must meet, at p, b and m, are made to.
+The mean of a linear filter and a small network, learned by ``python -m train.voice`` from people who were filmed while
+they spoke, looks 240 ms into the past and the future: what a lip does for a sound begins before it and depends on its
+neighbours (coarticulation). It says where the lips are; the coefficients that put them there are found by non-negative
+least squares. Lips that must meet, at p, b and m, are made to.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ ROUNDED = {"W": 0.35, "UW": 0.35, "UH": 0.2, "AO": 0.2, "SH": 0.3, "R": 0.12}
 """How much a viseme rounds the lips besides what was learned: of rounding, landmarks show the least."""
 PARTED = 0.3
 """cm by which lips are apart in a vowel at least."""
-PRESSED = {"mouthRollLower": 0.12, "mouthRollUpper": 0.1, "mouthPressLeft": 0.3, "mouthPressRight": 0.3}
+PRESSED = {"mouthRollLower": 0.05, "mouthPressLeft": 0.2, "mouthPressRight": 0.2}
 """What lips that meet do besides."""
 CLOSING, OPENING = 0.07, 0.07
 """Seconds in which lips meet before p, b and m, and in which they part."""
@@ -132,12 +132,18 @@ def lip_shapes() -> LipShapes:
 
 @dataclass(frozen=True)
 class MouthModel:
-    """The learned filter."""
+    """What was learned: lips = features weights + bias + relu(features hidden + hidden_bias) output."""
 
     weights: np.ndarray = field(repr=False)
     """(FEATURES, 3 LIPS) cm."""
     bias: np.ndarray = field(repr=False)
     """(3 LIPS,) cm."""
+    hidden: np.ndarray = field(repr=False)
+    """(FEATURES, H)"""
+    hidden_bias: np.ndarray = field(repr=False)
+    """(H,)"""
+    output: np.ndarray = field(repr=False)
+    """(H, 3 LIPS) cm."""
     closed: np.ndarray = field(repr=False)
     """(3 LIPS,) cm: the mean shape of lips that meet."""
 
@@ -146,7 +152,7 @@ class MouthModel:
         """Read a file of ``train.voice``. Raises InvalidModelError for another one."""
         try:
             with safe_open(path, framework="np") as file:
-                values = {name: file.get_tensor(name).astype(float) for name in ("weights", "bias", "closed")}
+                values = {name: file.get_tensor(name).astype(float) for name in cls.__dataclass_fields__}
                 visemes = json.loads((file.metadata() or {})["visemes"])
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise InvalidModelError(f"{path} is no model of a mouth ({error}). Install the package anew.") from error
@@ -154,12 +160,16 @@ class MouthModel:
             raise InvalidModelError(f"{path} is of another version of this software. Make it again: train.voice.")
         return cls(**values)
 
+    def lips(self, seen: np.ndarray) -> np.ndarray:
+        """(T, FEATURES) -> (T, 3 LIPS) cm from rest."""
+        lips: np.ndarray = (
+            seen @ self.weights + self.bias + np.maximum(seen @ self.hidden + self.hidden_bias, 0) @ self.output
+        )
+        return lips
+
     def shapes(self, voice: Voice, times: np.ndarray) -> np.ndarray:
         """(T, 3 LIPS) cm from rest at seconds ``times`` (T,)."""
-        shapes = [
-            features(voice, times[start : start + _CHUNK]) @ self.weights + self.bias
-            for start in range(0, len(times), _CHUNK)
-        ]
+        shapes = [self.lips(features(voice, times[start : start + _CHUNK])) for start in range(0, len(times), _CHUNK)]
         return np.concatenate(shapes) * speaking(voice, times)[:, None]
 
 
