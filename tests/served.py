@@ -78,6 +78,7 @@ def visitors_files(folder: Path, astronaut: np.ndarray) -> Path:
     write_clip(folder / "long.mp4", [grey(0)] * 12, fps=1)
     speech = np.concatenate(list(read_sound(EXAMPLE)))
     write_wav(folder / "speech.wav", speech[:20_000])
+    write_wav(folder / "sentence.wav", speech[:62_000])
     write_wav(folder / "long.wav", speech)
     write_wav(folder / "silence.wav", np.zeros(16_000))
     (folder / "broken.mp4").write_bytes((folder / "moving.mp4").read_bytes()[:2000])

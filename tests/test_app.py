@@ -153,7 +153,7 @@ class TestVoice:
 
     def test_progress_is_told(self, client: Client, visitors: Path) -> None:
         job = client.submit(
-            photos=[handle_file(visitors / "ada.png")], voice=handle_file(visitors / "speech.wav"), consent=True,
+            photos=[handle_file(visitors / "ada.png")], voice=handle_file(visitors / "sentence.wav"), consent=True,
             api_name="/animate_voice",
         )  # fmt: skip
         stages = set()

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots
-from talking_heads.cli import EXAMPLE
 from talking_heads.errors import InvalidModelError
+from talking_heads.examples import EXAMPLE
 from talking_heads.head.model import ASSET, FaceModel
 from talking_heads.head.person import Head
 from talking_heads.head.presets import FaceControls

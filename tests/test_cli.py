@@ -21,8 +21,9 @@ from tiny import save_tiny_model
 
 import talking_heads
 from talking_heads import Avatar, Motion, TalkingHeadPipeline, __version__, load_preset
-from talking_heads.cli import EXAMPLE, main, spread
+from talking_heads.cli import main, spread
 from talking_heads.errors import MissingDependencyError
+from talking_heads.examples import EXAMPLE
 from talking_heads.landmarks import MediapipeDetector
 from talking_heads.provenance import verify
 from talking_heads.video import probe, read_frames, read_sound

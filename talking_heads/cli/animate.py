@@ -1,0 +1,470 @@
+"""Commands that make videos: animate, dub, group, live."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ..errors import NoFaceError
+from ..head.motion import Motion
+from ..head.presets import PRESETS, load_preset
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..pipeline import ProgressCallback, TalkingHeadPipeline
+
+from .options import (
+    MOTION,
+    PICTURE,
+    Detector,
+    Device,
+    End,
+    Engine,
+    Face,
+    FrameSize,
+    Label,
+    Liveliness,
+    Model,
+    OpaqueWall,
+    Parts,
+    PhoneTimes,
+    Photos,
+    Said,
+    SavedAvatar,
+    Seed,
+    Start,
+    Strength,
+    Wall,
+    app,
+    known_parts,
+    known_preset,
+)
+from .shared import (
+    check_no_voice,
+    check_one_of,
+    check_other_file,
+    check_photos,
+    checked_text,
+    later_of,
+    load_avatar,
+    load_pipeline,
+    milliseconds,
+    pixels_for,
+    printed_notes,
+    progress_bars,
+)
+
+
+@app.command()
+def animate(
+    output: Annotated[Path, typer.Option(help="The mp4, webm or mov to write.")],
+    photos: Photos = None,
+    face: Face = None,
+    avatar: SavedAvatar = None,
+    driving: Annotated[
+        Path | None, typer.Option(help="Clip whose motion is taken.", show_default=False, rich_help_panel=MOTION)
+    ] = None,
+    motion_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Motion of track or Live Link Face (csv), MediaPipe or Audio2Face (json), at its own frame rate.",
+            show_default=False,
+            rich_help_panel=MOTION,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Motion that needs no file: {', '.join(PRESETS)}.",
+            callback=known_preset,
+            show_default=False,
+            rich_help_panel=MOTION,
+        ),
+    ] = None,
+    voice: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sound (or a clip) of somebody who speaks: the photo speaks with it.",
+            show_default=False,
+            rich_help_panel=MOTION,
+        ),
+    ] = None,
+    text: Said = None,
+    phones: PhoneTimes = None,
+    liveliness: Liveliness = 1.0,
+    seed: Seed = 0,
+    motion: Annotated[
+        Literal["relative", "absolute"],
+        typer.Option(
+            help="Carry over what changes in the driver's face, or its pose and expression as they are.",
+            rich_help_panel=MOTION,
+        ),
+    ] = "relative",
+    head: Strength = 1.0,
+    expression: Strength = 1.0,
+    gaze: Strength = 1.0,
+    parts: Parts = None,
+    start: Start = None,
+    end: End = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Follow the clip while painting: sooner; its first second sets the neutral pose.",
+            rich_help_panel=MOTION,
+        ),
+    ] = False,
+    size: FrameSize = None,
+    background: Wall = "keep",
+    in_photo: Annotated[
+        bool,
+        typer.Option("--in-photo", help="Show the whole first photo, its head in motion.", rich_help_panel=PICTURE),
+    ] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Show the clip beside the result.", rich_help_panel=PICTURE)
+    ] = False,
+    label: Label = False,
+    model: Model = None,
+    detector: Detector = "mediapipe",
+    device: Device = None,
+    engine: Engine = "auto",
+) -> None:
+    """Photos (or an avatar) and a clip, a voice, a motion file or a preset -> a video, with sound if that has any."""
+    from ..background import check_output, parse_background
+    from ..video import VIDEO_SUFFIXES, check_writable, probe, sound_duration
+
+    check_one_of(photos, avatar)
+    if sum(source is not None for source in (driving, voice, motion_file, preset)) != 1:
+        raise typer.BadParameter(
+            "give either a clip, a voice, a motion file or a preset.",
+            param_hint="--driving / --voice / --motion-file / --preset",
+        )
+    if voice is None:
+        check_no_voice(text, phones)
+    elif motion == "absolute":
+        raise typer.BadParameter("a voice has no pose of its own: it goes with relative.", param_hint="--motion")
+    if driving is None and (start is not None or end is not None or side_by_side or stream):
+        raise typer.BadParameter("they are for clips.", param_hint="--start / --end / --side-by-side / --stream")
+    if in_photo and not photos:
+        raise typer.BadParameter("an avatar does not hold the whole photo: give photos.", param_hint="--in-photo")
+    # What can be known before the work is said before the work.
+    wall = parse_background(background)
+    if in_photo and (size or not wall.keeps):
+        raise typer.BadParameter(
+            "it shows the photo as it is, without --size and --background.", param_hint="--in-photo"
+        )
+    if side_by_side and wall.is_transparent:
+        raise typer.BadParameter("it goes with no transparent background.", param_hint="--side-by-side")
+    check_output(wall, output)
+    check_writable(output, (".mp4",) if side_by_side else VIDEO_SUFFIXES)
+    driver: Path | Motion
+    with printed_notes() as notes:
+        if driving is not None:
+            driver = driving
+            probe(driving)
+            check_other_file(output, driving)
+        elif voice is not None:
+            sound_duration(voice)
+            check_other_file(output, voice, "voice")
+            with progress_bars() as show:
+                driver = Motion.from_voice(
+                    voice, checked_text(text, phones), phones, liveliness=liveliness, seed=seed, on_progress=show
+                )
+        else:
+            driver = load_preset(str(preset)) if motion_file is None else Motion.load(motion_file)
+        check_photos(photos or [])
+        from ..provenance import check_credentials  # brings torch: last
+
+        check_credentials()
+        pipe = load_pipeline(model, detector, device, engine)
+        with progress_bars() as show:
+            portraits = pipe.portraits(photos, face) if photos else []
+            person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(portraits)
+            pixels = pixels_for(pipe, person, size, wall)
+            video = pipe(
+                person, driver, motion=motion, head=head, expression=expression, gaze=gaze, parts=parts or (),
+                start=start, end=end, into=portraits[0] if in_photo else None, size=pixels, background=wall,
+                stream=stream, sound=voice, on_progress=show,
+            )  # fmt: skip
+            (video.save_side_by_side if side_by_side else video.save)(output, show, label=label)
+            notes.extend(video.warnings)
+    typer.echo(output)
+
+
+@app.command()
+def dub(
+    video: Annotated[Path, typer.Option(help="A film of one person, whose parts are moved.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="The mp4 to write.")],
+    driving: Annotated[
+        Path | None, typer.Option(help="Clip whose motion is taken.", show_default=False, rich_help_panel=MOTION)
+    ] = None,
+    motion_file: Annotated[
+        Path | None,
+        typer.Option(help="Motion (csv or json) instead of a clip.", show_default=False, rich_help_panel=MOTION),
+    ] = None,
+    voice: Annotated[
+        Path | None,
+        typer.Option(help="What shall be said instead, as sound.", show_default=False, rich_help_panel=MOTION),
+    ] = None,
+    text: Said = None,
+    phones: PhoneTimes = None,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="lips|eyes|brows|expression", help="What is moved: --parts lips eyes", show_default="lips",
+            callback=known_parts, rich_help_panel=MOTION,
+        ),
+    ] = None,
+    expression: Strength = 1.0,
+    gaze: Strength = 1.0,
+    start: Start = None,
+    end: End = None,
+    sound: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file whose sound the result gets.", show_default="the clip's or voice's, or the film's",
+            rich_help_panel=MOTION,
+        ),
+    ] = None,
+    label: Label = False,
+    model: Model = None,
+    detector: Detector = "mediapipe",
+    device: Device = None,
+    engine: Engine = "auto",
+) -> None:  # fmt: skip
+    """A person's own film, its lips (or eyes, or whole expression) moved by a clip or voice; all else is the film's."""
+    from ..video import check_writable, probe, sound_duration
+
+    if sum(source is not None for source in (driving, voice, motion_file)) != 1:
+        raise typer.BadParameter(
+            "give either a clip, a voice or a motion file.", param_hint="--driving / --voice / --motion-file"
+        )
+    if voice is None:
+        check_no_voice(text, phones)
+    if "head" in (parts or ()):
+        raise typer.BadParameter("the head stays as in the film.", param_hint="--parts")
+    check_writable(output)
+    for path in (video, driving, voice, sound):
+        if path is not None:
+            check_other_file(output, path)
+    probe(video)
+    with printed_notes() as notes:
+        driver: Path | Motion
+        if driving is not None:
+            driver = driving
+            probe(driving)
+        elif voice is not None:
+            sound_duration(voice)
+            with progress_bars() as show:
+                said = checked_text(text, phones)
+                driver, sound = Motion.from_voice(voice, said, phones, liveliness=0, on_progress=show), sound or voice
+        else:
+            driver = Motion.load(str(motion_file))
+        from ..provenance import check_credentials  # brings torch: last
+
+        check_credentials()
+        pipe = load_pipeline(model, detector, device, engine)
+        with progress_bars() as show:
+            result = pipe.dub(
+                video, driver, parts=parts or ("lips",), expression=expression, gaze=gaze, start=start, end=end,
+                sound=sound, on_progress=show,
+            )  # fmt: skip
+            result.save(output, show, label=label)
+            notes.extend(result.warnings)
+    typer.echo(output)
+
+
+@app.command()
+def group(
+    photo: Annotated[Path, typer.Option(help="A photo of several people.", show_default=False)],
+    drivers: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[N=]SOURCE",
+            help="Who is moved by what: 1=a.mp4 2=nod 3=speech.wav (from the left), or one for all. A source is a "
+            "clip, a motion file, a voice or a preset.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="The mp4 to write.")],
+    head: Strength = 1.0,
+    expression: Strength = 1.0,
+    gaze: Strength = 1.0,
+    parts: Parts = None,
+    label: Label = False,
+    model: Model = None,
+    detector: Detector = "mediapipe",
+    device: Device = None,
+    engine: Engine = "auto",
+) -> None:
+    """A photo of several people, each moved by a driver of their own; the sound is that of the first that has one."""
+    from ..video import check_writable
+
+    check_writable(output)
+    check_photos([photo])
+    wanted = _sources(drivers)
+    with printed_notes() as notes:
+        from ..provenance import check_credentials  # brings torch: last
+
+        check_credentials()
+        pipe = load_pipeline(model, detector, device, engine)
+        people = pipe.people(photo)
+        numbers = range(1, len(people) + 1)
+        beyond = [number for number in wanted if number is not None and number not in numbers]
+        if beyond:
+            raise NoFaceError(f"There are {len(people)} faces in the photo, and no face {beyond[0]}.")
+        chosen = [wanted.get(number, wanted.get(None)) for number in numbers]
+        with progress_bars() as show:
+            motions = {source: _motion_of_source(source, pipe, output, show) for source in chosen if source is not None}
+            video = pipe.animate_group(
+                people, [None if source is None else motions[source][0] for source in chosen],
+                head=head, expression=expression, gaze=gaze, parts=parts or (),
+                sound=next((sound for _, sound in motions.values() if sound is not None), None), on_progress=show,
+            )  # fmt: skip
+            video.save(output, show, label=label)
+            notes.extend(video.warnings)
+    typer.echo(output)
+
+
+def _sources(words: Sequence[str]) -> dict[int | None, str]:
+    """``N=SOURCE`` and ``SOURCE`` -> sources by the number of a face; that of None is for all others."""
+    found: dict[int | None, str] = {}
+    for word in words:
+        number, equals, source = word.partition("=")
+        key = int(number) if equals and number.isdecimal() else None
+        if key in found:
+            whom = "everybody" if key is None else f"face {key}"
+            raise typer.BadParameter(f"there are two drivers for {whom}.", param_hint="--drivers")
+        found[key] = word if key is None else source
+    return found
+
+
+def _motion_of_source(
+    source: str, pipe: TalkingHeadPipeline, output: Path, show: ProgressCallback
+) -> tuple[Motion, Path | None]:
+    """A preset, a motion file, a voice or a clip -> its motion, and the file whose sound goes with it."""
+    from ..video import has_pictures, sound_duration
+
+    if source in PRESETS:
+        return load_preset(source), None
+    path = Path(source)
+    if path.suffix.lower() in (".csv", ".json"):
+        return Motion.load(path), None
+    check_other_file(output, path)
+    if not has_pictures(path):
+        sound_duration(path)
+        return Motion.from_voice(path, on_progress=show), path
+    return pipe.track(path, on_progress=show), path
+
+
+@app.command()
+def live(
+    photos: Photos = None,
+    face: Face = None,
+    avatar: SavedAvatar = None,
+    source: Annotated[str, typer.Option(help="Number of a camera, or a clip, which is played in real time.")] = "0",
+    output: Annotated[Path | None, typer.Option(help="An mp4 of what was to be seen.", show_default=False)] = None,
+    head: Strength = 1.0,
+    expression: Strength = 1.0,
+    gaze: Strength = 1.0,
+    parts: Parts = None,
+    size: FrameSize = None,
+    background: OpaqueWall = "keep",
+    model: Model = None,
+    detector: Detector = "mediapipe",
+    device: Device = None,
+    engine: Engine = "auto",
+) -> None:
+    """Photos (or an avatar) that move like whoever is before the camera, at once; ends with q, Escape or Ctrl-C."""
+    from ..background import parse_background
+    from ..camera import Window, in_real_time, read_camera
+    from ..video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
+
+    check_one_of(photos, avatar)
+    wall = parse_background(background)
+    if wall.is_transparent:
+        raise typer.BadParameter(
+            "a window has something behind it; transparent is for files.", param_hint="--background"
+        )
+    if output is not None:
+        check_writable(output)
+    fps = 25.0
+    if not source.isdecimal():
+        fps = probe(source).fps
+        if output is not None:
+            check_other_file(output, Path(source))
+    check_photos(photos or [])
+    from ..provenance import check_credentials, marked_picture, sign  # brings torch: last
+
+    check_credentials()
+    pipe = load_pipeline(model, detector, device, engine)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(printed_notes())
+        person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [], face)
+        pixels = pixels_for(pipe, person, size, wall)
+        heads = stack.enter_context(
+            pipe.live(
+                person, head=head, expression=expression, gaze=gaze, parts=parts or (), size=pixels, background=wall
+            )
+        )
+        camera = read_camera(int(source)) if source.isdecimal() else in_real_time(read_frames(source), fps)
+        stop = threading.Event()
+
+        def watch() -> None:
+            with contextlib.closing(camera):
+                for frame in camera:
+                    if stop.is_set():
+                        return
+                    heads.offer(frame)
+
+        writer = None
+        if output is not None:
+            finish = partial(sign, title=output.name)
+            writer = stack.enter_context(VideoWriter(output, fps, metadata=AI_GENERATED, finish=finish))
+        window = stack.enter_context(contextlib.closing(Window("AI-generated")))
+        begin = time.perf_counter()
+        seen: np.ndarray | None = None
+
+        def record() -> None:
+            """What is to be seen, as often as time has passed, whatever the camera's rate."""
+            if writer is not None and seen is not None:
+                for _ in range(math.floor((time.perf_counter() - begin) * fps) + 1 - writer.num_frames):
+                    writer.write(marked_picture(seen, label=False))
+
+        # In a thread of its own, so that a picture is shown when it is painted and not when the next frame has come.
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        stack.callback(stop.set)
+        watching = pool.submit(watch)
+        # Ctrl-C is how this ends: what was seen until then is kept.
+        with contextlib.suppress(KeyboardInterrupt):
+            while not watching.done():
+                picture = heads.take(timeout=1 / fps)
+                record()
+                seen = later_of(picture, seen)
+                if seen is not None and not window.show(seen):
+                    break
+        stop.set()
+        watching.result()
+        last = heads.wait()
+        record()
+        seen = later_of(last, seen)
+        if seen is None:
+            raise NoFaceError(f"No face was seen in {source}. Sit in the light, facing the camera.")
+        if writer is not None and (last is not None or writer.num_frames == 0):
+            writer.write(marked_picture(seen, label=False))
+        typer.echo(
+            f"{heads.painted} of {heads.pushed} frames painted; frame to picture {milliseconds(heads.delay(0.5))} "
+            f"at the median, {milliseconds(heads.delay(0.95))} for 95 of 100"
+        )
+    if output is not None:
+        typer.echo(output)
