@@ -254,7 +254,8 @@ def test_the_clock_ends_a_run_and_cools_it_down(start, tmp_path, monkeypatch, ca
     again = start(**changes)
     again.load(checkpoints(tmp_path / "run")[-1])
     train(again, [], workers=0, clock=clock)  # it had its time
-    assert again.progress.step == 12 and "There was no time left for a step." in capsys.readouterr().out
+    assert again.progress.step == 12
+    assert "No time was left for a step: it is 3.0 of 3 min, and 0.0 min are kept" in capsys.readouterr().out
     more = start(**(changes | {"minutes": 4.0}))
     more.load(checkpoints(tmp_path / "run")[-1])
     clock = Clock(more, monkeypatch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from multiprocessing import Event
 from typing import Any, TypeVar, cast
 
 import torch
@@ -53,9 +54,22 @@ class Batches(Dataset[list[dict[str, Tensor]]]):
 
     def __init__(self, data: EpisodeDataset) -> None:
         self.data = data
+        self._ended = Event()
+
+    def end(self) -> None:
+        """Nobody wants more: processes stop within an episode, not after the many of a list."""
+        self._ended.set()
 
     def __getitem__(self, block: list[list[int]]) -> list[dict[str, Tensor]]:
-        return [default_collate([compact(self.data[i]) for i in batch]) for batch in block]
+        batches = []
+        for batch in block:
+            episodes = []
+            for index in batch:
+                if self._ended.is_set():
+                    return []
+                episodes.append(compact(self.data[index]))
+            batches.append(default_collate(episodes))
+        return batches
 
 
 def compact(episode: Episode) -> dict[str, Tensor]:

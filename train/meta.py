@@ -236,13 +236,17 @@ class Run:
         device = self.accelerator.device
         if workers > 1:
             self.data[0]  # compiles here, once, what the processes that are forked need
+        batches = Batches(self.data)
         loader = DataLoader(
-            Batches(self.data), batch_size=None, sampler=self._blocks(), num_workers=workers,
+            batches, batch_size=None, sampler=self._blocks(), num_workers=workers,
             prefetch_factor=1 if workers else None, worker_init_fn=begin_worker, pin_memory=device.type == "cuda",
         )  # fmt: skip
-        for block in loader:
-            for batch in block:
-                yield send_to_device(batch, device, non_blocking=True)
+        try:
+            for block in loader:
+                for batch in block:
+                    yield send_to_device(batch, device, non_blocking=True)
+        finally:
+            batches.end()
 
     def _blocks(self) -> Iterator[list[list[int]]]:
         """Indices of this process's batches, in lists of those that share their heads."""
@@ -563,40 +567,49 @@ def train(
     if main and validation and progress.step == 0:
         sample()
     look()
-    if config.minutes > 0 and run.share_left() <= 0:
-        accelerator.print("There was no time left for a step. Give more minutes.", flush=True)
-    elif config.minutes > 0 and progress.step == 0:
+    if config.minutes > 0 and progress.step == 0 and run.share_left() > 0:
         save()  # that it works is better known now than in the end
         look()
+    if config.minutes > 0 and run.share_left() <= 0:
+        accelerator.print(
+            f"No time was left for a step: it is {progress.seconds / 60:.1f} of {config.minutes:g} min, and "
+            f"{run.pause / 60:.1f} min are kept for the end. Give more.",
+            flush=True,
+        )
     begin, saved = clock(), progress.seconds
-    with _stop_on_signal(wish), closing(run.batches(workers)) as episodes:
-        for batches in waiting.on(grouped(episodes, config.accumulate)):
-            means.add(run.step(*batches))
-            step = progress.step
-            stopped = look()
-            ended = run.share_left() <= 0
-            last = stopped or ended
-            if step % log_every == 0 or last:
-                terms = means.read()
-                if main:
-                    rate = run.samples_per_step * (step - first) / (clock() - begin)
-                    line = {"step": step, "samples": progress.samples, "samples_per_second": round(rate, 2)}
-                    _log(run, line | {"waiting": waiting.read()} | terms)
-                    accelerator.print(
-                        progress_line(config, step, progress.seconds, rate, run.samples_per_step), flush=True
-                    )
-            by_clock = config.minutes > 0 and progress.seconds - saved >= 60 * save_minutes
-            if last or by_clock or (config.minutes == 0 and step % save_every == 0):
-                folder, saved = save(), progress.seconds
-                if stopped:
-                    end = "" if config.minutes > 0 else f" of {config.steps}"
-                    accelerator.print(
-                        f"Stopped after step {step}{end}; {folder} is saved. The same command goes on.", flush=True
-                    )
-            if main and validation and (ended or (sample_every is not None and step % sample_every == 0)):
-                sample()
-            if last:
-                break
+    stopped = ended = False
+    with _stop_on_signal(wish):
+        with closing(run.batches(workers)) as episodes:
+            for batches in waiting.on(grouped(episodes, config.accumulate)):
+                means.add(run.step(*batches))
+                step = progress.step
+                stopped = look()
+                ended = run.share_left() <= 0
+                if step % log_every == 0 or stopped or ended:
+                    terms = means.read()
+                    if main:
+                        rate = run.samples_per_step * (step - first) / (clock() - begin)
+                        line = {"step": step, "samples": progress.samples, "samples_per_second": round(rate, 2)}
+                        _log(run, line | {"waiting": waiting.read()} | terms)
+                        text = progress_line(config, step, progress.seconds, rate, run.samples_per_step)
+                        accelerator.print(text, flush=True)
+                if stopped or ended:
+                    break
+                by_clock = config.minutes > 0
+                if progress.seconds - saved >= 60 * save_minutes if by_clock else step % save_every == 0:
+                    save()
+                    saved = progress.seconds
+                if main and validation and sample_every is not None and step % sample_every == 0:
+                    sample()
+        # What loads data has ended: all cores are free.
+        if stopped or ended:
+            folder = save()
+        if stopped:
+            end = "" if config.minutes > 0 else f" of {config.steps}"
+            text = f"Stopped after step {progress.step}{end}; {folder} is saved. The same command goes on."
+            accelerator.print(text, flush=True)
+        if main and validation and ended:
+            sample()
 
 
 def _begin_folder(run: Run) -> None:
