@@ -696,6 +696,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         """
         own = int((avatar.generator or self.generator).config.image_size)
         if not (avatar.generator or self.generator).config.render_conditioned:
+            if isinstance(size, int) and size != own:
+                raise ValueError(f"this model paints frames of {own} pixels; leave the size out")
             return own  # painted from nothing: in the network's size
         if size is None:
             return 2 * own if avatar.photo_size >= 2 * own else own
@@ -721,6 +723,9 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if num_frames is None and isinstance(targets, Sized):
             num_frames = len(targets)
         pixels = self.frame_size(avatar, size)
+        conditioned = (avatar.generator or self.generator).config.render_conditioned
+        if background is not None and not background.keeps and not conditioned:
+            raise ValueError("this model paints whole pictures; leave the background out")
         renderer, chooser = Renderer(avatar.head, pixels, background), PhotoChooser(avatar.head)
         rendered = (renderer.draw(target, chooser.choose(target)) for target in targets)
         sizes = chain([1], repeat(batch_size))  # the first frame is waited for

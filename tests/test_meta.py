@@ -31,7 +31,7 @@ from talking_heads.errors import InvalidModelError, MissingDependencyError
 from train.config import LossWeights, ModelConfig, preset, read_config
 from train.dataset import EpisodeDataset
 from train.loading import order
-from train.meta import Average, Run, build_networks, checkpoints, main, train, validate
+from train.meta import Average, Trainer, build_networks, checkpoints, main, train, validate
 from train.objective import as_numbers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,24 +53,24 @@ def no_validation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(clips: Path, tmp_path: Path) -> Callable[..., Run]:
+def start(clips: Path, tmp_path: Path) -> Callable[..., Trainer]:
     """A new run, in float32 unless told otherwise; ``folder`` names it, the rest changes the configuration."""
 
-    def make(folder: str = "run", mixed_precision: str = "no", **changes) -> Run:
+    def make(folder: str = "run", mixed_precision: str = "no", **changes) -> Trainer:
         AcceleratorState._reset_state(reset_partial_state=True)  # one run a process is what accelerate expects
         config = replace(CONFIG, **changes)
         data = EpisodeDataset.from_folders([clips], config, config.steps * config.batch_size)
-        return Run(config, data, tmp_path / folder, mixed_precision)
+        return Trainer(config, data, tmp_path / folder, mixed_precision)
 
     return make
 
 
-def weights(run: Run) -> dict[str, dict[str, torch.Tensor]]:
+def weights(run: Trainer) -> dict[str, dict[str, torch.Tensor]]:
     nets = {name: getattr(run, name) for name in ("embedder", "generator", "discriminator", "identities")}
     return {name: {key: value.clone() for key, value in net.state_dict().items()} for name, net in nets.items()}
 
 
-def everything(run: Run) -> dict[str, object]:
+def everything(run: Trainer) -> dict[str, object]:
     """All that a run is made of, flat: weights, buffers, averages, optimisers, counters."""
     state: dict[str, object] = {"step": run.progress.step, "samples": run.progress.samples}
     for name, values in weights(run).items():
@@ -78,7 +78,7 @@ def everything(run: Run) -> dict[str, object]:
     for name, average in run.averages.items():
         state[f"{name}.count"] = average.count
         state |= {f"average.{name}.{key}": value for key, value in average.values.items()}
-    for name in ("teach", "judge", "remember"):
+    for name in ("generator_optimizer", "discriminator_optimizer", "identity_optimizer"):
         for i, values in getattr(run, name).state_dict()["state"].items():
             state |= {f"{name}.{i}.{key}": value for key, value in values.items()}
     return state
@@ -91,7 +91,7 @@ def assert_equal(one: dict[str, object], other: dict[str, object]) -> None:
         assert equal, name
 
 
-def episodes(run: Run, first: int, number: int) -> list[int]:
+def episodes(run: Trainer, first: int, number: int) -> list[int]:
     """Which episodes come as the samples from ``first`` on."""
     return list(order(first, number, run.config.targets_per_head, run.samples_per_step))
 
@@ -151,23 +151,23 @@ def test_a_new_discriminator_knows_nothing_and_says_so(start):
     """Scores of everybody's portrait are about zero, and W is what the embedder says."""
     run = start(steps=1)
     run.introduce_discriminator()
-    judge = run.discriminator.eval()
+    discriminator = run.discriminator.eval()
     for identity, image, lines in run.data.portraits():
         with torch.no_grad():
             column = run.identities.weight[identity]
-            score = judge(image[None], lines[None], column).scores
+            score = discriminator(image[None], lines[None], column).scores
             assert abs(float(score)) < 0.5  # the margins of the hinge loss lie at 1
             expected = run.embedder.eval()(image[None, None], lines[None, None])[0, 0]
         torch.testing.assert_close(column, expected, rtol=1e-2, atol=1e-3)
-    assert run.progress.judged
+    assert run.progress.discriminator_active
 
 
 def test_the_number_of_discriminator_steps_is_kept(start):
     run = start(steps=1, discriminator_steps=3)
     run.step(next(iter(run.batches(workers=0))))
-    counts = {int(state["step"]) for state in run.judge.state_dict()["state"].values()}
+    counts = {int(state["step"]) for state in run.discriminator_optimizer.state_dict()["state"].values()}
     assert counts == {3}
-    assert {int(state["step"]) for state in run.teach.state_dict()["state"].values()} == {1}
+    assert {int(state["step"]) for state in run.generator_optimizer.state_dict()["state"].values()} == {1}
 
 
 def test_each_step_has_its_number_of_shots(start):
@@ -375,8 +375,8 @@ def test_learning_rates_are_those_of_the_run_that_goes_on(start, tmp_path):
     train(start(steps=1), [], workers=0)
     run = start(steps=2, generator_rate=0.5, discriminator_rate=0.25, betas=(0.5, 0.9))
     run.load(tmp_path / "run" / "step-0000001")
-    assert {(group["lr"], group["betas"]) for group in run.teach.param_groups} == {(0.5, (0.5, 0.9))}
-    assert {(group["lr"], group["betas"]) for group in run.judge.param_groups} == {(0.25, (0.5, 0.9))}
+    assert {(group["lr"], group["betas"]) for group in run.generator_optimizer.param_groups} == {(0.5, (0.5, 0.9))}
+    assert {(group["lr"], group["betas"]) for group in run.discriminator_optimizer.param_groups} == {(0.25, (0.5, 0.9))}
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(start, tmp_path):
@@ -570,7 +570,7 @@ def test_a_configuration_comes_back_from_its_file(tmp_path):
 def test_a_tracker_that_is_not_installed_is_named(clips, tmp_path):
     data = EpisodeDataset.from_folders([clips], CONFIG, 2)
     with pytest.raises(MissingDependencyError, match="pip install no_such_tracker"):
-        Run(CONFIG, data, tmp_path, mixed_precision="no", tracker="no_such_tracker")
+        Trainer(CONFIG, data, tmp_path, mixed_precision="no", tracker="no_such_tracker")
 
 
 def test_networks_that_do_not_fit_are_refused():

@@ -32,7 +32,7 @@ from train.dataset import EpisodeDataset
 from train.features import SqueezeNetFeatures, load_feature_net
 from train.identity import IdentityNet
 from train.loading import compact, expanded, reused
-from train.meta import Run, checkpoints, main, train
+from train.meta import Trainer, checkpoints, main, train
 from train.pack import Summary, write_pack
 from train.unpack import unpack
 
@@ -71,12 +71,12 @@ def light(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(clips: Path, tmp_path: Path) -> Callable[..., Run]:
-    def make(folder: str = "run", **changes) -> Run:
+def start(clips: Path, tmp_path: Path) -> Callable[..., Trainer]:
+    def make(folder: str = "run", **changes) -> Trainer:
         AcceleratorState._reset_state(reset_partial_state=True)
         config = replace(CONFIG, **changes)
         data = EpisodeDataset.from_folders([clips], config, 10)
-        return Run(config, data, tmp_path / folder, mixed_precision="no")
+        return Trainer(config, data, tmp_path / folder, mixed_precision="no")
 
     return make
 
@@ -213,13 +213,15 @@ def test_a_run_from_a_pack_writes_what_one_from_clips_writes(clips: Path, packed
 class Clock:
     """Steps take ten seconds, everything else takes none."""
 
-    def __init__(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, run: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.rates, self.saved = 1000.0, [], []
         step, save = run.step, run.save
 
         def timed(*batches):
             terms = step(*batches)
-            self.rates.append((run.teach.param_groups[0]["lr"], run.judge.param_groups[0]["lr"]))
+            self.rates.append(
+                (run.generator_optimizer.param_groups[0]["lr"], run.discriminator_optimizer.param_groups[0]["lr"])
+            )
             self.now += 10
             return terms
 

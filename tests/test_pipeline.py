@@ -26,7 +26,7 @@ from tiny import SIZE, save_tiny_model
 import talking_heads
 from talking_heads import Avatar, TalkingHeadPipeline, TalkingHeadVideo
 from talking_heads.avatar import Shots
-from talking_heads.background import parse_background
+from talking_heads.background import Background, parse_background
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import (
     IncompatibleAvatarError,
@@ -312,8 +312,13 @@ class TestPainting:
         """The paper's own way: painted from nothing, in the network's size."""
         pipe = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "direct", render_conditioned=False))
         pipe.detector = detector
-        frames = list(pipe(pipe.avatar_from_shots(shots, head), track))
+        avatar = pipe.avatar_from_shots(shots, head)
+        frames = list(pipe(avatar, track))
         assert frames[0].shape == (SIZE, SIZE, 3) and frames[0].std() > 0
+        with pytest.raises(ValueError, match=f"frames of {SIZE} pixels; leave the size out"):
+            pipe(avatar, track, size=2 * SIZE)
+        with pytest.raises(ValueError, match="leave the background out"):
+            next(iter(pipe(avatar, track, background=Background("blur"))))
 
     def test_sizes(self, pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
         assert pipe.frame_size(avatar, None) == 2 * SIZE  # the photo has the pixels

@@ -33,7 +33,7 @@ from .config import PRESETS, MetaConfig
 from .dataset import EpisodeDataset
 from .features import SqueezeNetFeatures, VGG19Features, VGGFaceFeatures
 from .finetune import fine_tune
-from .meta import Run
+from .meta import Trainer
 from .objective import as_numbers
 
 MEASURED = ("default", "paper")
@@ -113,7 +113,7 @@ def _measure_preset(
     made = time.perf_counter() - begin
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    run = Run(config, data, folder, precision)
+    run = Trainer(config, data, folder, precision)
     run.introduce_discriminator()
     workers = max(1, min(16, (os.cpu_count() or 2) - 1))
     batches = run.batches(workers)

@@ -110,9 +110,9 @@ def fine_tune_avatar(
 
     # P has done its work: psi' is trained in its place.
     psi = [p for name, p in generator.named_parameters() if not name.startswith("projection")]
-    teach = torch.optim.Adam([*psi, style], lr=generator_rate, betas=config.betas)
+    generator_optimizer = torch.optim.Adam([*psi, style], lr=generator_rate, betas=config.betas)
     theta = [p for p in discriminator.parameters() if p.requires_grad]
-    judge = torch.optim.Adam([*theta, identity], lr=discriminator_rate, betas=config.betas)
+    discriminator_optimizer = torch.optim.Adam([*theta, identity], lr=discriminator_rate, betas=config.betas)
 
     def avatar() -> Avatar:
         return Avatar.create(
@@ -122,7 +122,7 @@ def fine_tune_avatar(
 
     for step in range(steps):
         # Falling to zero: where steps are few, there is no time for an average to calm what the last ones do.
-        for optimiser, rate in ((teach, generator_rate), (judge, discriminator_rate)):
+        for optimiser, rate in ((generator_optimizer, generator_rate), (discriminator_optimizer, discriminator_rate)):
             for group in optimiser.param_groups:
                 group["lr"] = rate * (1 - step / steps)
         first = step * batch_size
@@ -136,14 +136,14 @@ def fine_tune_avatar(
                 fakes, batch["image"], batch["landmark_image"], who.detach(), discriminator, content, weights,
                 batch["weights"],
             )  # fmt: skip
-        teach.zero_grad(set_to_none=True)
+        generator_optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
-        teach.step()
+        generator_optimizer.step()
         with autocast(device):
             hinge = discriminator_loss(discriminator, fakes, batch["image"], batch["landmark_image"], who)
-        judge.zero_grad(set_to_none=True)
+        discriminator_optimizer.zero_grad(set_to_none=True)
         hinge.backward()
-        judge.step()
+        discriminator_optimizer.step()
         if on_step is not None:
             on_step(step + 1, steps, as_numbers(terms | {"hinge": hinge}))
         if on_avatar is not None and (step + 1) % avatar_every == 0:

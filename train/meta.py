@@ -114,14 +114,23 @@ class Progress:
         self.step = 0
         self.samples = 0
         self.seconds = 0.0
-        self.judged = False
+        self.discriminator_active = False
         """Whether the discriminator has joined."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "samples": self.samples, "seconds": self.seconds, "judged": self.judged}
+        return {
+            "step": self.step,
+            "samples": self.samples,
+            "seconds": self.seconds,
+            "discriminator_active": self.discriminator_active,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step, self.samples, self.judged = state["step"], state["samples"], bool(state.get("judged", False))
+        self.step, self.samples, self.discriminator_active = (
+            state["step"],
+            state["samples"],
+            bool(state.get("discriminator_active", False)),
+        )
         self.seconds = state.get("seconds", 0.0)
 
 
@@ -141,7 +150,7 @@ def paint(generator: nn.Module, batch: Episode, embedding: Tensor, render_condit
     return generator(batch["landmark_image"], embedding=embedding, render=render)
 
 
-class Run:
+class Trainer:
     """One run of meta-learning: everything that a step needs, and how it is saved.
 
     W does not go through data parallelism, which would send all of it in every step: each process holds the whole
@@ -188,16 +197,27 @@ class Run:
             if not config.identity_net:
                 raise ValueError("the identity term needs the weights of its network: give them (--identity-net)")
             self.identity_net = IdentityNet(config.identity_net).to(device, **layout)
-        teach = torch.optim.Adam(
+        generator_optimizer = torch.optim.Adam(
             [*embedder.parameters(), *generator.parameters()], lr=config.generator_rate, betas=config.betas, fused=True
         )
-        judge = torch.optim.Adam(
+        discriminator_optimizer = torch.optim.Adam(
             discriminator.parameters(), lr=config.discriminator_rate, betas=config.betas, fused=True
         )
         self.identities = identities.to(device)
-        remember = torch.optim.SparseAdam(identities.parameters(), lr=config.discriminator_rate, betas=config.betas)
-        prepared = self.accelerator.prepare(embedder, generator, discriminator, teach, judge, remember)
-        self.embedder, self.generator, self.discriminator, self.teach, self.judge, self.remember = prepared
+        identity_optimizer = torch.optim.SparseAdam(
+            identities.parameters(), lr=config.discriminator_rate, betas=config.betas
+        )
+        prepared = self.accelerator.prepare(
+            embedder, generator, discriminator, generator_optimizer, discriminator_optimizer, identity_optimizer
+        )
+        (
+            self.embedder,
+            self.generator,
+            self.discriminator,
+            self.generator_optimizer,
+            self.discriminator_optimizer,
+            self.identity_optimizer,
+        ) = prepared
         self.progress = Progress()
         self.pause = 0.0
         """Seconds that saving and drawing take at the end of a run that stops by the clock."""
@@ -269,12 +289,12 @@ class Run:
         self._set_rates()
         adversarial = self.progress.step >= config.adversarial_from
         conditioned = bool(config.model.generator.get("render_conditioned", False))
-        judge = accelerator.unwrap_model(self.discriminator)
-        if adversarial and not self.progress.judged:
+        discriminator = accelerator.unwrap_model(self.discriminator)
+        if adversarial and not self.progress.discriminator_active:
             self.introduce_discriminator()
         painted: list[Tensor] = []
         sums: dict[str, Tensor] = {}
-        self.teach.zero_grad(set_to_none=True)
+        self.generator_optimizer.zero_grad(set_to_none=True)
         for batch in batches:
             with self._exchanging(batch is batches[-1], self.embedder, self.generator):
                 with accelerator.autocast():
@@ -287,7 +307,7 @@ class Run:
                         identity = self.identities(batch["identity"])  # W_i, (B, N)
                     terms = generator_terms(
                         fakes, batch["image"], batch["landmark_image"], identity,
-                        judge if adversarial else None, self.content, config.losses, batch["weights"],
+                        discriminator if adversarial else None, self.content, config.losses, batch["weights"],
                         self.identity_net, batch["chip"],
                     )  # fmt: skip
                     if adversarial and config.losses.match > 0:
@@ -295,10 +315,10 @@ class Run:
                 accelerator.backward(torch.stack(list(terms.values())).sum() / len(batches))
             painted.append(fakes.detach())
             sums = {name: sums.get(name, 0) + value.detach() for name, value in terms.items()}
-        self.teach.step()
+        self.generator_optimizer.step()
         if adversarial:
             for _ in range(config.discriminator_steps):
-                hinge = self._judge_step(batches, painted)
+                hinge = self._discriminator_step(batches, painted)
             sums["hinge"] = hinge
         self.averages["embedder"].update(accelerator.unwrap_model(self.embedder))
         self.averages["generator"].update(accelerator.unwrap_model(self.generator))
@@ -313,11 +333,11 @@ class Run:
             return most
         return int(np.random.default_rng((self.config.seed, self.progress.step)).integers(fewest, most + 1))
 
-    def _judge_step(self, batches: Sequence[Episode], painted: Sequence[Tensor]) -> Tensor:
+    def _discriminator_step(self, batches: Sequence[Episode], painted: Sequence[Tensor]) -> Tensor:
         """One update of D and of the rows of W that came; returns the sum of the batches' hinge losses."""
         total = torch.zeros((), device=self.accelerator.device)
         rows = []
-        self.judge.zero_grad(set_to_none=True)
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
         for batch, fakes in zip(batches, painted, strict=True):
             identity = self.identities(batch["identity"]).detach().requires_grad_()  # W_i, (B, N)
             with self._exchanging(batch is batches[-1], self.discriminator):
@@ -328,7 +348,7 @@ class Run:
                 self.accelerator.backward(hinge / len(batches))
             rows.append((batch["identity"], identity.grad))
             total += hinge.detach()
-        self.judge.step()
+        self.discriminator_optimizer.step()
         self._update_identities(torch.cat([who for who, _ in rows]), torch.cat([gradient for _, gradient in rows]))
         return total
 
@@ -338,7 +358,7 @@ class Run:
         weight = self.identities.weight
         with torch.sparse.check_sparse_tensor_invariants(True):
             weight.grad = torch.sparse_coo_tensor(who[None], gradients / self.accelerator.num_processes, weight.shape)
-            self.remember.step()
+            self.identity_optimizer.step()
 
     @contextmanager
     def _exchanging(self, now: bool, *networks: nn.Module) -> Iterator[None]:
@@ -359,8 +379,8 @@ class Run:
         therefore not count, or the first scores are in the tens, and the hinge silences V to be rid of them.
         """
         embedder = self.accelerator.unwrap_model(self.embedder).eval()
-        judge = self.accelerator.unwrap_model(self.discriminator).eval()
-        converge_spectral_norms(judge)
+        discriminator = self.accelerator.unwrap_model(self.discriminator).eval()
+        converge_spectral_norms(discriminator)
         column = self.identities.weight.zero_()
         vectors = torch.zeros_like(column)  # V of each person's portrait
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
@@ -369,20 +389,20 @@ class Run:
             images = torch.stack([image for _, image, _ in portraits]).to(column.device)  # (P, 3, H, W)
             lines = torch.stack([lines for _, _, lines in portraits]).to(column.device)
             column[who] = embedder(images[:, None], lines[:, None])[:, 0]
-            vectors[who] = judge.encoder(torch.cat([lines, images], dim=1))[0]
+            vectors[who] = discriminator.encoder(torch.cat([lines, images], dim=1))[0]
         column.copy_(self.accelerator.reduce(column))  # each row is zero in all processes but one
         vectors = self.accelerator.reduce(vectors)
         embedder.train()
-        judge.train()
+        discriminator.train()
         # Ridge regression of w0 + mean(W) and b on scores that must cancel; in float64, V's columns are much alike.
         mean = column.mean(dim=0)
         known = torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1).double()
         scores = (vectors * (column - mean)).sum(dim=1).double()
         ridge = 1e-5 * known.square().sum(dim=0).mean() * torch.eye(known.shape[1]).to(known)
         solution = torch.linalg.solve(known.T @ known + ridge, -known.T @ scores).to(mean)
-        judge.w0.copy_(solution[:-1] - mean)
-        judge.b.copy_(solution[-1])
-        self.progress.judged = True
+        discriminator.w0.copy_(solution[:-1] - mean)
+        discriminator.b.copy_(solution[-1])
+        self.progress.discriminator_active = True
 
     def save(self) -> Path:
         """A checkpoint named by its step; written beside, then renamed; only the newest few are kept."""
@@ -436,7 +456,11 @@ class Run:
         config = self.config
         share = min(1.0, self.share_left() / config.cooldown) if config.cooldown > 0 else 1.0
         rates = (config.generator_rate, config.discriminator_rate)
-        for optimiser, rate in zip((self.teach, self.judge, self.remember), (*rates, rates[1]), strict=True):
+        for optimiser, rate in zip(
+            (self.generator_optimizer, self.discriminator_optimizer, self.identity_optimizer),
+            (*rates, rates[1]),
+            strict=True,
+        ):
             for group in optimiser.param_groups:
                 group["lr"], group["betas"] = share * rate, config.betas
 
@@ -488,7 +512,7 @@ def checkpoints(output: Path) -> list[Path]:
 
 
 @torch.no_grad()
-def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.ndarray]:
+def validate(run: Trainer, episodes: list[Episode]) -> tuple[dict[str, float], np.ndarray]:
     """Losses of the averaged networks and of the bare render on fixed episodes, and a picture of the first eight."""
     device = run.accelerator.device
     embedder, generator = (net.to(device) for net in run.averaged()[:2])
@@ -516,7 +540,7 @@ def validate(run: Run, episodes: list[Episode]) -> tuple[dict[str, float], np.nd
 
 
 def train(
-    run: Run,
+    run: Trainer,
     validation: list[Episode],
     *,
     workers: int = 1,
@@ -547,7 +571,7 @@ def train(
         """What the clock says; whether a process has been asked to stop. All processes hear the same."""
         elapsed = before + clock() - started
         pause = SPARE * sum(pauses.values())
-        progress.seconds, run.pause, asked = agreed(accelerator, elapsed, pause, wish.asked)
+        progress.seconds, run.pause, asked = agreed(accelerator, elapsed, pause, request.made)
         return asked
 
     def sample() -> None:
@@ -563,7 +587,7 @@ def train(
         pauses["save"] = max(pauses["save"], clock() - now)
         return folder
 
-    wish = _Wish()
+    request = _StopRequest()
     if main and validation and progress.step == 0:
         sample()
     look()
@@ -578,7 +602,7 @@ def train(
         )
     begin, saved = clock(), progress.seconds
     stopped = ended = False
-    with _stop_on_signal(wish):
+    with _stop_on_signal(request):
         with closing(run.batches(workers)) as episodes:
             for batches in waiting.on(grouped(episodes, config.accumulate)):
                 means.add(run.step(*batches))
@@ -612,7 +636,7 @@ def train(
             sample()
 
 
-def _begin_folder(run: Run) -> None:
+def _begin_folder(run: Trainer) -> None:
     run.output.mkdir(parents=True, exist_ok=True)
     _write_json(run.output / "config.json", asdict(run.config))
     networks = {"embedder": run.embedder, "generator": run.generator, "discriminator": run.discriminator}
@@ -620,7 +644,7 @@ def _begin_folder(run: Run) -> None:
     run.accelerator.print("parameters in millions:", json.dumps(sizes), f"people: {len(run.data.identities)}")
 
 
-def _log(run: Run, line: dict[str, Any]) -> None:
+def _log(run: Trainer, line: dict[str, Any]) -> None:
     """Appends to log.jsonl, prints, and tells the tracker where there is one."""
     text = json.dumps(line)
     with (run.output / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -637,7 +661,7 @@ def _settings(config: MetaConfig) -> dict[str, Any]:
             for name, value in asdict(config).items()}  # fmt: skip
 
 
-def _sample(run: Run, validation: list[Episode]) -> None:
+def _sample(run: Trainer, validation: list[Episode]) -> None:
     measured, picture = validate(run, validation)
     (run.output / "samples").mkdir(exist_ok=True)
     save_image(picture, run.output / "samples" / f"step-{run.progress.step:07d}.png")
@@ -646,13 +670,13 @@ def _sample(run: Run, validation: list[Episode]) -> None:
 
 
 @dataclass
-class _Wish:
-    asked: bool = False
+class _StopRequest:
+    made: bool = False
 
 
 @contextmanager
-def _stop_on_signal(wish: _Wish) -> Iterator[None]:
-    """Turns SIGTERM and Ctrl-C into a wish that the loop fulfils after its step; a later Ctrl-C stops at once.
+def _stop_on_signal(request: _StopRequest) -> Iterator[None]:
+    """Turns SIGTERM and Ctrl-C into a request that the loop fulfils after its step; a later Ctrl-C stops at once.
 
     Who asks often asks twice: schedulers and terminals tell every process, and torchrun tells its own again.
     """
@@ -660,9 +684,9 @@ def _stop_on_signal(wish: _Wish) -> Iterator[None]:
 
     def ask(number: int, _frame: FrameType | None) -> None:
         nonlocal asked_at
-        if wish.asked and number == signal.SIGINT and time.monotonic() - asked_at > 1:
+        if request.made and number == signal.SIGINT and time.monotonic() - asked_at > 1:
             raise KeyboardInterrupt
-        wish.asked, asked_at = True, time.monotonic()
+        request.made, asked_at = True, time.monotonic()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -802,7 +826,7 @@ def main(
         config = replace(config, losses=replace(config.losses, **weights))
         data = EpisodeDataset.from_folders(clips, config, config.steps * config.batch_size)
         validation = _validation_episodes(clips, replace(config, degraded_share=0.0), workers)
-        run = Run(config, data, output, mixed_precision, tracker)
+        run = Trainer(config, data, output, mixed_precision, tracker)
         if start_from is not None:
             run.start_from = "/".join(start_from.parts[-2:])
         existing = checkpoints(output)
