@@ -601,13 +601,15 @@ class TalkingHeadPipeline(DiffusionPipeline):
         expression: float = 1.0,
         gaze: float = 1.0,
         parts: Sequence[str] = (),
+        speaking: Sequence[bool] = (),
         sound: str | Path | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> TalkingHeadVideo:
         """Everybody in one photo (``people``), each moved by a clip or Motion of their own; None stays as in the photo.
 
         Frames are the whole photo, at the first driver's rate, until the last driver has ended; who has ended keeps the
-        last pose. ``sound``: a file whose sound belongs to the result; the first clip's if None. Raises ValueError, and
+        last pose. ``speaking``: whose Motion is that of a voice: lips that meet in it meet in a laughing face as well.
+        ``sound``: a file whose sound belongs to the result; the first clip's if None. Raises ValueError, and
         what ``track`` raises.
         """
         if len(people) != len(drivers) or all(driver is None for driver in drivers):
@@ -617,18 +619,21 @@ class TalkingHeadPipeline(DiffusionPipeline):
             if driver is not None and driver not in motions:
                 motions[driver] = driver if isinstance(driver, Motion) else self.track(driver, on_progress=on_progress)
         fps = next(iter(motions.values())).fps
-        moved = [(person, motions[driver].resampled(fps)) for person, driver in zip(people, drivers, strict=True)
-                 if driver is not None]  # fmt: skip
-        videos = [
-            self(
-                self.create_avatar([person]), driver, motion=motion, head=head, expression=expression, gaze=gaze,
-                parts=parts, size="photo",
-            )
-            for person, driver in moved
-        ]  # fmt: skip
+        flags = [*speaking, *[False] * len(people)]
+        moved = [(person, motions[driver].resampled(fps), speaks)
+                 for person, driver, speaks in zip(people, drivers, flags, strict=False) if driver is not None]  # fmt: skip
+        videos = []
+        for person, driver, speaks in moved:
+            avatar = self.create_avatar([person])
+            videos.append(
+                self(
+                    avatar, driver, motion=motion, head=head, expression=expression, gaze=gaze, parts=parts,
+                    size="photo", neutral=lips_apart(avatar.head) if speaks else None,
+                )
+            )  # fmt: skip
         clips = [driver for driver in drivers if driver is not None and not isinstance(driver, Motion)]
         return TalkingHeadVideo(
-            frames=partial(paste_group, videos, [person for person, _ in moved]),
+            frames=partial(paste_group, videos, [person for person, *_ in moved]),
             num_frames=max(len(video) for video in videos),
             fps=fps,
             driving=Path(sound) if sound is not None else Path(clips[0]) if clips else None,

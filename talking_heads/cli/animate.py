@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -327,9 +327,10 @@ def group(
         with progress_bars() as show:
             motions = {source: _motion_of_source(source, pipe, output, show) for source in chosen if source is not None}
             video = pipe.animate_group(
-                people, [None if source is None else motions[source][0] for source in chosen],
+                people, [None if source is None else motions[source].motion for source in chosen],
+                speaking=[source is not None and motions[source].speaks for source in chosen],
                 head=head, expression=expression, gaze=gaze, parts=parts or (),
-                sound=next((sound for _, sound in motions.values() if sound is not None), None), on_progress=show,
+                sound=next((found.sound for found in motions.values() if found.sound is not None), None), on_progress=show,
             )  # fmt: skip
             video.save(output, show, label=label)
             notes.extend(video.warnings)
@@ -349,22 +350,30 @@ def _sources(words: Sequence[str]) -> dict[int | None, str]:
     return found
 
 
-def _motion_of_source(
-    source: str, pipe: TalkingHeadPipeline, output: Path, show: ProgressCallback
-) -> tuple[Motion, Path | None]:
-    """A preset, a motion file, a voice or a clip -> its motion, and the file whose sound goes with it."""
+class _Source(NamedTuple):
+    """What moves somebody."""
+
+    motion: Motion
+    sound: Path | None = None
+    """The file whose sound goes with it."""
+    speaks: bool = False
+    """Whether it is a voice."""
+
+
+def _motion_of_source(source: str, pipe: TalkingHeadPipeline, output: Path, show: ProgressCallback) -> _Source:
+    """A preset, a motion file, a voice or a clip."""
     from ..video import has_pictures, sound_duration
 
     if source in PRESETS:
-        return load_preset(source), None
+        return _Source(load_preset(source))
     path = Path(source)
     if path.suffix.lower() in (".csv", ".json"):
-        return Motion.load(path), None
+        return _Source(Motion.load(path))
     check_other_file(output, path)
     if not has_pictures(path):
         sound_duration(path)
-        return Motion.from_voice(path, on_progress=show), path
-    return pipe.track(path, on_progress=show), path
+        return _Source(Motion.from_voice(path, on_progress=show), path, speaks=True)
+    return _Source(pipe.track(path, on_progress=show), path)
 
 
 @app.command()
