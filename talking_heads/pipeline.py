@@ -621,7 +621,8 @@ class TalkingHeadPipeline(DiffusionPipeline):
         fps = next(iter(motions.values())).fps
         flags = [*speaking, *[False] * len(people)]
         moved = [(person, motions[driver].resampled(fps), speaks)
-                 for person, driver, speaks in zip(people, drivers, flags, strict=False) if driver is not None]  # fmt: skip
+                 for person, driver, speaks in zip(people, drivers, flags, strict=False)
+                 if driver is not None]  # fmt: skip
         videos = []
         for person, driver, speaks in moved:
             avatar = self.create_avatar([person])

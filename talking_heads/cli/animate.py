@@ -330,7 +330,8 @@ def group(
                 people, [None if source is None else motions[source].motion for source in chosen],
                 speaking=[source is not None and motions[source].speaks for source in chosen],
                 head=head, expression=expression, gaze=gaze, parts=parts or (),
-                sound=next((found.sound for found in motions.values() if found.sound is not None), None), on_progress=show,
+                sound=next((found.sound for found in motions.values() if found.sound is not None), None),
+                on_progress=show,
             )  # fmt: skip
             video.save(output, show, label=label)
             notes.extend(video.warnings)
