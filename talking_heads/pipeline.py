@@ -683,6 +683,26 @@ class TalkingHeadPipeline(DiffusionPipeline):
             iter(self(avatar, controls.motion(), size=size, background=background, neutral=controls.opposite()))
         )
 
+    def imitate(
+        self,
+        avatar: Avatar,
+        photo: Photo,
+        *,
+        parts: Sequence[str] = (),
+        size: Size = None,
+        background: Background | None = None,
+    ) -> np.ndarray:
+        """One picture of the avatar with the pose and expression of another picture, anybody's; else as ``edit``.
+
+        ``parts`` restricts what is taken, as in a call. Raises what ``portraits`` raises.
+        """
+        (portrait,) = self.portraits([photo])
+        height, width = portrait.image.shape[:2]
+        motion = motion_of_track(Track(portrait.landmarks[None], 25.0, (height, width), np.ones(1, bool)))
+        start = avatar.head.primary_view.fit.frame.translation
+        motion = replace(motion, translation=np.array(start, np.float32)[None])  # where a face stands is no pose
+        return next(iter(self(avatar, motion, motion="absolute", parts=parts, size=size, background=background)))
+
     def check_fits(self, avatar: Avatar) -> None:
         """Raises IncompatibleAvatarError where another model's generator is needed to paint the avatar."""
         if avatar.generator is not None:

@@ -601,6 +601,13 @@ REFUSED = {
     ),
     "coefficient by nan": ("edit --photos ada.png --output out/e.png --coefficient jawOpen=nan", "between -1 and 1"),
     "coefficient without value": ("edit --photos ada.png --output out/e.png --coefficient jawOpen", "got nothing"),
+    "edit like a picture, by controls": (
+        "edit --photos ada.png --output out/e.png --like ada.png --yaw 5",
+        "goes without controls",
+    ),
+    "edit like nobody": ("edit --photos ada.png --output out/e.png --like nobody.png --model tiny", "No face found in"),
+    "edit like nothing": ("edit --photos ada.png --output out/e.png --like gone.png", "gone.png does not exist"),
+    "parts of no picture": ("edit --photos ada.png --output out/e.png --parts lips", "they are for --like"),
     "edit before fog": ("edit --photos ada.png --output out/e.png --background fog", '"fog" is neither a background'),
     "live before nothing": (
         "live --photos ada.png --model tiny --source one.mp4 --background transparent",

@@ -306,6 +306,23 @@ class TestPainting:
         with pytest.raises(ValueError, match="absolute"):
             pipe(avatar, track, motion="sideways")  # type: ignore[arg-type]
 
+    def test_another_pictures_pose_and_expression(
+        self, pipe: TalkingHeadPipeline, avatar: Avatar, detector: LandmarkDetector
+    ) -> None:
+        """Of a driver who looks aside with an open mouth."""
+        (other,) = [frame for k, frame in enumerate(read_frames(DRIVING, end=5)) if k == 100]
+        shown = pipe.imitate(avatar, other)
+        head = avatar.head
+        asked = Renderer(head, 256).landmarks(head.primary_view.fit.frame)
+        seen, theirs = (detector.detect(picture)[0] for picture in (shown, other))
+
+        def aside(face: np.ndarray) -> float:  # the nose's tip between the sides of the face
+            return float((face[30, 0] - face[0, 0]) / (face[16, 0] - face[0, 0]))
+
+        assert abs(aside(seen) - aside(theirs)) < 0.5 * abs(aside(asked) - aside(theirs))
+        lips = pipe.imitate(avatar, other, parts=["lips"])
+        assert abs(aside(detector.detect(lips)[0]) - aside(asked)) < 0.06
+
     def test_without_a_render(
         self, detector: LandmarkDetector, shots: Shots, head: Head, track: Motion, tmp_path: Path
     ) -> None:

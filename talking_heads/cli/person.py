@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 from .options import (
+    MOTION,
     Detector,
     Device,
     Engine,
@@ -22,6 +23,7 @@ from .options import (
     FrameSize,
     Label,
     Model,
+    Parts,
     Photos,
     SavedAvatar,
     Wall,
@@ -67,6 +69,15 @@ def edit(
             rich_help_panel="Controls",
         ),
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="A picture of anybody whose pose and expression are taken, instead of controls.",
+            show_default=False,
+            rich_help_panel=MOTION,
+        ),
+    ] = None,
+    parts: Parts = None,
     size: FrameSize = None,
     background: Wall = "keep",
     label: Label = False,
@@ -83,9 +94,13 @@ def edit(
         yaw=yaw, pitch=pitch, roll=roll, mouth=mouth, lips=lips, smile=smile, eyelids=eyelids, brows=brows,
         gaze_x=gaze_x, gaze_y=gaze_y, coefficients=coefficients(coefficient or []),
     )  # fmt: skip
+    if like is not None and controls != FaceControls():
+        raise typer.BadParameter("it goes without controls.", param_hint="--like")
+    if like is None and parts:
+        raise typer.BadParameter("they are for --like.", param_hint="--parts")
     wall = parse_background(background)
     check_writable(output, (".png",))
-    check_photos(photos or [])
+    check_photos([*(photos or []), *([like] if like else [])])
     from ..provenance import check_credentials, save_picture  # brings torch: last
 
     check_credentials()
@@ -93,7 +108,11 @@ def edit(
     with printed_notes():
         person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [], face)
         pixels = pixels_for(pipe, person, size, wall)
-        save_picture(pipe.edit(person, controls, size=pixels, background=wall), output, label=label)
+        if like is None:
+            picture = pipe.edit(person, controls, size=pixels, background=wall)
+        else:
+            picture = pipe.imitate(person, like, parts=parts or (), size=pixels, background=wall)
+        save_picture(picture, output, label=label)
     typer.echo(output)
 
 
