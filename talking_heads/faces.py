@@ -476,17 +476,17 @@ def track_face(
     """All of ``follow_face`` in one piece. Arguments and errors are the same."""
     # Grown in place: of as many small arrays, once they are joined, the allocator would keep the holes.
     landmarks = np.empty((0, NUM_LANDMARKS, 2), np.float32)
-    seens: list[bool] = []
+    flags: list[bool] = []
     frame_size = (0, 0)
     for stretch in follow_face(frames, detector, fps, on_frame, name):
-        begin, end = len(seens), len(seens) + len(stretch.seen)
+        begin, end = len(flags), len(flags) + len(stretch.seen)
         if end > len(landmarks):
             landmarks.resize((2 * end, NUM_LANDMARKS, 2), refcheck=False)
         landmarks[begin:end] = stretch.landmarks
-        seens += stretch.seen.tolist()
+        flags += stretch.seen.tolist()
         frame_size = stretch.frame_size
-    landmarks.resize((len(seens), NUM_LANDMARKS, 2), refcheck=False)
-    seen = np.array(seens)
+    landmarks.resize((len(flags), NUM_LANDMARKS, 2), refcheck=False)
+    seen = np.array(flags)
     return Track(landmarks, fps, frame_size, seen, held_gaps(seen, fps))
 
 
