@@ -223,6 +223,48 @@ def test_everybody_in_a_photo_and_one_of_them(run: Callable, shelf: Path, tmp_pa
     assert run("animate --photos twins.png --face 2 --driving one.mp4 --output out/w.mp4 --model tiny")[0] == 0
 
 
+def test_many_jobs_with_one_start(run: Callable, shelf: Path, tmp_path: Path) -> None:
+    """A job that fails stops no other, and what is there is not made again."""
+    jobs = tmp_path / "jobs.csv"
+    ada, clip = shelf / "ada.png", shelf / "one.mp4"
+    jobs.write_text(
+        "photos,driving,preset,parts,output\n"
+        f"{ada},{clip},,,a.mp4\n"
+        f"{shelf / 'nobody.png'},,nod,,b.mp4\n"
+        "\n"
+        f"{ada},,blink,eyes brows,c.mp4\n"
+    )
+    code, out, err = run(f"batch {jobs} --model tiny")
+    assert code == 2 and "1 of 3 jobs failed" in err and out == f"{tmp_path / 'jobs-report.csv'}\n"
+    report = (tmp_path / "jobs-report.csv").read_text().splitlines()
+    assert [line.split(",")[2] for line in report] == ["result", "made", "failed", "made"]
+    assert "No face found in the photo" in report[2]
+    assert (tmp_path / "a.mp4").is_file() and (tmp_path / "c.mp4").is_file() and not (tmp_path / "b.mp4").exists()
+    before = (tmp_path / "a.mp4").stat().st_mtime_ns
+    assert run(f"batch {jobs} --model tiny --report out/again.csv")[0] == 2
+    assert [line.split(",")[2] for line in (tmp_path / "out/again.csv").read_text().splitlines()][1] == "was there"
+    assert (tmp_path / "a.mp4").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("photos,film,output\n", "has unknown columns: film"),
+        ("photos,preset\n", "lacks the column output"),
+        ("photos,preset,output\n", "holds no jobs"),
+        ("photos,preset,output\na.png,nod,\n", "row 2: say where the output goes"),
+        ("photos,preset,output\n,nod,a.mp4\n", "row 2: give photos or avatar"),
+        ("photos,preset,driving,output\na.png,nod,b.mp4,a.mp4\n", "row 2: give one driver"),
+        ("photos,preset,output\na.png,nod,a.mp4,more\n", "is no CSV of jobs"),
+    ],
+)
+def test_jobs_that_make_no_sense(run: Callable, tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "jobs.csv").write_text(text)
+    code, out, err = run(f"batch {tmp_path / 'jobs.csv'}")
+    assert (code, out) == (2, "") and sentence in err and err.count("\n") == 1
+    assert run(f"batch {tmp_path / 'gone.csv'}")[2].count("\n") == 1
+
+
 def test_verify_finds_nothing_in_what_was_filmed(run: Callable, shelf: Path) -> None:
     for name in ("moving.mp4", "ada.png", "rotated.jpg"):
         code, out, err = run(f"verify {name}")
