@@ -34,8 +34,9 @@ from talking_heads.images import read_photo
 from talking_heads.landmarks import DETECTORS, load_detector
 from talking_heads.live import Live
 from talking_heads.pasting import paste_back
-from talking_heads.pipeline import FrameGenerator, Size, TalkingHeadVideo
+from talking_heads.pipeline import Size
 from talking_heads.provenance import marked, marked_picture
+from talking_heads.result import FrameGenerator, TalkingHeadVideo
 from talking_heads.video import MAX_FPS, probe, read_frames, save_gif, sound_duration
 from talking_heads.voice.liveliness import MAX_LIVELINESS
 from train.finetune import fine_tune_avatar

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .head.motion import Motion
     from .head.presets import FaceControls, load_preset
     from .head.retarget import MotionOptions
-    from .pipeline import TalkingHeadPipeline, TalkingHeadVideo
+    from .pipeline import TalkingHeadPipeline
+    from .result import TalkingHeadVideo
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,7 +41,7 @@ _HOMES = {
     "Motion": ".head.motion",
     "MotionOptions": ".head.retarget",
     "TalkingHeadPipeline": ".pipeline",
-    "TalkingHeadVideo": ".pipeline",
+    "TalkingHeadVideo": ".result",
     "load_preset": ".head.presets",
 }
 

@@ -32,7 +32,8 @@ from .network_benchmark import measure_networks
 if TYPE_CHECKING:
     import numpy as np
 
-    from .pipeline import ProgressCallback, TalkingHeadPipeline
+    from .pipeline import TalkingHeadPipeline
+    from .result import ProgressCallback
 
 CLIP_SIZE = (1280, 720)
 CLIP_FPS = 25

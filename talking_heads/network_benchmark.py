@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from .pipeline import ProgressCallback, TalkingHeadPipeline
+    from .pipeline import TalkingHeadPipeline
+    from .result import ProgressCallback
 
 BATCHES = (1, 16)
 MATRIX = {"cuda": 8192, "cpu": 1024}

@@ -25,7 +25,8 @@ from talking_heads.benchmark import machine, peak_memory
 from talking_heads.examples import EXAMPLE
 from talking_heads.faces import Portrait, crop_around, track_face
 from talking_heads.landmarks import load_detector
-from talking_heads.pipeline import ProgressCallback, TalkingHeadPipeline, fast_bf16
+from talking_heads.pipeline import TalkingHeadPipeline, fast_bf16
+from talking_heads.result import ProgressCallback
 from talking_heads.video import probe, read_frames
 
 from .clips import Clip, ClipMeta, make_clip

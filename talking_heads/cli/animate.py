@@ -21,7 +21,8 @@ from ..head.presets import PRESETS, load_preset
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..pipeline import ProgressCallback, TalkingHeadPipeline
+    from ..pipeline import TalkingHeadPipeline
+    from ..result import ProgressCallback
 
 from .options import (
     MOTION,

@@ -18,7 +18,8 @@ from .options import Detector, Device, Engine, Label, Model, app
 from .shared import check_photos, load_avatar, load_pipeline, pixels_for, printed_notes, progress_bars
 
 if TYPE_CHECKING:
-    from ..pipeline import ProgressCallback, TalkingHeadPipeline
+    from ..pipeline import TalkingHeadPipeline
+    from ..result import ProgressCallback
 
 SOURCES = ("driving", "voice", "motion_file", "preset")
 COLUMNS = ("photos", "avatar", *SOURCES, "text", "parts", "size", "background", "output")

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..avatar import Avatar
     from ..background import Background
     from ..faces import Portrait
-    from ..pipeline import FrameGenerator, ProgressCallback, Size, TalkingHeadPipeline, TalkingHeadVideo
+    from ..pipeline import Size, TalkingHeadPipeline
+    from ..result import FrameGenerator, ProgressCallback, TalkingHeadVideo
 
 
 def later_of(new: np.ndarray | None, old: np.ndarray | None) -> np.ndarray | None:
