@@ -10,19 +10,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import NoFaceError
-from ..head.motion import Motion
-from ..head.presets import PRESETS, load_preset
+from ..head.presets import PRESETS
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..pipeline import TalkingHeadPipeline
-    from ..result import ProgressCallback
 
 from .options import (
     MOTION,
@@ -51,13 +48,14 @@ from .options import (
     known_preset,
 )
 from .shared import (
+    Driver,
     check_no_voice,
     check_one_of,
     check_other_file,
     check_photos,
-    checked_text,
     later_of,
     load_avatar,
+    load_driver,
     load_pipeline,
     milliseconds,
     pixels_for,
@@ -142,7 +140,7 @@ def animate(
 ) -> None:
     """Photos (or an avatar) and a clip, a voice, a motion file or a preset -> a video, with sound if that has any."""
     from ..background import check_output, parse_background
-    from ..video import VIDEO_SUFFIXES, check_writable, probe, sound_duration
+    from ..video import VIDEO_SUFFIXES, check_writable
 
     check_one_of(photos, avatar)
     if sum(source is not None for source in (driving, voice, motion_file, preset)) != 1:
@@ -168,21 +166,11 @@ def animate(
         raise typer.BadParameter("it goes with no transparent background.", param_hint="--side-by-side")
     check_output(wall, output)
     check_writable(output, (".mp4",) if side_by_side else VIDEO_SUFFIXES)
-    driver: Path | Motion
     with printed_notes() as notes:
-        if driving is not None:
-            driver = driving
-            probe(driving)
-            check_other_file(output, driving)
-        elif voice is not None:
-            sound_duration(voice)
-            check_other_file(output, voice, "voice")
-            with progress_bars() as show:
-                driver = Motion.from_voice(
-                    voice, checked_text(text, phones), phones, liveliness=liveliness, seed=seed, on_progress=show
-                )
-        else:
-            driver = load_preset(str(preset)) if motion_file is None else Motion.load(motion_file)
+        driver = load_driver(
+            driving=driving, voice=voice, motion_file=motion_file, preset=preset, output=output, text=text,
+            phones=phones, liveliness=liveliness, seed=seed,
+        )  # fmt: skip
         check_photos(photos or [])
         from ..provenance import check_credentials  # brings torch: last
 
@@ -193,9 +181,9 @@ def animate(
             person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(portraits)
             pixels = pixels_for(pipe, person, size, wall)
             video = pipe(
-                person, driver, motion=motion, head=head, expression=expression, gaze=gaze, parts=parts or (),
+                person, driver.motion, motion=motion, head=head, expression=expression, gaze=gaze, parts=parts or (),
                 start=start, end=end, into=portraits[0] if in_photo else None, size=pixels, background=wall,
-                stream=stream, sound=voice, on_progress=show,
+                stream=stream, sound=driver.voice, on_progress=show,
             )  # fmt: skip
             (video.save_side_by_side if side_by_side else video.save)(output, show, label=label)
             notes.extend(video.warnings)
@@ -244,7 +232,7 @@ def dub(
     engine: Engine = "auto",
 ) -> None:  # fmt: skip
     """A person's own film, its lips (or eyes, or whole expression) moved by a clip or voice; all else is the film's."""
-    from ..video import check_writable, probe, sound_duration
+    from ..video import check_writable, probe
 
     if sum(source is not None for source in (driving, voice, motion_file)) != 1:
         raise typer.BadParameter(
@@ -255,30 +243,22 @@ def dub(
     if "head" in (parts or ()):
         raise typer.BadParameter("the head stays as in the film.", param_hint="--parts")
     check_writable(output)
-    for path in (video, driving, voice, sound):
+    for path in (video, sound):
         if path is not None:
             check_other_file(output, path)
     probe(video)
     with printed_notes() as notes:
-        driver: Path | Motion
-        if driving is not None:
-            driver = driving
-            probe(driving)
-        elif voice is not None:
-            sound_duration(voice)
-            with progress_bars() as show:
-                said = checked_text(text, phones)
-                driver, sound = Motion.from_voice(voice, said, phones, liveliness=0, on_progress=show), sound or voice
-        else:
-            driver = Motion.load(str(motion_file))
+        driver = load_driver(
+            driving=driving, voice=voice, motion_file=motion_file, output=output, text=text, phones=phones, liveliness=0
+        )
         from ..provenance import check_credentials  # brings torch: last
 
         check_credentials()
         pipe = load_pipeline(model, detector, device, engine)
         with progress_bars() as show:
             result = pipe.dub(
-                video, driver, parts=parts or ("lips",), expression=expression, gaze=gaze, start=start, end=end,
-                sound=sound, on_progress=show,
+                video, driver.motion, parts=parts or ("lips",), expression=expression, gaze=gaze, start=start, end=end,
+                sound=sound or driver.voice, on_progress=show,
             )  # fmt: skip
             result.save(output, show, label=label)
             notes.extend(result.warnings)
@@ -325,14 +305,14 @@ def group(
         if beyond:
             raise NoFaceError(f"There are {len(people)} faces in the photo, and no face {beyond[0]}.")
         chosen = [wanted.get(number, wanted.get(None)) for number in numbers]
+        found = {source: _driver_of(source, output) for source in chosen if source is not None}
+        sounds = [found[source].voice or found[source].motion for source in chosen if source is not None]
         with progress_bars() as show:
-            motions = {source: _motion_of_source(source, pipe, output, show) for source in chosen if source is not None}
             video = pipe.animate_group(
-                people, [None if source is None else motions[source].motion for source in chosen],
-                speaking=[source is not None and motions[source].speaks for source in chosen],
+                people, [None if source is None else found[source].motion for source in chosen],
+                speaking=[source is not None and found[source].voice is not None for source in chosen],
                 head=head, expression=expression, gaze=gaze, parts=parts or (),
-                sound=next((found.sound for found in motions.values() if found.sound is not None), None),
-                on_progress=show,
+                sound=next((sound for sound in sounds if isinstance(sound, Path)), None), on_progress=show,
             )  # fmt: skip
             video.save(output, show, label=label)
             notes.extend(video.warnings)
@@ -352,30 +332,18 @@ def _sources(words: Sequence[str]) -> dict[int | None, str]:
     return found
 
 
-class _Source(NamedTuple):
-    """What moves somebody."""
-
-    motion: Motion
-    sound: Path | None = None
-    """The file whose sound goes with it."""
-    speaks: bool = False
-    """Whether it is a voice."""
-
-
-def _motion_of_source(source: str, pipe: TalkingHeadPipeline, output: Path, show: ProgressCallback) -> _Source:
+def _driver_of(source: str, output: Path) -> Driver:
     """A preset, a motion file, a voice or a clip."""
-    from ..video import has_pictures, sound_duration
+    from ..video import has_pictures
 
-    if source in PRESETS:
-        return _Source(load_preset(source))
     path = Path(source)
+    if source in PRESETS:
+        return load_driver(preset=source, output=output)
     if path.suffix.lower() in (".csv", ".json"):
-        return _Source(Motion.load(path))
-    check_other_file(output, path)
-    if not has_pictures(path):
-        sound_duration(path)
-        return _Source(Motion.from_voice(path, on_progress=show), path, speaks=True)
-    return _Source(pipe.track(path, on_progress=show), path)
+        return load_driver(motion_file=path, output=output)
+    if has_pictures(path):
+        return load_driver(driving=path, output=output)
+    return load_driver(voice=path, output=output)
 
 
 @app.command()

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import OutputError, TalkingHeadsError, UnreadableMediaError
-from ..head.motion import PARTS, Motion
-from ..head.presets import PRESETS, load_preset
+from ..errors import TalkingHeadsError, UnreadableMediaError
+from ..files import written_whole
 from .options import Detector, Device, Engine, Label, Model, app
-from .shared import check_photos, load_avatar, load_pipeline, pixels_for, printed_notes, progress_bars
+from .shared import check_photos, load_avatar, load_driver, load_pipeline, pixels_for, printed_notes, progress_bars
 
 if TYPE_CHECKING:
     from ..pipeline import TalkingHeadPipeline
-    from ..result import ProgressCallback
 
 SOURCES = ("driving", "voice", "motion_file", "preset")
 COLUMNS = ("photos", "avatar", *SOURCES, "text", "parts", "size", "background", "output")
@@ -112,50 +110,38 @@ def _done(job: Job, pipe: TalkingHeadPipeline, label: bool) -> dict[str, Any]:
         return line | {"result": "was there", "seconds": ""}
     begin = time.monotonic()
     try:
-        with printed_notes(), progress_bars() as show:
-            _make(job, pipe, label, show)
+        with printed_notes():
+            _make(job, pipe, label)
     except (TalkingHeadsError, ValueError, typer.BadParameter) as error:
         return line | {"result": "failed", "seconds": "", "sentence": " ".join(str(error).split())}
     return line | {"result": "made", "seconds": f"{time.monotonic() - begin:.1f}"}
 
 
-def _make(job: Job, pipe: TalkingHeadPipeline, label: bool, show: ProgressCallback) -> None:
+def _make(job: Job, pipe: TalkingHeadPipeline, label: bool) -> None:
     from ..background import check_output, parse_background
 
     photos = [job.folder / word for word in job.words("photos")]
     check_photos(photos)
     wall = parse_background(job.values.get("background", "keep"))
     check_output(wall, job.output)
-    parts = job.words("parts")
-    for part in parts:
-        if part not in PARTS:
-            raise UnreadableMediaError(f"{part} is none of {', '.join(PARTS)}.")
+    files = {name: job.path(name) for name in SOURCES if name in job.values}
+    driver = load_driver(
+        driving=files.get("driving"), voice=files.get("voice"), motion_file=files.get("motion_file"),
+        preset=job.values.get("preset"), text=job.values.get("text"), output=job.output,
+    )  # fmt: skip
     person = load_avatar(str(job.path("avatar")), pipe) if "avatar" in job.values else pipe.create_avatar(photos)
-    driver: Path | Motion
-    voice = job.path("voice") if "voice" in job.values else None
-    if voice is not None:
-        driver = Motion.from_voice(voice, job.values.get("text"), on_progress=show)
-    elif "motion_file" in job.values:
-        driver = Motion.load(job.path("motion_file"))
-    elif "preset" in job.values:
-        if job.values["preset"] not in PRESETS:
-            raise UnreadableMediaError(f"{job.values['preset']} is none of {', '.join(PRESETS)}.")
-        driver = load_preset(job.values["preset"])
-    else:
-        driver = job.path("driving")
     pixels = pixels_for(pipe, person, job.values.get("size"), wall)
-    video = pipe(person, driver, parts=parts, size=pixels, background=wall, sound=voice, on_progress=show)
-    video.save(job.output, show, label=label)
+    with progress_bars() as show:
+        video = pipe(
+            person, driver.motion, parts=job.words("parts"), size=pixels, background=wall, sound=driver.voice,
+            on_progress=show,
+        )  # fmt: skip
+        video.save(job.output, show, label=label)
 
 
 def _write_report(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Whole or not at all, after each job."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with beside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, REPORT)
-            writer.writeheader()
-            writer.writerows(lines)
-        beside.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
+    """After each job."""
+    with written_whole(path, "utf-8") as file:
+        writer = csv.DictWriter(file, REPORT)
+        writer.writeheader()
+        writer.writerows(lines)

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
 from .. import _training_tools
 from ..errors import OutputError, UnreadableMediaError
+from ..head.motion import Motion
+from ..head.presets import load_preset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +53,44 @@ def check_no_voice(text: str | None, phones: Path | None) -> None:
 def check_other_file(output: Path, driving: Path, what: str = "driving clip") -> None:
     if output.exists() and output.samefile(driving):
         raise OutputError(f"{output} is the {what} itself. Choose another output.")
+
+
+class Driver(NamedTuple):
+    """What moves somebody."""
+
+    motion: Path | Motion
+    """A path is a clip's, which is still to be followed."""
+    voice: Path | None = None
+    """The sound file that the motion speaks with."""
+
+
+def load_driver(
+    *,
+    driving: Path | None = None,
+    voice: Path | None = None,
+    motion_file: Path | None = None,
+    preset: str | None = None,
+    output: Path,
+    text: str | None = None,
+    phones: Path | None = None,
+    liveliness: float = 1.0,
+    seed: int = 0,
+) -> Driver:
+    """The one of a clip, a voice, a motion file and a preset that is given; a voice is listened to, with a bar."""
+    from ..video import probe, sound_duration
+
+    if driving is not None:
+        probe(driving)
+        check_other_file(output, driving)
+        return Driver(driving)
+    if voice is not None:
+        sound_duration(voice)
+        check_other_file(output, voice, "voice")
+        said = checked_text(text, phones)
+        with progress_bars() as show:
+            motion = Motion.from_voice(voice, said, phones, liveliness=liveliness, seed=seed, on_progress=show)
+        return Driver(motion, voice)
+    return Driver(load_preset(str(preset)) if motion_file is None else Motion.load(motion_file))
 
 
 def check_photos(photos: Sequence[Path]) -> None:
