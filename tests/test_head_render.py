@@ -207,7 +207,7 @@ def test_lips_that_do_not_move_keep_what_is_between_them(head: Head, renderer: R
     """Though the photo, which is no longer in place, cannot be shown as it is."""
     photo, shifted = renderer.draw(moved(head)), renderer.draw(moved(head, translation=(0.5, 0, 0)))
     inside = head.model.inside
-    assert renderer._trust(0, renderer._points(moved(head), head.primary_view)[0])[0][inside].max() > 0.5
+    assert renderer._seen(0, renderer._points(moved(head), head.primary_view)[0]).trust[inside].max() > 0.5
     x, y = np.round(photo.landmarks[60:68].mean(axis=0)).astype(int)
     way = np.round((shifted.landmarks - photo.landmarks)[60:68].mean(axis=0)).astype(int)
     before = photo.picture[y - 3 : y + 4, x - 8 : x + 9]

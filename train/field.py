@@ -9,12 +9,11 @@ are printed for their order of magnitude only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .metrics import BEST_PSNR, Observation, mean, ssim
+from .metrics import Observation, l1, mean, psnr, ssim
 from .report import Metric, summarise, summary_table
 
 NUM_KEYPOINTS = 68
@@ -50,25 +49,19 @@ def first_and_rest(usable: np.ndarray, held_out: int | None) -> tuple[dict[int, 
 
 def field_values(painted: Observation, truth: Observation) -> dict[str, float]:
     """METRICS of painted frames beside the true ones; NaN where no face is found in either."""
-    one, other = painted.frames.astype(np.float64), truth.frames.astype(np.float64)
-    errors = np.square(one - other).mean(axis=(1, 2, 3))
+    pairs = list(zip(painted.frames, truth.frames, strict=True))
     distances = np.linalg.norm(painted.landmarks - truth.landmarks, axis=-1)[:, :NUM_KEYPOINTS].mean(axis=1)
     values = {
-        "l1": float(np.abs(one - other).mean() / 255),
-        "ssim": mean(np.array([ssim(a, b) for a, b in zip(painted.frames, truth.frames, strict=True)])),
-        "psnr": float(np.mean([_decibels(error) for error in errors])),
-        "psnr_pooled": _decibels(float(errors.mean())),
+        "l1": l1(painted.frames, truth.frames),
+        "ssim": mean(np.array([ssim(*pair) for pair in pairs])),
+        "psnr": mean(np.array([psnr(*pair) for pair in pairs])),
+        "psnr_pooled": psnr(painted.frames, truth.frames),
         "akd": mean(distances * 256 / painted.frames.shape[1]),
     }
     if painted.identities.shape[1]:
         values["aed"] = mean(np.linalg.norm(painted.identities - truth.identities, axis=1))
         values["csim"] = mean((painted.identities * truth.identities).sum(axis=1))
     return values
-
-
-def _decibels(error: float) -> float:
-    """PSNR of a mean squared error in levels of 255, at most BEST_PSNR."""
-    return min(10 * math.log10(255**2 / error), BEST_PSNR) if error > 0 else BEST_PSNR
 
 
 def markdown(results: Sequence[object], model: str | None, left_out: Mapping[str, str], seed: int) -> Iterator[str]:

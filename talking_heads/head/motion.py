@@ -24,7 +24,6 @@ import csv
 import logging
 import math
 import os
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -33,7 +32,8 @@ from typing import TextIO
 
 import numpy as np
 
-from ..errors import OutputError, UnreadableMediaError
+from ..errors import UnreadableMediaError
+from ..files import unreadable, written_whole
 
 _log = logging.getLogger(__name__)
 
@@ -310,23 +310,14 @@ class Motion:
             names += _TRANSLATION
             columns.append(self.translation)
         line = "%s," + str(len(_VALUES)) + ",%.6f" * (len(names) - 2) + "\n"
-        part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part")
-        try:
-            with part.open("w", encoding="ascii", newline="") as file:
-                file.write(",".join(names) + "\n")
-                for start in range(0, len(self), _CHUNK):
-                    rows = slice(start, start + _CHUNK)
-                    values = np.concatenate([column[rows].astype(np.float64) for column in columns], axis=1)
-                    values = np.round(values, 6) + 0.0  # no -0.0
-                    times = _timecodes(np.arange(start, start + len(values)), self.fps)
-                    file.writelines(line % (time, *row) for time, row in zip(times, values.tolist(), strict=True))
-            part.replace(path)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise OutputError(f"{path} cannot be written: {reason}. Choose another place, or make room.") from error
-        finally:
-            with contextlib.suppress(OSError):  # renamed, or never made
-                part.unlink()
+        with written_whole(path) as file:
+            file.write(",".join(names) + "\n")
+            for start in range(0, len(self), _CHUNK):
+                rows = slice(start, start + _CHUNK)
+                values = np.concatenate([column[rows].astype(np.float64) for column in columns], axis=1)
+                values = np.round(values, 6) + 0.0  # no -0.0
+                times = _timecodes(np.arange(start, start + len(values)), self.fps)
+                file.writelines(line % (time, *row) for time, row in zip(times, values.tolist(), strict=True))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], fps: float | None = None) -> Motion:
@@ -352,8 +343,7 @@ class Motion:
         except UnicodeDecodeError as error:
             raise UnreadableMediaError(_not_ours(path)) from error
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UnreadableMediaError(f"{path} cannot be read: {reason}. Choose another file.") from error
+            raise unreadable(path, error) from error
 
 
 def head_rotation(angles_deg: np.ndarray | Sequence[float]) -> np.ndarray:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnreadableMediaError
+from ..files import unreadable
 from .motion import COEFFICIENTS, GAZE_AT_ONE, MAX_ROWS, Motion, head_angles
 
 _log = logging.getLogger(__name__)
@@ -38,8 +39,7 @@ def read_json(path: Path, fps: float | None = None) -> Motion:
             raise UnreadableMediaError(f"{path} is larger than {MAX_BYTES // 1_000_000} MB. Cut it into shorter files.")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UnreadableMediaError(f"{path} cannot be read: {reason}. Choose another file.") from error
+        raise unreadable(path, error) from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UnreadableMediaError(_other(path)) from error
     try:

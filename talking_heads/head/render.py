@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -123,6 +124,21 @@ LIPS_MOVED = (0.03, 0.12)
 """cm by which the inner lips' distance changes: before the first it is the photo's, beyond the last another."""
 NARROW_GAP = (0.25, 0.5)
 """cm between lips: within the first the gap hides what is behind it however the head turns, from the last on not."""
+
+
+class _Seen(NamedTuple):
+    """What of a photo can be used for a frame."""
+
+    trust: np.ndarray
+    """(V,): how far it vouches for each vertex."""
+    unfolded: np.ndarray
+    """(V,): what of the lids it does not show, because they were open."""
+    shut: np.ndarray
+    """(V,): light on the eyes."""
+    opening: np.ndarray
+    """(2,): of the eyes, over that in the photo."""
+    lips_alike: float
+    """1 where the inner lips are as far apart as in the photo."""
 
 
 class Renderer:
@@ -242,24 +258,22 @@ class Renderer:
     def _head_values(self, frame: FrameFit, base: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What ``kernels.compose`` interpolates over the head, float32 (V, 4 + 3S); the photos of its slots (S,)."""
         model, view = self.head.model, self.head.views[base]
-        trusts, unfolded, shut = self._trust(base, points)
-        shown = view.shown * (1 - unfolded) * shut
-        shown[model.inside] = np.maximum(shown[model.inside], self._lips_as_in(base, points)[0])
-        opening = eye_openness(points[model.landmark_vertices, :2]) / self._openness[base]
-        for ball, alike in zip(self._eyeballs, smoothstep(0.1, 0.02, np.abs(1 - opening)), strict=True):
+        seen = self._seen(base, points)
+        shown = view.shown * (1 - seen.unfolded) * seen.shut
+        shown[model.inside] = np.maximum(shown[model.inside], seen.lips_alike)
+        for ball, alike in zip(self._eyeballs, smoothstep(0.1, 0.02, np.abs(1 - seen.opening)), strict=True):
             shown[ball] = np.maximum(shown[ball], alike)
-        fill = view.fill * shut[:, None]
-        slots = [base, *self._helpers(base, points, trusts)]
+        fill = view.fill * seen.shut[:, None]
+        slots = [base, *self._helpers(base, points, seen.trust)]
         columns = [fill, shown]
         for k, slot in enumerate(slots):
-            columns += [self._texture_at[slot], trusts if k == 0 else self._trust(slot, points)[0]]
+            columns += [self._texture_at[slot], seen.trust if k == 0 else self._seen(slot, points).trust]
         return np.ascontiguousarray(np.column_stack(columns), np.float32), np.array(slots, np.int64)
 
-    def _trust(self, photo: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """How far a photo vouches for each vertex in this frame (V,); what of the lids unfolds (V,); light on the eyes
-        (V,)."""
+    def _seen(self, photo: int, points: np.ndarray) -> _Seen:
         model, view = self.head.model, self.head.views[photo]
-        closing = np.clip(1 - eye_openness(points[model.landmark_vertices, :2]) / self._openness[photo], 0, 1)
+        opening = eye_openness(points[model.landmark_vertices, :2]) / self._openness[photo]
+        closing = np.clip(1 - opening, 0, 1)
         # A lid that comes down shows skin that was folded away in the photo.
         unfolded = (model.lids * smoothstep(0.1, 0.6, closing)).max(axis=1)
         trust = view.trust * (1 - unfolded)
@@ -272,7 +286,7 @@ class Renderer:
         shut = np.ones(len(trust), np.float32)
         for ball, share in zip(self._eyeballs, smoothstep(0.6, 0.95, closing), strict=True):
             shut[ball] -= 0.75 * share
-        return trust * shut, unfolded, shut
+        return _Seen(trust * shut, unfolded, shut, opening, alike)
 
     def _lips_as_in(self, photo: int, points: np.ndarray) -> tuple[float, float]:
         """1 where the inner lips are as far apart as in the photo, 0 where their distance is another; and 1 where that
@@ -293,12 +307,12 @@ class Renderer:
         others = [k for k in range(len(self.head.views)) if k != base]
         chosen: list[int] = []
         for _ in range(min(self.HELPERS, len(others))):
-            gains = {k: float(need @ self._trust(k, points)[0]) for k in others if k not in chosen}
+            gains = {k: float(need @ self._seen(k, points).trust) for k in others if k not in chosen}
             best = max(gains, key=lambda k: gains[k])
             if gains[best] < 10:  # vertices
                 break
             chosen.append(best)
-            need = need * (1 - self._trust(best, points)[0])
+            need = need * (1 - self._seen(best, points).trust)
         return chosen
 
     def _sheet_values(self, base: int, sheet: np.ndarray) -> np.ndarray:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import math
 import os
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import OutputError, UnreadableMediaError
+from ..errors import UnreadableMediaError
+from ..files import unreadable, written_whole
 
 SILENCE = "SIL"
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
@@ -77,20 +76,10 @@ def in_order(phones: Iterable[Phone]) -> tuple[Phone, ...]:
 
 def write_phones(phones: Sequence[Phone], path: str | os.PathLike[str]) -> None:
     """A CSV with the columns start, end (seconds) and phone; whole or not at all. Raises OutputError."""
-    path = Path(path)
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with part.open("w", encoding="ascii", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("start", "end", "phone"))
-            writer.writerows((f"{phone.start:.3f}", f"{phone.end:.3f}", phone.name) for phone in phones)
-        part.replace(path)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{path} cannot be written: {reason}. Choose another place, or make room.") from error
-    finally:
-        with contextlib.suppress(OSError):  # renamed, or never made
-            part.unlink()
+    with written_whole(Path(path)) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("start", "end", "phone"))
+        writer.writerows((f"{phone.start:.3f}", f"{phone.end:.3f}", phone.name) for phone in phones)
 
 
 def read_phones(path: str | os.PathLike[str]) -> tuple[Phone, ...]:
@@ -106,8 +95,7 @@ def read_phones(path: str | os.PathLike[str]) -> tuple[Phone, ...]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UnreadableMediaError(f"{path} is no CSV. Give one with the columns start, end, phone.") from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UnreadableMediaError(f"{path} cannot be read: {reason}. Choose another file.") from error
+        raise unreadable(path, error) from error
 
 
 def _rows(rows: Iterable[list[str]], path: Path) -> list[Phone]:
