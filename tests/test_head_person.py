@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import open_mouth
 
-from talking_heads.avatar import Shots
+from talking_heads.avatar import Shots, make_head
 from talking_heads.head.fit import NUM_IDENTITY, fit_person
 from talking_heads.head.kernels import sample
 from talking_heads.head.model import FaceModel, face_model, smoothstep
@@ -16,6 +16,7 @@ from talking_heads.head.person import (
     MARGIN,
     REACH,
     Head,
+    PhotoView,
     fill_holes,
     follow_edges,
     inside_outline,
@@ -23,6 +24,7 @@ from talking_heads.head.person import (
     neck_fade,
     resized,
     resized_mask,
+    with_shared_walls,
 )
 from talking_heads.head.render import Renderer
 
@@ -212,3 +214,71 @@ def test_other_sizes(shots: Shots) -> None:
     assert np.abs(half.mean(axis=(0, 1)) - canvas.mean(axis=(0, 1))).max() < 1
     mask = resized_mask(np.linspace(0, 1, 16, dtype=np.float32)[None].repeat(16, axis=0), 32)
     assert mask.shape == (32, 32) and mask.dtype == np.uint8 and mask.min() == 0 and mask.max() == 255
+
+
+# --------------------------------------------------------------------------------------- what no photo shows of a head
+
+
+def test_the_sides_of_the_skull_have_the_colour_of_hair(head: Head) -> None:
+    """The astronaut's is dark, her skin is not."""
+    view, model = head.primary_view, head.model
+    above = view.photo[: len(view.photo) // 5, 2 * len(view.photo) // 5 : 3 * len(view.photo) // 5]
+    hair = np.median(above.reshape(-1, 3), axis=0)
+    skin = np.median(view.fill[(model.part == "face") & (view.trust > 0.9)], axis=0)
+    bare = model.scalp & (view.trust < 0.1) & (np.linalg.norm(model.without_ears, axis=1) < 0.05)
+    filled = np.median(view.fill[bare], axis=0)
+    assert bare.sum() > 20 and np.abs(hair - skin).max() > 30
+    assert np.linalg.norm(filled - hair) < np.linalg.norm(filled - skin)
+
+
+def test_the_other_sides_colours_come_in_this_sides_light(shots: Shots) -> None:
+    """A photo whose one half lies in shadow: what is turned away on the dark side is not lit from the other."""
+    canvas = shots.canvases[0].astype(float)
+    middle = (shots.landmarks[0, 30, 0] + MARGIN) / REACH * len(canvas)
+    canvas[:, : round(middle)] *= 0.4
+    shadowed = make_head(replace(shots, canvases=canvas.astype(np.uint8)[None]))
+    view, model = shadowed.primary_view, shadowed.model
+    face = (model.part == "face") & (np.abs(model.mean[:, 0]) > 5) & (view.trust < 0.2) & ~model.scalp
+    dark, bright = (view.fill[face & (sign * model.mean[:, 0] > 0)].mean() for sign in (-1, 1))
+    assert dark < 0.8 * bright
+
+
+def test_front_teeth_stand_close(model: FaceModel, head: Head) -> None:
+    teeth = model.part == "teeth"
+    front = teeth & (np.abs(model.mean[:, 0]) > 0.05) & (np.abs(model.mean[:, 0]) < 0.09) & (model.mean[:, 2] > 10)
+    assert front.any()
+    apart = np.abs(model.mean[front, 0] - model.incisors_apart[front])
+    assert (apart < np.abs(model.mean[front, 0]) - 0.02).all()
+    assert not model.incisors_apart[~teeth].any()
+    assert not model.incisors_apart[teeth & (np.abs(model.mean[:, 0]) > 0.4)].any()
+
+
+def test_a_grey_photo_has_no_red_mouth(shots: Shots) -> None:
+    grey = np.repeat(shots.canvases.mean(axis=3, keepdims=True), 3, axis=3).astype(np.uint8)
+    for canvases, most in ((grey, 0.08), (shots.canvases, 0.7)):
+        person = make_head(replace(shots, canvases=canvases))
+        inside = person.primary_view.fill[np.isin(person.model.part, ["gums_tongue", "mouth_socket"])]
+        cast = (inside.max(axis=1) - inside.min(axis=1)) / np.maximum(inside.max(axis=1), 1)
+        assert np.median(cast) < most
+    assert np.median(cast) > 0.15
+
+
+# ----------------------------------------------------------------------------------------------------- walls of a room
+
+
+def half_known(view: PhotoView, left: bool, shift: int = 0) -> PhotoView:
+    """A view of which the wall is known on one side and in a strip that both know; elsewhere it is black."""
+    width = view.wall.shape[1]
+    known = np.zeros(view.wall.shape[:2], np.uint8)
+    known[:, : 2 * width // 3] = 255 * left
+    known[:, width // 3 :] = np.where(left, known[:, width // 3 :], 255)
+    wall = np.full_like(view.wall, 120 + shift)
+    return replace(view, wall=np.where(known[..., None] > 0, wall, np.uint8(0)), wall_known=known)
+
+
+def test_photos_of_one_room_share_their_wall_and_of_two_rooms_do_not(head: Head) -> None:
+    view = head.primary_view
+    first, second = with_shared_walls([half_known(view, left=True), half_known(view, left=False)])
+    assert (first.wall == 120).all() and (second.wall == 120).all()
+    other = with_shared_walls([half_known(view, left=True), half_known(view, left=False, shift=60)])
+    assert (other[0].wall[:, -10:] == 0).all() and (other[1].wall[:, :10] == 0).all()

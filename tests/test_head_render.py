@@ -301,6 +301,30 @@ def test_a_correction_is_added_and_kept_off_another_wall(head: Head) -> None:
             assert np.abs(got[:20, :20]).max() <= 1
 
 
+def test_loose_hair_goes_along_on_short_ways(head: Head, renderer: Renderer) -> None:
+    """What lies around the outline in the photo is moved with it; on long ways, and before another wall, it is not."""
+    view = head.primary_view
+    short, far = (renderer._points(moved(head, translation=(way, 0, 0)), view)[1] for way in (0.3, 6.0))
+    assert renderer._sheet_values(0, short)[:, 3].max() == 1
+    assert renderer._sheet_values(0, far)[:, 3].max() == 0
+    green = Renderer(head, SIZE, Background("colour", colour=(0, 255, 0)))
+    assert green._sheet_values(0, short)[:, 3].max() == 0
+    # In the picture: a mark just outside the person, which no mask finds.
+    still = renderer.draw(moved(head))
+    outside = still.planes[..., 3] < 0.01
+    top = int(np.argmax(~outside[:, SIZE // 2])) - 3  # of the hair, and a little above
+    marked = renderer._photos[0].copy()
+    marked[top - 1 : top + 2, SIZE // 2 - 20 : SIZE // 2 + 21] = (255, 0, 0)
+    kept, renderer._photos[0] = renderer._photos[0], marked
+    try:
+        near = renderer.draw(moved(head, translation=(0.3, 0, 0))).picture
+        away = renderer.draw(moved(head, translation=(6.0, 0, 0))).picture
+    finally:
+        renderer._photos[0] = kept
+    red = [((picture[..., 0] > 180) & (picture[..., 1] < 90)).sum() for picture in (near, away)]
+    assert red[0] > 30 and red[1] < 10
+
+
 # ------------------------------------------------------------------------------------------------------ several photos
 
 

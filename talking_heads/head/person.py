@@ -137,7 +137,7 @@ class Head:
         common = views[primary].fit.offset
         views = tuple(_with_rest(view, model, view.rest + (common - view.fit.offset)) for view in views)
         spread = detail_spread(model, neutral)
-        views = _with_shared_walls(_in_one_light(model, views, primary))
+        views = with_shared_walls(_in_one_light(model, views, primary))
         return cls(model, person.identity, views, primary, neutral, spread, fade)
 
     @property
@@ -170,7 +170,7 @@ def _in_one_light(model: FaceModel, views: Sequence[PhotoView], primary: int) ->
     return tuple(result)
 
 
-def _with_shared_walls(views: Sequence[PhotoView]) -> tuple[PhotoView, ...]:
+def with_shared_walls(views: Sequence[PhotoView]) -> tuple[PhotoView, ...]:
     """What stands before the wall in one photo may not in another one of the same room."""
     result = []
     for view in views:
