@@ -177,3 +177,10 @@ def test_the_command_makes_an_avatar_and_says_mistakes_in_one_line(
     result = CliRunner().invoke(app, [*base, "--output", str(tmp_path / "ada"), "--model", str(model)])
     assert result.exit_code == 0, result.output
     assert Avatar.from_pretrained(tmp_path / "ada").generator is not None
+
+
+def test_fine_tuning_needs_no_accelerate() -> None:
+    """Which the library does not bring along."""
+    code = "import sys; sys.modules['accelerate'] = None; from train import fine_tune; import train.finetune"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

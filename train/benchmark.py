@@ -34,8 +34,7 @@ from .config import PRESETS, MetaConfig
 from .dataset import EpisodeDataset
 from .features import SqueezeNetFeatures, VGG19Features, VGGFaceFeatures
 from .finetune import fine_tune
-from .meta import Trainer
-from .objective import as_numbers
+from .trainer import Trainer, as_numbers
 
 MEASURED = ("default", "paper")
 NETS: dict[str, type[nn.Module]] = {
@@ -115,7 +114,7 @@ def _measure_preset(
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     run = Trainer(config, data, folder, precision)
-    run.introduce_discriminator()
+    run.initialize_discriminator()
     workers = max(1, min(16, (os.cpu_count() or 2) - 1))
     batches = run.batches(workers)
     batch = next(batches)

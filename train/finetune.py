@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,12 +32,12 @@ from talking_heads.pipeline import Photo, autocast
 
 from .animated_stills import StillHead, animate
 from .clips import Clip, ClipMeta, canvas_side, make_clip
-from .config import preset
+from .config import MetaConfig, preset
 from .dataset import EpisodeDataset
 from .export import folded, trainable
-from .losses import LossWeights
-from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
+from .losses import LossNets, LossWeights
 from .terminal import mistakes_in_one_line
+from .trainer import Networks, as_numbers, minimize_with, training_step
 
 COPIES = 24
 """Animated frames of all photos together; at least four of each."""
@@ -83,73 +84,93 @@ def fine_tune_avatar(
     """A new avatar, tuned to the photos of one that ``pipe`` made; neither of the two is changed.
 
     Each photo is animated, and the network learns to get from its copies back to the untouched photo; and, where there
-    are several, from one photo to the other. ``feature_net``: weights of a content network (features.py). ``on_avatar``
-    is given an avatar every ``avatar_every`` steps.
+    are several, from one photo to the other. ``feature_net``: weights of a content network (features.py). ``weights``:
+    of the losses; there is no L_MCH here, whatever it weighs. ``on_avatar`` is given an avatar every ``avatar_every``
+    steps.
     Raises InvalidModelError without a discriminator, ValueError for steps < 1.
     """
     _check_steps(steps)
     if weights is None:
         weights = DEFAULT_WEIGHTS if feature_net else WEIGHTS_ALONE
     device = pipe.device
-    generator = trainable(pipe.generator).to(device)
-    discriminator = trainable(pipe.load_discriminator()).to(device)
-    style = nn.Parameter(start.style.detach().clone())  # psi' = P e
-    identity = nn.Parameter(start.embedding.detach().clone())  # with the frozen w0: w' = w0 + e
-    discriminator.w0.requires_grad_(False)
-    content = ContentNets([feature_net] if feature_net else [], weights).to(device)
-
-    size = pipe.image_size
-    conditioned = bool(generator.config.render_conditioned)
-    config = preset(
-        "default", image_size=size, num_shots=1, seed=seed, jitter=0.0, mirror=0.0, stills_share=1.0,
-        real_targets=1.0, degraded_share=0.0,
-    )  # fmt: skip
-    generator_config = config.model.generator | {"render_conditioned": conditioned}
-    config = replace(config, model=replace(config.model, generator=generator_config))
-    episodes = EpisodeDataset(clips_of(start.shots, size, seed, conditioned), config, steps * batch_size)
-
-    # P has done its work: psi' is trained in its place.
-    psi = [p for name, p in generator.named_parameters() if not name.startswith("projection")]
-    generator_optimizer = torch.optim.Adam([*psi, style], lr=generator_rate, betas=config.betas)
-    theta = [p for p in discriminator.parameters() if p.requires_grad]
-    discriminator_optimizer = torch.optim.Adam([*theta, identity], lr=discriminator_rate, betas=config.betas)
-
-    def avatar() -> Avatar:
-        return Avatar.create(
-            start.embedding, style.detach(), start.shots, pipe.name, pipe.fingerprint, folded(generator), pipe.commit,
-            start.head,
-        ).to(device)  # fmt: skip
+    person = _Person(pipe, start)
+    loss_nets = LossNets(replace(weights, match=0.0), [feature_net] if feature_net else []).to(device)
+    config = _episode_config(pipe, seed)
+    clips = clips_of(start.shots, pipe.image_size, seed, person.conditioned)
+    episodes = EpisodeDataset(clips, config, steps * batch_size)
+    optimizers = (
+        torch.optim.Adam(person.generator_parameters(), lr=generator_rate, betas=config.betas),
+        torch.optim.Adam(person.discriminator_parameters(), lr=discriminator_rate, betas=config.betas),
+    )
+    minimizers = [minimize_with(optimizer, partial(autocast, device)) for optimizer in optimizers]
 
     for step in range(steps):
         # Falling to zero: where steps are few, there is no time for an average to calm what the last ones do.
-        for optimiser, rate in ((generator_optimizer, generator_rate), (discriminator_optimizer, discriminator_rate)):
-            for group in optimiser.param_groups:
+        for optimizer, rate in zip(optimizers, (generator_rate, discriminator_rate), strict=True):
+            for group in optimizer.param_groups:
                 group["lr"] = rate * (1 - step / steps)
         first = step * batch_size
         batch = default_collate([episodes[i] for i in range(first, first + batch_size)])
         batch = {name: value.to(device) for name, value in batch.items()}
-        with autocast(device):
-            render = batch["render"] if conditioned else None
-            fakes = generator(batch["landmark_image"], style=style, render=render)
-            who = identity.expand(batch_size, -1)
-            terms = generator_terms(
-                fakes, batch["image"], batch["landmark_image"], who.detach(), discriminator, content, weights,
-                batch["weights"],
-            )  # fmt: skip
-        generator_optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
-        generator_optimizer.step()
-        with autocast(device):
-            hinge = discriminator_loss(discriminator, fakes, batch["image"], batch["landmark_image"], who)
-        discriminator_optimizer.zero_grad(set_to_none=True)
-        hinge.backward()
-        discriminator_optimizer.step()
+        terms = training_step(person.networks(), [batch], loss_nets, *minimizers)
         if on_step is not None:
-            on_step(step + 1, steps, as_numbers(terms | {"hinge": hinge}))
+            on_step(step + 1, steps, as_numbers(terms))
         if on_avatar is not None and (step + 1) % avatar_every == 0:
-            on_avatar(step + 1, avatar())
+            on_avatar(step + 1, person.avatar(pipe))
 
-    return avatar()
+    return person.avatar(pipe)
+
+
+class _Person:
+    """The networks of section 3.3, which begin as meta-learning's for this person: G' with psi', D' with w'."""
+
+    def __init__(self, pipe: TalkingHeadPipeline, start: Avatar) -> None:
+        """Raises InvalidModelError where ``pipe`` has no discriminator."""
+        self.start = start
+        self.generator = trainable(pipe.generator).to(pipe.device)
+        self.discriminator = trainable(pipe.load_discriminator()).to(pipe.device)
+        self.style = nn.Parameter(start.style.detach().clone())  # psi' = P e
+        self.identity = nn.Parameter(start.embedding.detach().clone())  # with the frozen w0: w' = w0 + e
+        self.discriminator.w0.requires_grad_(False)
+        self.conditioned = bool(self.generator.config.render_conditioned)
+
+    def networks(self) -> Networks:
+        """As a step takes them."""
+        return Networks(
+            embed=lambda _shots, _landmarks: self.style,
+            generate=lambda landmark_images, style, render: self.generator(
+                landmark_images, style=style, render=render if self.conditioned else None
+            ),
+            discriminator=self.discriminator,
+            identity=lambda who: self.identity.expand(len(who), -1),
+        )
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """psi and psi'. P has done its work: psi' is trained in its place."""
+        psi = [p for name, p in self.generator.named_parameters() if not name.startswith("projection")]
+        return [*psi, self.style]
+
+    def discriminator_parameters(self) -> list[nn.Parameter]:
+        """theta, b and w'."""
+        return [*(p for p in self.discriminator.parameters() if p.requires_grad), self.identity]
+
+    def avatar(self, pipe: TalkingHeadPipeline) -> Avatar:
+        """The person as they are now."""
+        start = self.start
+        return Avatar.create(
+            start.embedding, self.style.detach(), start.shots, pipe.name, pipe.fingerprint, folded(self.generator),
+            pipe.commit, start.head,
+        ).to(pipe.device)  # fmt: skip
+
+
+def _episode_config(pipe: TalkingHeadPipeline, seed: int) -> MetaConfig:
+    """Of episodes as the pipeline's networks take them, from one person's photos as they are."""
+    config = preset(
+        "default", image_size=pipe.image_size, num_shots=1, seed=seed, jitter=0.0, mirror=0.0, stills_share=1.0,
+        real_targets=1.0, degraded_share=0.0,
+    )  # fmt: skip
+    generator = config.model.generator | {"render_conditioned": bool(pipe.generator.config.render_conditioned)}
+    return replace(config, model=replace(config.model, generator=generator))
 
 
 def clips_of(shots: Shots, size: int, seed: int, animated: bool) -> list[Clip]:
