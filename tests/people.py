@@ -11,7 +11,7 @@ from skimage import data
 from talking_heads.faces import crop_around, only_face
 from talking_heads.landmarks import LandmarkDetector, load_detector
 from talking_heads.segmentation import person_mask
-from train.clips import ClipMeta, canvas_side, cut_mask, in_crop, save_clip, widened
+from train.data.clips import ClipMeta, canvas_side, cut_mask, in_crop, save_clip, widened
 
 CROP = 96
 

@@ -17,9 +17,9 @@ from talking_heads.landmarks import (
     RIGHT_EYE,
     eye_distance,
 )
-from train.augment import View, degraded, face_mask, match_colours, weight_map
-from train.clips import canvas_margin, canvas_side
-from train.prepare import sharpness
+from train.data.augment import View, degraded, face_mask, match_colours, weight_map
+from train.data.clips import canvas_margin, canvas_side
+from train.data.preparation import sharpness
 
 EDGE, SIDE = canvas_margin(CROP), canvas_side(CROP)
 UNCHANGED = View(False, None, None)

@@ -30,9 +30,9 @@ from typer.testing import CliRunner
 from talking_heads.errors import InvalidModelError, MissingDependencyError
 from train.checkpoints import checkpoints, load_checkpoint, save_checkpoint, start_from_model
 from train.config import LossWeights, ModelConfig, preset, read_config
-from train.dataset import EpisodeDataset
+from train.data.episodes import EpisodeDataset
+from train.data.loading import order
 from train.ema import EMA
-from train.loading import order
 from train.meta import main
 from train.trainer import Trainer, as_numbers, build_networks
 from train.training_loop import LoopOptions, train, validate

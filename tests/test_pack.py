@@ -27,17 +27,18 @@ from typer.testing import CliRunner
 
 from talking_heads.errors import OutputError, UnreadableMediaError
 from train.checkpoints import checkpoints, load_checkpoint, save_checkpoint
-from train.clips import load_clips, write_clip
 from train.config import preset
-from train.dataset import EpisodeDataset
+from train.data.clips import write_clip
+from train.data.episodes import EpisodeDataset
+from train.data.loading import compact, expanded, reused
+from train.data.store import load_clips
+from train.data.unpack import unpack
 from train.features import SqueezeNetFeatures, load_feature_net
 from train.identity import IdentityNet
-from train.loading import compact, expanded, reused
 from train.meta import main
 from train.pack import Summary, write_pack
 from train.trainer import Trainer
 from train.training_loop import LoopOptions, train
-from train.unpack import unpack
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = preset("tiny", jitter=0.0)

@@ -24,7 +24,7 @@ from talking_heads.landmarks import (
     RIGHT_BROW,
     RIGHT_EYE,
 )
-from train.warp_baseline import displaced, thin_plate_grid, warp_photo
+from train.evaluation.warp_baseline import displaced, thin_plate_grid, warp_photo
 
 SIZE = 256
 PHOTO = to_float(picture(SIZE, SIZE))

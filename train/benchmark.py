@@ -29,9 +29,9 @@ from talking_heads.pipeline import TalkingHeadPipeline, fast_bf16
 from talking_heads.result import ProgressCallback
 from talking_heads.video import probe, read_frames
 
-from .clips import Clip, ClipMeta, make_clip
 from .config import PRESETS, MetaConfig
-from .dataset import EpisodeDataset
+from .data.clips import Clip, ClipMeta, make_clip
+from .data.episodes import EpisodeDataset
 from .features import SqueezeNetFeatures, VGG19Features, VGGFaceFeatures
 from .finetune import fine_tune
 from .trainer import Trainer, as_numbers

@@ -16,7 +16,7 @@ from talking_heads.errors import InvalidModelError
 from talking_heads.models import Discriminator
 from talking_heads.models.layers import load_folded
 
-from .clips import written_beside
+from .files import written_beside
 from .trainer import Trainer
 
 KEPT_CHECKPOINTS = 2

@@ -30,10 +30,10 @@ from talking_heads.head.person import REACH, resized
 from talking_heads.hub import check_push
 from talking_heads.pipeline import Photo, autocast
 
-from .animated_stills import StillHead, animate
-from .clips import Clip, ClipMeta, canvas_side, make_clip
 from .config import MetaConfig, preset
-from .dataset import EpisodeDataset
+from .data.clips import Clip, ClipMeta, canvas_side, make_clip
+from .data.episodes import EpisodeDataset
+from .data.stills import StillHead, animate
 from .export import folded, trainable
 from .losses import LossNets, LossWeights
 from .terminal import mistakes_in_one_line

@@ -27,12 +27,12 @@ from talking_heads.hub import check_push, push_model
 
 from .checkpoints import checkpoints, load_checkpoint, start_from_model
 from .config import PRESETS, MetaConfig, preset
-from .dataset import Episode, EpisodeDataset
-from .loading import begin_worker
+from .data.episodes import Episode, EpisodeDataset
+from .data.loading import begin_worker
+from .data.unpack import unpack
 from .terminal import mistakes_in_one_line
 from .trainer import Trainer
 from .training_loop import LoopOptions, train
-from .unpack import unpack
 
 ENDLESS = 10**9
 """Steps of a run that only the clock ends."""

@@ -28,10 +28,10 @@ from talking_heads.models.layers import check_sizes, converge_spectral_norms
 
 from . import losses
 from .config import MetaConfig, ModelConfig
-from .dataset import Episode, EpisodeDataset
+from .data.episodes import Episode, EpisodeDataset
+from .data.loading import Batches, begin_worker, expanded, grouped, order, reused
 from .ema import EMA
 from .export import folded
-from .loading import Batches, begin_worker, expanded, grouped, order, reused
 from .losses import LossNets
 
 if TYPE_CHECKING:  # fine-tuning needs the step, and not this package

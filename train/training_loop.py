@@ -28,9 +28,9 @@ from talking_heads.video import contact_sheet, save_image
 from . import losses
 from .checkpoints import save_checkpoint, write_json
 from .config import MetaConfig
-from .dataset import Episode
+from .data.episodes import Episode
+from .data.loading import grouped
 from .export import save_model
-from .loading import grouped
 from .trainer import Trainer, as_numbers
 
 SPARE = 1.2

@@ -41,9 +41,9 @@ from talking_heads.landmarks import (
     eye_distance,
 )
 
-from .features import FeatureNet, filled, read_weights
-from .losses import perceptual_distance
-from .prepare import sharpness
+from ..data.preparation import sharpness
+from ..features import FeatureNet, filled, read_weights
+from ..losses import perceptual_distance
 
 BEST_PSNR = 100.0
 """Decibels of equal images, which would be infinite."""

@@ -52,8 +52,8 @@ from talking_heads.head.retarget import MotionOptions, frame_of, frames_of, most
 from talking_heads.images import to_float, to_uint8
 from talking_heads.video import AI_GENERATED, VideoWriter, contact_sheet, read_frames, save_image
 
+from ..data.jobs import find_jobs
 from .metrics import FrameMetrics, clip_values, face_errors, following, jitter, stillest_run
-from .prepare import find_jobs
 from .report import (
     FACE_ERRORS,
     FACES,
