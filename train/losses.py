@@ -26,6 +26,7 @@ class LossWeights:
 
     Attributes:
         vgg19: of ``content`` over VGG19 activations.
+        vgg16: of ``content`` over VGG16 activations; not in the paper.
         vggface: of ``content`` over VGGFace activations.
         squeezenet: of ``normalised_content`` over SqueezeNet activations.
         adversarial: of ``adversarial`` on D's scores.
@@ -37,6 +38,7 @@ class LossWeights:
     """
 
     vgg19: float = 0.0
+    vgg16: float = 0.0
     vggface: float = 0.0
     squeezenet: float = 4.0
     adversarial: float = 1.0

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from talking_heads.models import Discriminator
 
 from . import losses
-from .features import SqueezeNetFeatures, VGGFaceFeatures, load_feature_net
+from .features import SqueezeNetFeatures, load_feature_net
 from .identity import IdentityNet
 from .losses import LossWeights
 
-CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 2.0}
+CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vgg16": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 2.0}
 """What a network's term weighs where the configuration was made for other networks: as in the presets made for it."""
 
 
@@ -54,9 +54,7 @@ class ContentNets(nn.Module):
 
 
 def _name(net: nn.Module) -> str:
-    if isinstance(net, SqueezeNetFeatures):
-        return "squeezenet"
-    return "vggface" if isinstance(net, VGGFaceFeatures) else "vgg19"
+    return type(net).__name__.removesuffix("Features").lower()
 
 
 def generator_terms(
