@@ -558,7 +558,7 @@ def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys
 
 
 def test_a_configuration_comes_back_from_its_file(tmp_path):
-    for name in ("tiny", "default", "paper"):
+    for name in ("tiny", "default", "paper", "paper-128"):
         config = preset(name, feature_net="a.npz,b.pth")
         (tmp_path / "config.json").write_text(json.dumps(asdict(config)))
         assert read_config(tmp_path / "config.json") == config

@@ -241,7 +241,7 @@ def test_what_is_frozen_stays_frozen_also_after_an_error(batch, discriminator):
 
 
 def test_a_content_net_that_is_weighted_must_be_given():
-    for name in ("vgg19", "vggface", "squeezenet"):
+    for name in ("vgg19", "vgg16", "vggface", "squeezenet"):
         weights = replace(LossWeights(squeezenet=0.0), **{name: 1.0})
         with pytest.raises(ValueError, match=f"needs the weights of {name}, or of another .*--feature-net"):
             LossNets(weights)

@@ -32,13 +32,13 @@ from talking_heads.video import probe, read_frames
 from .config import PRESETS, MetaConfig
 from .data.clips import Clip, ClipMeta, make_clip
 from .data.episodes import EpisodeDataset
-from .features import SqueezeNetFeatures, VGG19Features, VGGFaceFeatures
+from .features import SqueezeNetFeatures, VGG16Features, VGG19Features, VGGFaceFeatures
 from .finetune import fine_tune
 from .trainer import Trainer, as_numbers
 
 MEASURED = ("default", "paper")
 NETS: dict[str, type[nn.Module]] = {
-    "vgg19": VGG19Features, "vggface": VGGFaceFeatures, "squeezenet": SqueezeNetFeatures,
+    "vgg19": VGG19Features, "vgg16": VGG16Features, "vggface": VGGFaceFeatures, "squeezenet": SqueezeNetFeatures,
 }  # fmt: skip
 PEOPLE = 8
 PHOTOS = (1, 8)

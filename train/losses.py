@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .features import SqueezeNetFeatures, VGGFaceFeatures, load_feature_net
+from .features import SqueezeNetFeatures, load_feature_net
 from .identity import IdentityNet
 
-CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 2.0}
+CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vgg16": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 2.0}
 """What a network's term weighs where the configuration was made for other networks: as in the presets made for it."""
 
 
@@ -34,6 +34,7 @@ class LossWeights:
 
     Attributes:
         vgg19: of ``content`` over VGG19 activations.
+        vgg16: of ``content`` over VGG16 activations; not in the paper.
         vggface: of ``content`` over VGGFace activations.
         squeezenet: of ``normalised_content`` over SqueezeNet activations.
         adversarial: of ``adversarial`` on D's scores.
@@ -45,6 +46,7 @@ class LossWeights:
     """
 
     vgg19: float = 0.0
+    vgg16: float = 0.0
     vggface: float = 0.0
     squeezenet: float = 4.0
     adversarial: float = 1.0
@@ -223,9 +225,7 @@ class LossNets(nn.Module):
 
 
 def _name(net: nn.Module) -> str:
-    if isinstance(net, SqueezeNetFeatures):
-        return "squeezenet"
-    return "vggface" if isinstance(net, VGGFaceFeatures) else "vgg19"
+    return type(net).__name__.removesuffix("Features").lower()
 
 
 def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -59,7 +59,9 @@ def main(
     preset_name: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "default",
     feature_net: Annotated[
         str,
-        typer.Option(help="Weights of SqueezeNet 1.0, VGG19 or VGGFace for the content loss; several with commas."),
+        typer.Option(
+            help="Weights of SqueezeNet 1.0, VGG16, VGG19 or VGGFace for the content loss; several with commas."
+        ),
     ] = "",
     steps: Annotated[
         int | None, typer.Option(help="Instead of the preset's; with --minutes there is no end but the clock's.", min=1)
