@@ -13,10 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from talking_heads.errors import NoFaceError
-from talking_heads.faces import crop_around
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import head_angles, head_rotation
-from talking_heads.landmarks import LandmarkDetector, eye_distance
+from talking_heads.landmarks import eye_distance
+from talking_heads.tracking.crops import crop_around
+from talking_heads.tracking.detectors import LandmarkDetector
 from train.animated_stills import main
 from train.data.clips import Clip, ClipMeta, canvas_margin, canvas_side, load_clip, make_clip, write_clip
 from train.data.speech import JAW_OPENS, follow_speech, speech_clips

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from people import CROP, cropped, detector
 
-from talking_heads.faces import find_faces
 from talking_heads.landmarks import (
     INNER_LIP,
     LEFT_EYE,
@@ -17,6 +16,7 @@ from talking_heads.landmarks import (
     RIGHT_EYE,
     eye_distance,
 )
+from talking_heads.tracking.finding import find_faces
 from train.data.augment import View, degraded, face_mask, match_colours, weight_map
 from train.data.clips import canvas_margin, canvas_side
 from train.data.preparation import sharpness

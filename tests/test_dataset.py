@@ -14,9 +14,9 @@ from torch.utils.data import default_collate
 
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.images import to_float
-from talking_heads.landmarks import LandmarkDetector
+from talking_heads.media.images import to_float
 from talking_heads.models.generator import RENDER_CHANNELS
+from talking_heads.tracking.detectors import LandmarkDetector
 from train.config import MetaConfig, preset
 from train.data.clips import Clip, ClipMeta, make_clip
 from train.data.episodes import EpisodeDataset

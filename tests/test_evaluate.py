@@ -21,12 +21,13 @@ from typer.testing import CliRunner, Result
 import talking_heads
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
-from talking_heads.driver import DriverFitter
-from talking_heads.faces import Portrait, crop_around
 from talking_heads.head.person import Head
 from talking_heads.head.render import PhotoChoice, Renderer
-from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
-from talking_heads.video import read_frames
+from talking_heads.landmarks import NUM_LANDMARKS
+from talking_heads.media.reading import read_frames
+from talking_heads.tracking.crops import Portrait, crop_around
+from talking_heads.tracking.detectors import LandmarkDetector
+from talking_heads.tracking.driver import DriverFitter
 from train import evaluate
 from train.data.jobs import Job
 from train.evaluation import protocol

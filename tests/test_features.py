@@ -13,7 +13,7 @@ from skimage import data, filters, transform
 from torch import nn
 
 from talking_heads.errors import InvalidModelError
-from talking_heads.images import to_float
+from talking_heads.media.images import to_float
 from train.features import (
     SqueezeNetFeatures,
     VGG16Features,

@@ -18,8 +18,8 @@ from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import InvalidModelError
 from talking_heads.head.presets import load_preset
-from talking_heads.images import to_float
-from talking_heads.landmarks import LandmarkDetector
+from talking_heads.media.images import to_float
+from talking_heads.tracking.detectors import LandmarkDetector
 from train import fine_tune
 from train.export import trainable
 from train.finetune import main

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from talking_heads.errors import InvalidModelError
 from talking_heads.head.motion import head_rotation
-from talking_heads.images import read_photo, to_float
-from talking_heads.landmarks import MIRROR, NAMED, NUM_LANDMARKS, LandmarkDetector
+from talking_heads.landmarks import MIRROR, NAMED, NUM_LANDMARKS
+from talking_heads.media.images import read_photo, to_float
+from talking_heads.tracking.detectors import LandmarkDetector
 from train.evaluation import metrics
 from train.evaluation.metrics import (
     BEST_PSNR,

@@ -19,8 +19,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.faces import find_faces
 from talking_heads.landmarks import eye_distance
+from talking_heads.tracking.finding import find_faces
 from train.data.clips import load_clip
 from train.data.jobs import find_jobs
 from train.data.preparation import sharpness

@@ -19,13 +19,16 @@ from typer.testing import CliRunner, Result
 import talking_heads
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
-from talking_heads.driver import motion_of_track
 from talking_heads.errors import NoFaceError
-from talking_heads.faces import Gap, Track, crop_around
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
-from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
-from talking_heads.video import AI_GENERATED, probe, read_frames
+from talking_heads.landmarks import NUM_LANDMARKS
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.media.writing import AI_GENERATED
+from talking_heads.tracking.crops import crop_around
+from talking_heads.tracking.detectors import LandmarkDetector
+from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.tracks import Gap, Track
 from train import evaluate
 from train.evaluation import protocol, reenact
 from train.evaluation.metrics import (

@@ -23,10 +23,10 @@ import numpy as np
 import typer
 
 from talking_heads.errors import TalkingHeadsError
-from talking_heads.faces import face_size
 from talking_heads.head.model import face_model
-from talking_heads.images import read_photo
-from talking_heads.landmarks import DETECTORS, load_detector
+from talking_heads.media.images import read_photo
+from talking_heads.tracking.crops import face_size
+from talking_heads.tracking.detectors import DETECTORS, load_detector
 
 from .data.clips import ClipMeta, canvas_margin, load_clip, save_clip
 from .data.jobs import find_jobs

@@ -23,11 +23,12 @@ from talking_heads import __version__
 from talking_heads.avatar import Shots
 from talking_heads.benchmark import machine, peak_memory
 from talking_heads.examples import EXAMPLE
-from talking_heads.faces import Portrait, crop_around, track_face
-from talking_heads.landmarks import load_detector
+from talking_heads.media.reading import probe, read_frames
 from talking_heads.pipeline import TalkingHeadPipeline, fast_bf16
 from talking_heads.result import ProgressCallback
-from talking_heads.video import probe, read_frames
+from talking_heads.tracking.crops import Portrait, crop_around
+from talking_heads.tracking.detectors import load_detector
+from talking_heads.tracking.tracks import track_face
 
 from .config import PRESETS, MetaConfig
 from .data.clips import Clip, ClipMeta, make_clip

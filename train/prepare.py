@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from talking_heads.landmarks import DETECTORS
+from talking_heads.tracking.detectors import DETECTORS
 
 from .data.jobs import find_jobs
 from .data.preparing import prepare, write_dropped, write_report

@@ -22,8 +22,8 @@ from torch.utils.data import default_collate
 
 from talking_heads.benchmark import processor_name
 from talking_heads.hub import TRAINING_FORMAT
-from talking_heads.images import to_uint8
-from talking_heads.video import contact_sheet, save_image
+from talking_heads.media.composing import contact_sheet
+from talking_heads.media.images import save_image, to_uint8
 
 from . import losses
 from .checkpoints import save_checkpoint, write_json

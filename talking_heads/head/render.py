@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..background import Background
+from ..media.background import Background
 from .fit import FrameFit, eye_openness, eye_rotation, posed
 from .kernels import compose, pose_head, pose_sheet, rasterise, reduce_planes, stretch
 from .lids import Lids

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.faces import Crop
 from talking_heads.head.person import MARGIN, REACH
 from talking_heads.landmarks import NUM_LANDMARKS
+from talking_heads.tracking.crops import Crop
 
 from ..files import written_beside
 

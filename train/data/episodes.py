@@ -34,8 +34,8 @@ from talking_heads.head.model import face_model
 from talking_heads.head.motion import head_angles
 from talking_heads.head.person import MARGIN, Head
 from talking_heads.head.render import Renderer
-from talking_heads.images import to_float
 from talking_heads.landmarks import NAMED
+from talking_heads.media.images import to_float
 
 from ..config import MetaConfig
 from ..identity import chip_transform

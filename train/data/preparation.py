@@ -18,11 +18,13 @@ from talking_heads.errors import (
     SeveralFacesError,
     TalkingHeadsError,
 )
-from talking_heads.faces import Crop, crop_around, face_size, main_faces, only_face, track_face
-from talking_heads.images import read_photo
-from talking_heads.landmarks import LandmarkDetector, load_detector
-from talking_heads.segmentation import person_mask
-from talking_heads.video import probe, read_frames
+from talking_heads.media.images import read_photo
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.tracking.crops import Crop, crop_around, face_size
+from talking_heads.tracking.detectors import LandmarkDetector, load_detector
+from talking_heads.tracking.finding import main_faces, only_face
+from talking_heads.tracking.segmentation import person_mask
+from talking_heads.tracking.tracks import track_face
 
 from .clips import (
     Clip,

@@ -23,8 +23,9 @@ from talking_heads.errors import (
     TalkingHeadsError,
     UnreadableMediaError,
 )
-from talking_heads.images import read_photo
-from talking_heads.video import contact_sheet, read_frames, save_image
+from talking_heads.media.composing import contact_sheet
+from talking_heads.media.images import read_photo, save_image
+from talking_heads.media.reading import read_frames
 
 from ..files import written_beside
 from .clips import (

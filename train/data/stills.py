@@ -8,14 +8,16 @@ import numpy as np
 from scipy import ndimage
 
 from talking_heads.errors import NoFaceError
-from talking_heads.faces import crop_around, face_size, only_face
 from talking_heads.head.fit import FrameFit, fit_person, with_gaze
 from talking_heads.head.model import FaceModel, face_model, smoothstep
 from talking_heads.head.motion import head_rotation
 from talking_heads.head.person import ANALYSIS, MARGIN, REACH, Head, resized
 from talking_heads.head.render import Renderer
-from talking_heads.landmarks import LandmarkDetector, eye_distance
-from talking_heads.segmentation import person_mask
+from talking_heads.landmarks import eye_distance
+from talking_heads.tracking.crops import crop_around, face_size
+from talking_heads.tracking.detectors import LandmarkDetector
+from talking_heads.tracking.finding import only_face
+from talking_heads.tracking.segmentation import person_mask
 
 from .clips import canvas_margin, canvas_side, cut_mask, in_crop, widened
 from .speech import Speech

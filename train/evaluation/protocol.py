@@ -16,12 +16,13 @@ import torch
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
-from talking_heads.driver import DriverFitter
 from talking_heads.errors import NoFaceError, UnreadableMediaError
-from talking_heads.faces import Crop, Portrait, crop_around
 from talking_heads.head.fit import FrameFit
 from talking_heads.head.person import Head
-from talking_heads.video import contact_sheet, save_image
+from talking_heads.media.composing import contact_sheet
+from talking_heads.media.images import save_image
+from talking_heads.tracking.crops import Crop, Portrait, crop_around
+from talking_heads.tracking.driver import DriverFitter
 
 from ..data.jobs import Job
 from ..features import load_feature_net
