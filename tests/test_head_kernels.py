@@ -8,6 +8,7 @@ import pytest
 from talking_heads.head.kernels import (
     BETWEEN_TEETH,
     INSIDE,
+    MOUTH_KEPT,
     SKIN,
     TEETH,
     interpolate,
@@ -103,6 +104,9 @@ def mouth(still: float, layer: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     planes[..., 1], planes[..., 2] = layer, still
     kinds = np.array([SKIN, TEETH, INSIDE, 3], np.int8)
     mend_teeth_and_edges(frame, planes, nearest, kinds, np.array([1, 8, 1, 24]), 3.0)
+    inside = nearest[1:8, 1:24] != SKIN
+    assert (planes[1:8, 1:24, 2][inside] >= MOUTH_KEPT).all()  # the network leaves it alone
+    assert (planes[..., 2][nearest == SKIN] == still).all()
     return before, frame[..., 0]
 
 

@@ -150,6 +150,18 @@ def test_the_discriminator_joins_at_its_step(start):
             assert same != joined, name
 
 
+def test_a_discriminator_that_warms_up_learns_and_does_not_teach(start):
+    run = start(steps=3, adversarial_from=1, discriminator_warmup=1)
+    before = weights(run)
+    for step, batch in enumerate(run.batches(workers=0)):
+        terms = run.step(batch)
+        assert ("hinge" in terms) == (step >= 1)
+        assert ("adversarial" in terms) == ("match" in terms) == (step >= 2)
+    assert any(
+        not torch.equal(value, before["discriminator"][key]) for key, value in weights(run)["discriminator"].items()
+    )
+
+
 def test_a_new_discriminator_knows_nothing_and_says_so(start):
     """Scores of everybody's portrait are about zero, and W is what the embedder says."""
     run = start(steps=1)

@@ -52,6 +52,9 @@ class MetaConfig:
     """Updates of D for each of E and G."""
     adversarial_from: int = 0
     """Step at which the discriminator joins; before, content and pixels alone are cheaper and steadier."""
+    discriminator_warmup: int = 0
+    """Steps in which D, having joined, learns but does not teach: embeddings that were trained without it are large,
+    its first scores then lie in the hundreds, and what they teach undoes a generator within a few steps."""
     real_targets: float = 0.7
     """Share of an animated still's groups whose target is the untouched photo; in the others it is the first shot: a
     photo that has to blink, speak and turn, which is what happens in use."""
@@ -138,6 +141,7 @@ PRESETS: dict[str, MetaConfig] = {
         betas=(0.5, 0.99),
         cooldown=0.4,
         adversarial_from=3400,
+        discriminator_warmup=100,
         candidates=4,
         face_weight=2.0,
         mouth_weight=8.0,
@@ -182,6 +186,7 @@ PRESETS: dict[str, MetaConfig] = {
         cooldown=0.3,
         discriminator_steps=2,
         adversarial_from=2000,
+        discriminator_warmup=100,
         stills_share=0.8,
         jitter=0.5,
     ),

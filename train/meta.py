@@ -76,6 +76,9 @@ def main(
         Path | None, typer.Option(help="What to begin with: a checkpoint of an earlier stage, or a model's folder.")
     ] = None,
     adversarial_from: Annotated[int | None, typer.Option(help="Step at which the discriminator joins.")] = None,
+    discriminator_warmup: Annotated[
+        int | None, typer.Option(help="Steps, from then on, in which it learns but does not teach.", min=0)
+    ] = None,
     cooldown: Annotated[float | None, typer.Option(help="Share of the steps over which rates fall to zero.")] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of the running average of the weights.")] = None,
     match_weight: Annotated[
@@ -155,8 +158,8 @@ def main(
             "num_shots": num_shots, "adversarial_from": adversarial_from, "generator_rate": generator_rate,
             "stills_share": stills_share, "cooldown": cooldown, "ema": ema, "fewest_shots": fewest_shots,
             "discriminator_steps": discriminator_steps, "targets_per_head": targets_per_head, "reuse": reuse,
-            "real_targets": real_targets, "minutes": minutes, "feature_net": feature_net,
-            "identity_net": str(identity_net or ""), "seed": seed,
+            "discriminator_warmup": discriminator_warmup, "real_targets": real_targets, "minutes": minutes,
+            "feature_net": feature_net, "identity_net": str(identity_net or ""), "seed": seed,
         }  # fmt: skip
         if minutes is not None:
             changes |= {"steps": steps or ENDLESS, "cooldown": CLOCK_COOLDOWN if cooldown is None else cooldown}

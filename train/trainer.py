@@ -71,11 +71,11 @@ def training_step(
     minimize_generator: Minimize,
     minimize_discriminator: Minimize,
     discriminator_steps: int = 1,
-    adversarial: bool = True,
+    teaching: bool = True,
 ) -> Terms:
     """One step: E and G by L, then D and W by L_DSC; returns the weighted terms' means.
 
-    ``adversarial`` False: before the discriminator joins, L is L_CNT alone, and D does not learn.
+    Without ``teaching`` L is L_CNT alone; with no ``discriminator_steps`` D does not learn either.
     """
     weights = loss_nets.weights
     x_hats: list[Tensor] = []
@@ -95,7 +95,7 @@ def training_step(
             L["pixel"] = weights.pixel * losses.pixel(x_hat, x, batch["weights"])
         if weights.identity > 0:  # not the paper's
             L["identity"] = weights.identity * loss_nets.identity(x_hat, x, batch["chip"])
-        if adversarial:
+        if teaching:
             L |= losses.adversarial_terms(nets.discriminator, x_hat, x, y, W_i, weights)  # (4)  L_ADV = -D + L_FM
             if weights.match > 0:
                 L["match"] = weights.match * losses.match(e_i, W_i)  # L_MCH = |e_i - W_i|
@@ -109,7 +109,7 @@ def training_step(
         return {"hinge": losses.discriminator_loss(nets.discriminator, x_hat, x, y, W_i)}  # (5), (6)  L_DSC
 
     terms = minimize_generator(generator_loss, batches)  # over phi, psi, P
-    for _ in range(discriminator_steps if adversarial else 0):
+    for _ in range(discriminator_steps):
         terms |= minimize_discriminator(discriminator_loss, list(zip(batches, x_hats, strict=True)))  # theta, W, w0, b
     return terms
 
@@ -277,8 +277,8 @@ class Trainer:
                 partial(self._sync_gradients, (self.embedder, self.generator)),
             ),
             self._minimize_discriminator,
-            config.discriminator_steps,
-            adversarial,
+            config.discriminator_steps if adversarial else 0,
+            self.progress.step >= config.adversarial_from + config.discriminator_warmup,
         )  # fmt: skip
         self.averages["embedder"].update(accelerator.unwrap_model(self.embedder))
         self.averages["generator"].update(accelerator.unwrap_model(self.generator))

@@ -24,6 +24,9 @@ SKIN, TEETH, INSIDE, EYE = 0, 1, 2, 3
 """What a triangle is part of, for ``mend_teeth_and_edges``."""
 BETWEEN_TEETH = np.float32(0.72)
 """Light between two teeth, over that on them."""
+MOUTH_KEPT = np.float32(0.75)
+"""Stillness of the inside of the mouth. Small, blurred mouths of films taught the network to fill it with grey: what is
+drawn there looks more like a mouth."""
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -312,6 +315,7 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
 
     ``frame`` (H, W, 3) and ``planes`` (H, W, 4) as of ``compose``; ``layer`` (F,): SKIN, TEETH, INSIDE or EYE of each
     triangle; ``box`` (4,): top, bottom, left and right of where to look. What has not moved, or is behind hair, stays.
+    The inside of the mouth counts as hardly to be corrected: see MOUTH_KEPT.
     """
     height, width = nearest.shape
     top, bottom = max(int(box[0]), 1), min(int(box[1]), height - 1)
@@ -364,6 +368,11 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
                 )
                 soft = np.float32(0.25) * source[i, j, c] + np.float32(0.125) * near + np.float32(0.0625) * far
                 frame[y, x, c] += share * (soft - frame[y, x, c])
+    for i in range(1, kind.shape[0] - 1):
+        for j in range(1, kind.shape[1] - 1):
+            if kind[i, j] == TEETH or kind[i, j] == INSIDE:
+                y, x = top - 1 + i, left - 1 + j
+                planes[y, x, 2] = max(planes[y, x, 2], MOUTH_KEPT)
 
 
 @compiled

@@ -40,8 +40,9 @@ class Rendered:
     picture: np.ndarray
     """float32 (S, S, 3) in 0..255."""
     planes: np.ndarray
-    """float32 (S, S, 4): where the photo vouches for the picture (0..1); the layer: head 1, hair 0, wall -1; where
-    nothing has moved and the picture is the photo (0..1); the person's opacity (0..1)."""
+    """float32 (S, S, 4): where the photo vouches for the picture (0..1); the layer: head 1, hair 0, wall -1;
+    stillness: where nothing is to be corrected, because nothing has moved and the picture is the photo, or because it
+    is the inside of the mouth (0..1); the person's opacity (0..1)."""
     landmarks: np.ndarray
     """float32 (L, 2) in pixels of the picture: those of the posed model."""
     photo: np.ndarray
