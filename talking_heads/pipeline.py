@@ -63,6 +63,8 @@ from .live import Live
 from .models import Discriminator, Embedder, Generator
 from .pasting import paste_back, paste_group
 from .result import FrameGenerator, ProgressCallback, TalkingHeadVideo
+from .sound_pieces import SoundPiece
+from .speaking import Speaker, SpokenFrames, speak
 from .streams import ahead
 from .video import (
     ClipInfo,
@@ -70,6 +72,7 @@ from .video import (
     read_frames,
     sound_duration,
 )
+from .voice.streaming import SpeechStream
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -570,6 +573,51 @@ class TalkingHeadPipeline(DiffusionPipeline):
         The networks are the result's until it is closed. Raises IncompatibleAvatarError.
         """
         options = MotionOptions(motion, head, expression, gaze, tuple(parts), closed_lips=True)
+        return Live(self._at_once(avatar, options, size, background), self.detector)
+
+    def speak(
+        self,
+        avatar: Avatar,
+        chunks: Iterable[SoundPiece | None],
+        *,
+        rate: int = 16_000,
+        liveliness: float = 1.0,
+        seed: int = 0,
+        size: Size = None,
+        background: Background | None = None,
+    ) -> SpokenFrames:
+        """The avatar, speaking with sound that is still coming: pairs of a frame, uint8 RGB (S, S, 3), and the piece of
+        sound that goes with it, int16 (n,), 25 a second, 160 ms of sound later.
+
+        ``chunks``: one channel at ``rate``, in pieces of any length: bytes of s16le, int16 arrays, or floating point in
+        [-1, 1]; None, or an empty piece, is a frame of silence, in which life goes on. ``liveliness``, ``seed``: as for
+        ``Motion.from_voice``; ``size`` as for ``live``. By the clock, and with interruptions, see ``speaker``. Raises
+        ValueError, and IncompatibleAvatarError.
+        """
+        speaker = self.speaker(avatar, rate=rate, liveliness=liveliness, seed=seed, size=size, background=background)
+        return speak(speaker, chunks)
+
+    def speaker(
+        self,
+        avatar: Avatar,
+        *,
+        rate: int = 16_000,
+        liveliness: float = 1.0,
+        seed: int = 0,
+        size: Size = None,
+        background: Background | None = None,
+    ) -> Speaker:
+        """What ``speak`` is made of, for sound that other threads push: see ``speaking.Speaker``. Arguments alike."""
+        stream = SpeechStream(rate, liveliness, seed)
+        paint = self._at_once(avatar, MotionOptions(), size, background)
+        count = len(avatar.head.model.expression_names)
+        rest = frame_of(lips_apart(avatar.head), 0, count)
+        return Speaker(stream, lambda motion: paint(frame_of(motion, 0, count), rest))
+
+    def _at_once(
+        self, avatar: Avatar, options: MotionOptions, size: Size, background: Background | None
+    ) -> Callable[[FrameFit, FrameFit], np.ndarray]:
+        """(a driver's frame, the neutral one) -> the avatar's picture. What takes long the first time is done here."""
         self.check_fits(avatar)
         self._forward(avatar.generator or self.generator, None)  # converts now what would hold up the first frame
         pixels = self.frame_size(avatar, self.image_size if size is None else size)
@@ -581,7 +629,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
             return self._generate(avatar, [renderer.draw(target, chooser.choose(target))], pixels, None, background)[0]
 
         show(avatar.head.primary_view.fit.frame, avatar.head.primary_view.fit.frame)  # compiles what is not compiled
-        return Live(show, self.detector)
+        return show
 
     def edit(
         self, avatar: Avatar, controls: FaceControls, *, size: Size = None, background: Background | None = None

@@ -25,10 +25,10 @@ from train.voice import (
     grid_clips,
     lips_of,
     ridge,
+    save_mouth,
     scaled,
     sentence_of,
     weights_of,
-    write,
 )
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -99,7 +99,7 @@ def test_what_speakers_have_in_common_is_learned(tmp_path: Path) -> None:
     clips = [a_speaker(f"s{k}", strength, k) for k, strength in enumerate((0.5, 1.0, 2.0, 1.0))]
     assert np.quantile(opening(scaled(clips[:1]).reshape(-1, LIPS, 3)), 0.95) == pytest.approx(WIDEST)
     assert min(foretold(clips).values()) > 0.8
-    write(clips, tmp_path / "mouth.safetensors")
+    save_mouth(fit(clips), clips, tmp_path / "mouth.safetensors")
     model = MouthModel.load(tmp_path / "mouth.safetensors")
     learned = fit(clips)  # again: nothing of it is left to chance
     assert np.allclose(model.weights[:, 1::3], 1.15 * learned.weights[:, 1::3], atol=1e-5)
