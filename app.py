@@ -23,4 +23,4 @@ limits = Limits.from_environment()
 demo = build_demo(pipe, limits, on_gpu if lent else None)
 
 if __name__ == "__main__":
-    demo.launch(**launch_options(limits))
+    demo.launch(**launch_options(limits, None if lent else pipe))

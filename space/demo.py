@@ -15,11 +15,13 @@ from .handlers import KEPT_SECONDS, PRIVATE
 from .page import Page
 from .service import OnGpu, Service
 from .settings import Limits
+from .speak_socket import SpeakSocket
 
 
-def launch_options(limits: Limits) -> dict[str, Any]:
-    """For ``demo.launch``."""
+def launch_options(limits: Limits, pipe: TalkingHeadPipeline | None = None) -> dict[str, Any]:
+    """For ``demo.launch``. With ``pipe``, the server also has the WebSocket of ``speak_socket``."""
     return {
+        "app_kwargs": {"routes": SpeakSocket(pipe, limits).routes()} if pipe is not None else {},
         # Faces: nothing that visitors do is kept, counted or shown to others.
         "run_history": False,
         "enable_monitoring": False,

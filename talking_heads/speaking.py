@@ -29,8 +29,9 @@ SpokenFrame = tuple[np.ndarray, np.ndarray]
 """A picture, uint8 RGB (S, S, 3), and the sound that goes with it, int16 (n,) at the rate of what was pushed."""
 SpokenFrames = Generator[SpokenFrame, None, None]
 
-PATIENCE = 0.06
-"""Seconds for which sound that is late is waited for, before silence takes its place."""
+PATIENCE = 0.25
+"""Seconds after a piece of sound for which the next one is waited for, before silence takes its place. What comes all
+at once, as from a synthesiser, has been played by then: only a microphone that stalls holds up a frame."""
 LATE = 0.1
 """Seconds behind the clock from which on pictures are left out."""
 OWED = 0.3
@@ -47,6 +48,7 @@ class Speaker:
         self._change = threading.Condition()
         self._ended = self._closed = False
         self._owed = 0.0
+        self._pushed = -PATIENCE
 
     def __enter__(self) -> Self:
         return self
@@ -80,6 +82,7 @@ class Speaker:
             if self._ended or self._closed:
                 raise ValueError("this was ended")
             self._stream.push(piece)
+            self._pushed = time.perf_counter()
             self._change.notify_all()
 
     def wait_for_room(self) -> None:
@@ -130,15 +133,14 @@ class Speaker:
         A frame comes when it is due and its sound is there. Where no sound comes, silence does. A machine that is too
         slow leaves pictures out: the next one comes with the sound of all of them.
         """
-        due, idle = time.perf_counter(), True
+        due = time.perf_counter()
         while True:
             with self._change:
-                patience = 0.0 if idle else PATIENCE
-                self._change.wait_for(self._can_go_on, max(0.0, due + patience - time.perf_counter()))
+                while not self._can_go_on() and (left := max(due, self._pushed + PATIENCE) - time.perf_counter()) > 0:
+                    self._change.wait(left)
                 if self._closed or (self._ended and self._stream.pending <= 0):
                     return
-                idle = not self._stream.ready
-                if idle:
+                if not self._stream.ready:
                     due = max(due, time.perf_counter())
                 motion, sound = self._next()
                 sounds = [sound]

@@ -53,7 +53,7 @@ def served(model: Path, detector: LandmarkDetector, cache: Path, limits: Limits 
         for thread in threading.enumerate():
             if thread.name == "warm-up":  # the page would say how long things take only then
                 thread.join()
-        demo.launch(**launch_options(limits), prevent_thread_lock=True, quiet=True)
+        demo.launch(**launch_options(limits, pipe), prevent_thread_lock=True, quiet=True)
         try:
             yield Served(str(demo.local_url), cache, demo)
         finally:

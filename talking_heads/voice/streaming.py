@@ -32,8 +32,8 @@ STREAMED = Context(np.arange(-24, 17, 4), np.arange(-16, 17, 4))
 _NEED = round(LOOK_AHEAD * RATE) + WINDOW // 2
 """Samples after a frame's moment that it needs."""
 _FRAME = RATE // FPS
-_FLOOR_SECONDS, _SWING = 2.0, 0.15
-"""A voice swings: where it is nowhere so much louder than the softest moment of late, it is noise."""
+_FLOOR_SECONDS, _SWING = 2.5, 0.15
+"""A voice swings: where it is nowhere so much louder than the softest moment before, it is noise."""
 _LET_GO = 0.12
 """Seconds in which the mouth leaves what was interrupted."""
 _STRESS, _STRONG = 0.08, 0.3
@@ -84,7 +84,9 @@ class Listener:
         first = round(begin * FRAMES) - self._first
         rows = self._rows[np.clip(np.arange(first, first + length), 0, len(self._rows) - 1)]
         seconds = PAST + LOOK_AHEAD
-        swing = np.convolve(rows.mean(axis=1), np.ones(5) / 5, mode="valid").max() - min(self._softness, default=0.0)
+        before = list(self._softness)
+        before = before[: max(1, len(before) - round(seconds * FPS))] if len(before) > FPS else before
+        swing = np.convolve(rows.mean(axis=1), np.ones(5) / 5, mode="valid").max() - min(before, default=0.0)
         if swing < _SWING:
             return Voice((), rows, seconds)
         phones = [(max(p.start - begin, 0.0), min(p.end - begin, seconds), p.name) for p in self._phones.phones(begin)]
