@@ -221,11 +221,10 @@ class TestSpeak:
     def test_frames_and_sound_go_together(self, pipe: TalkingHeadPipeline, avatar: Avatar, speech: np.ndarray) -> None:
         pieces = [None, b"", *np.array_split(speech[: 2 * RATE], 37)]
         pairs = list(pipe.speak(avatar, pieces, seed=1))
-        assert len(pairs) in (52, 53)
+        assert len(pairs) == 56  # two in silence, and what is to come of it when the sound begins
         assert all(frame.shape == (32, 32, 3) and frame.dtype == np.uint8 for frame, _ in pairs)
         out = np.concatenate([sound for _, sound in pairs])
-        begin = len(out) - 2 * RATE - (len(pairs) * 640 - len(out))
-        assert any(np.array_equal(out[k : k + 2 * RATE], speech[: 2 * RATE]) for k in range(0, begin + 1))
+        assert speech[: 2 * RATE].tobytes() in out.tobytes()
         again = list(pipe.speak(avatar, pieces, seed=1))
         assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(pairs, again, strict=True))
         assert any(not np.array_equal(pairs[0][0], frame) for frame, _ in pairs)

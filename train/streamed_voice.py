@@ -19,9 +19,9 @@ import typer
 from rich.progress import track as with_bar
 
 from talking_heads.landmarks import load_detector
+from talking_heads.video import read_sound
 from talking_heads.voice.mouth import LIPS, MouthModel, opening
 from talking_heads.voice.recogniser import RATE
-from talking_heads.voice.sound import read_sound
 from talking_heads.voice.spectrum import WINDOW
 from talking_heads.voice.streaming import LOOK_AHEAD, Listener, streamed_features
 
