@@ -10,7 +10,7 @@ from gradio.processing_utils import save_base64_to_cache, ssrf_protected_downloa
 
 from talking_heads.head.motion import PARTS
 from talking_heads.head.presets import PRESETS, RANGES
-from talking_heads.landmarks import DETECTORS
+from talking_heads.tracking.detectors import DETECTORS
 
 from .handlers import LOOKS, RENDERS, Handler, own_folder, warn, with_user_errors
 from .page import Page

@@ -21,8 +21,9 @@ from talking_heads.errors import TalkingHeadsError
 from talking_heads.examples import EXAMPLE
 from talking_heads.head.motion import PARTS
 from talking_heads.head.presets import PRESETS, RANGES, FaceControls
-from talking_heads.landmarks import DETECTORS
-from talking_heads.provenance import Findings, save_picture, verify
+from talking_heads.media.signing import save_picture
+from talking_heads.media.verifying import Findings, verify
+from talking_heads.tracking.detectors import DETECTORS
 from talking_heads.voice.liveliness import MAX_LIVELINESS
 
 from .examples import Examples

@@ -22,22 +22,24 @@ from PIL import ImageColor
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots, make_head
-from talking_heads.background import Background
 from talking_heads.errors import FaceError, MissingDependencyError, TalkingHeadsError, UnreadableMediaError
 from talking_heads.examples import EXAMPLE
-from talking_heads.faces import Portrait
 from talking_heads.head.fit import fit_warnings
 from talking_heads.head.motion import PARTS, Motion
 from talking_heads.head.presets import FaceControls, load_preset
 from talking_heads.head.retarget import Mode
-from talking_heads.images import read_photo
-from talking_heads.landmarks import DETECTORS, load_detector
 from talking_heads.live import Live
+from talking_heads.media.background import Background
+from talking_heads.media.images import read_photo
+from talking_heads.media.marks import marked, marked_picture
+from talking_heads.media.reading import MAX_FPS, probe, read_frames
+from talking_heads.media.sound import sound_duration
+from talking_heads.media.writing import save_gif
 from talking_heads.pasting import paste_back
 from talking_heads.pipeline import Size
-from talking_heads.provenance import marked, marked_picture
 from talking_heads.result import FrameGenerator, TalkingHeadVideo
-from talking_heads.video import MAX_FPS, probe, read_frames, save_gif, sound_duration
+from talking_heads.tracking.crops import Portrait
+from talking_heads.tracking.detectors import DETECTORS, load_detector
 from talking_heads.voice.liveliness import MAX_LIVELINESS
 from train.finetune import fine_tune_avatar
 

@@ -31,7 +31,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.errors import TalkingHeadsError
-from talking_heads.provenance import marked
+from talking_heads.media.marks import marked
 from talking_heads.speaking import Speaker, SpokenFrame
 from talking_heads.voice.streaming import FPS
 

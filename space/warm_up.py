@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 
 from talking_heads.avatar import Shots, make_head
-from talking_heads.faces import Portrait, only_face
 from talking_heads.head.render import Renderer
-from talking_heads.images import read_photo
-from talking_heads.landmarks import load_detector
+from talking_heads.media.images import read_photo
+from talking_heads.tracking.crops import Portrait
+from talking_heads.tracking.detectors import load_detector
+from talking_heads.tracking.finding import only_face
 
 
 def draw_once(photo: str) -> None:

@@ -16,9 +16,7 @@ from itertools import islice
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .driver import DriverFitter, motion_of_track
 from .errors import NoFaceError
-from .faces import Crop, Portrait, Track, crop_around
 from .head.fit import FrameFit
 from .head.motion import DETAIL_LIDS, DETAIL_LIPS, PARTS, Motion
 from .head.person import Head, fill_holes
@@ -26,6 +24,9 @@ from .head.render import Renderer
 from .head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
 from .landmarks import INNER_LIP, LEFT_EYE, OUTER_LIP, RIGHT_EYE
 from .pasting import Place
+from .tracking.crops import Crop, Portrait, crop_around
+from .tracking.driver import DriverFitter, motion_of_track
+from .tracking.tracks import Track
 
 FrameGenerator = Generator[np.ndarray]
 DUBBED_PARTS = ("lips", "eyes", "brows", "expression")

@@ -57,7 +57,7 @@ def measure_speech(pipe: TalkingHeadPipeline, photo: np.ndarray, seconds: float 
 
 def _sound(seconds: float) -> np.ndarray:
     """int16 (n,) at RATE, no two stretches of which are equal, not even the silent ones."""
-    from .video import read_sound
+    from .media.sound import read_sound
 
     said = np.concatenate(list(read_sound(EXAMPLE, RATE)))
     count = round(seconds * RATE)

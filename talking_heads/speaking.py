@@ -22,7 +22,7 @@ from typing import Self
 import numpy as np
 
 from .head.motion import Motion
-from .sound_pieces import SoundPiece
+from .media.pieces import SoundPiece
 from .voice.streaming import FPS, SpeechStream
 
 SpokenFrame = tuple[np.ndarray, np.ndarray]
@@ -35,7 +35,8 @@ at once, as from a synthesiser, has been played by then: only a microphone that 
 LATE = 0.1
 """Seconds behind the clock from which on pictures are left out."""
 OWED = 0.3
-"""Seconds of silence at most that were put in and are left out again, where the sound is silent itself."""
+"""Seconds of silence at most that were put in and are left out again, where the sound is silent itself, and comes as it
+is spoken: of what a synthesiser gave all at once nothing is left out while more than this waits."""
 MOST = 60.0
 """Seconds of sound that ``wait_for_room`` lets wait."""
 
@@ -165,7 +166,7 @@ class Speaker:
         elif not self._stream.ready:
             self._stream.rest()
             self._owed = min(self._owed + step, OWED)
-        elif self._owed >= step and self._stream.unheard >= 2 * step and self._stream.drop(step):
+        elif self._owed >= step and 2 * step <= self._stream.unheard <= OWED + step and self._stream.drop(step):
             self._owed -= step
         return self._stream.step()
 

@@ -23,11 +23,11 @@ import torch
 from space.service import AnimateRequest, FrameOptions, Service, WorkResult
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline, avatar
-from talking_heads.background import Background
 from talking_heads.head import fit
 from talking_heads.head.presets import FaceControls
-from talking_heads.landmarks import MediapipeDetector
-from talking_heads.video import probe
+from talking_heads.media.background import Background
+from talking_heads.media.reading import probe
+from talking_heads.tracking.detectors import MediapipeDetector
 
 LONG = 100  # s
 PAGE = os.getpid()

@@ -22,8 +22,8 @@ from space.person import Person
 from space.service import Service
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline
-from talking_heads.landmarks import MediapipeDetector
-from talking_heads.video import AI_GENERATED
+from talking_heads.media.writing import AI_GENERATED
+from talking_heads.tracking.detectors import MediapipeDetector
 
 
 @pytest.fixture(scope="module")

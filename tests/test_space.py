@@ -17,8 +17,8 @@ from space.person import Person
 from space.service import AnimateRequest, FrameOptions, colour_of
 from space.settings import LimitError, Limits
 from space.work import BEAT, Cancelled, Clock, RateEstimate, Work, in_words
-from talking_heads.background import Background
 from talking_heads.errors import FaceError
+from talking_heads.media.background import Background
 
 
 class TestLimits:

@@ -22,11 +22,12 @@ from talking_heads.cli import main
 from talking_heads.examples import EXAMPLE
 from talking_heads.head.motion import INDEX, Motion
 from talking_heads.head.retarget import lip_gaps
-from talking_heads.provenance import verify
-from talking_heads.sound_pieces import PieceReader, Resampler
+from talking_heads.media.pieces import PieceReader, Resampler
+from talking_heads.media.reading import probe
+from talking_heads.media.sound import read_sound
+from talking_heads.media.verifying import verify
 from talking_heads.speak_benchmark import measure_speech
 from talking_heads.speaking import Speaker
-from talking_heads.video import probe, read_sound
 from talking_heads.voice.recogniser import LONGEST, RATE, PhoneStream
 from talking_heads.voice.sound import listen
 from talking_heads.voice.speech import spoken
@@ -236,9 +237,9 @@ class TestSpeak:
             pipe.speak(avatar, [], rate=10)
 
     def test_size_and_background(self, pipe: TalkingHeadPipeline, avatar: Avatar) -> None:
-        from talking_heads.background import parse_background
+        from talking_heads.media.background import parse_background
 
-        ((frame, _),) = pipe.speak(avatar, [None], size=64, background=parse_background("#20a040"))
+        frame, _ = next(pipe.speak(avatar, [None], size=64, background=parse_background("#20a040")))
         assert frame.shape == (64, 64, 3)
         assert np.abs(frame[:3, :3].mean(axis=(0, 1)) - [0x20, 0xA0, 0x40]).max() < 20
 
@@ -257,11 +258,26 @@ class TestSpeak:
             speaker.interrupt()
             assert speaker.pending == 0
             assert not any(next(play)[1].any() for _ in range(10))
-            speaker.push(speech[: RATE // 2])
+            speaker.push(speech[RATE : RATE * 3 // 2])  # from the middle of a word
             speaker.end()
             assert sum(len(sound) for _, sound in play) >= RATE // 2  # ends with the sound
             with pytest.raises(ValueError, match="ended"):
                 speaker.push(speech)
+
+    def test_a_stalled_microphone_is_made_up_for_in_silence(self, speech: np.ndarray) -> None:
+        """Silence that took the place of late sound is left out where the sound is silent; speech never is."""
+        speaker = Speaker(SpeechStream(), lambda _: np.zeros((8, 8, 3), np.uint8))
+        play = speaker.play()
+        for _ in range(10):
+            next(play)  # no sound comes
+        quiet = np.random.default_rng(0).integers(-3, 4, RATE // 5).astype(np.int16)
+        spoken = speech[RATE : RATE + RATE // 5]
+        speaker.push(np.concatenate([quiet, spoken]))
+        held = speaker.pending
+        speaker.end()
+        out = np.concatenate([sound for _, sound in play])
+        assert spoken.tobytes() in out.tobytes()
+        assert len(out) / RATE < held + 0.05 - 0.08 and speaker.pending == 0
 
     def test_a_slow_machine_leaves_pictures_out_and_no_sound(self, speech: np.ndarray) -> None:
         def paint(_: Motion) -> np.ndarray:

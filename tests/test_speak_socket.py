@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
 from talking_heads.examples import EXAMPLE
-from talking_heads.video import read_sound
+from talking_heads.media.sound import read_sound
 
 # gradio and uvicorn warn of their own dependencies.
 pytestmark = pytest.mark.filterwarnings("ignore")

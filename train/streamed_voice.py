@@ -18,8 +18,8 @@ import numpy as np
 import typer
 from rich.progress import track as with_bar
 
-from talking_heads.landmarks import load_detector
-from talking_heads.video import read_sound
+from talking_heads.media.sound import read_sound
+from talking_heads.tracking.detectors import load_detector
 from talking_heads.voice.mouth import LIPS, MouthModel, opening
 from talking_heads.voice.recogniser import RATE
 from talking_heads.voice.spectrum import WINDOW

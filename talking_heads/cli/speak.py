@@ -39,8 +39,8 @@ from .shared import (
 )
 
 if TYPE_CHECKING:
-    from ..camera import Window
-    from ..sound_pieces import SoundPiece
+    from ..media.camera import Window
+    from ..media.pieces import SoundPiece
     from ..speaking import Speaker
 
 RAW_RATE, FILE_RATE = 16_000, 48_000
@@ -77,9 +77,10 @@ def speak(
     engine: Engine = "auto",
 ) -> None:
     """Photos (or an avatar) that speak while the sound is still coming; ends with the sound, q, Escape or Ctrl-C."""
-    from ..background import parse_background
-    from ..camera import Window as Screen
-    from ..video import check_writable, read_sound
+    from ..files import check_writable
+    from ..media.background import parse_background
+    from ..media.camera import Window as Screen
+    from ..media.sound import read_sound
 
     check_one_of(photos, avatar)
     if input != "-" and rate is not None:
@@ -100,7 +101,7 @@ def speak(
         if input != "-":
             check_other_file(output, Path(input), "sound")
     check_photos(photos or [])
-    from ..provenance import check_credentials  # brings torch: last
+    from ..media.signing import check_credentials  # brings torch: last
 
     check_credentials()
     pipe = load_pipeline(model, detector, device, engine)
@@ -126,8 +127,9 @@ def _raw_pieces() -> Iterator[bytes]:
 
 def _film(speaker: Speaker, pieces: Iterable[SoundPiece], output: Path, *, label: bool) -> None:
     """As soon as there is sound, until it ends or Ctrl-C: what was said until then is kept."""
-    from ..provenance import marked, sign
-    from ..sound_pieces import SpokenFilm
+    from ..media.marks import marked
+    from ..media.pieces import SpokenFilm
+    from ..media.signing import sign
     from ..speaking import speak
     from ..voice.streaming import FPS
 

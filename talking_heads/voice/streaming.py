@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..head.motion import Motion
-from ..sound_pieces import PieceReader, Resampler, SoundPiece
+from ..media.pieces import PieceReader, Resampler, SoundPiece
 from .mouth import GATE, Context, MouthModel, closures, emphasis, features, spoken_coefficients
 from .phones import SILENCE, VOWELS, Phone
 from .recogniser import RATE, PhoneStream
@@ -34,6 +34,8 @@ _NEED = round(LOOK_AHEAD * RATE) + WINDOW // 2
 _FRAME = RATE // FPS
 _FLOOR_SECONDS, _SWING = 2.5, 0.15
 """A voice swings: where it is nowhere so much louder than the softest moment before, it is noise."""
+_SILENT = 3e4
+"""Steps of 16 bits that silence reaches, by the root of the voice's level: 30 dB below the voice."""
 _LET_GO = 0.12
 """Seconds in which the mouth leaves what was interrupted."""
 _STRESS, _STRONG = 0.08, 0.3
@@ -163,7 +165,7 @@ class SpeechStream:
         """Leaves out so much of the sound that was not heard yet, if it is there and silent; whether it was."""
         count, source = round(seconds * RATE), round(seconds * self.rate)
         at = len(self._sound) - round(len(self._coming) * self.rate / RATE)
-        silent = np.exp(self._listener.level / 2) * 300  # a tenth or so of what a voice has
+        silent = np.exp(self._listener.level / 2) * _SILENT
         if len(self._coming) < count or at < 0 or np.abs(self._coming[:count].astype(int)).max() > silent:
             return False
         self._coming = self._coming[count:]

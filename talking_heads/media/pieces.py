@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
-from av.audio.frame import AudioFrame
 
-from .video import AI_GENERATED, VideoWriter
+from .containers import av
+from .writing import AI_GENERATED, VideoWriter
+
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
 
 RATES = (8_000, 96_000)
 """Samples a second that sound may have."""
@@ -107,6 +109,6 @@ class _Pieces:
 
 def _frame(samples: np.ndarray, rate: int, position: int, form: str = "s16") -> AudioFrame:
     values = samples if form == "s16" else samples.astype(np.float32) / 32768
-    frame = AudioFrame.from_ndarray(np.ascontiguousarray(values[None]), format=form, layout="mono")
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values[None]), format=form, layout="mono")
     frame.sample_rate, frame.pts, frame.time_base = rate, position, Fraction(1, rate)
     return frame
