@@ -142,7 +142,7 @@ def test_numbers_out_of_range(connection: ClientConnection, photo: bytes) -> Non
 
 
 def test_one_visitor_at_a_time(address: str, photo: bytes) -> None:
-    with connect(address, max_size=None) as one:
+    with connect(address, max_size=None, close_timeout=1) as one:
         one.send(CONSENT)
         one.send(photo)
         assert json.loads(one.recv(timeout=60))["ready"]
