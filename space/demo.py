@@ -11,10 +11,12 @@ from talking_heads import TalkingHeadPipeline
 
 from .endpoints import Endpoints
 from .examples import Examples
-from .handlers import KEPT_SECONDS, PRIVATE
+from .handlers import KEPT_SECONDS
 from .page import Page
-from .service import OnGpu, Service
+from .painting import OnGpu
+from .service import Service
 from .settings import Limits
+from .visitor_files import VisitorFiles
 
 
 def launch_options(limits: Limits) -> dict[str, Any]:
@@ -39,8 +41,7 @@ def build_demo(pipe: TalkingHeadPipeline, limits: Limits | None = None, on_gpu: 
     gr.set_static_paths([examples.folder])  # served from there: copies in the cache would be deleted
     service.warm_up(examples.photos[0])
     with gr.Blocks(title="Talking heads", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:
-        page = Page(service, examples, Path(demo.GRADIO_CACHE))
-        page.lay_out()
-        demo.load(page.first_plan, None, page.plan, **PRIVATE)
-        Endpoints(page).add()
+        files = VisitorFiles(service, Path(demo.GRADIO_CACHE))
+        Page(files, examples).lay_out(demo)
+        Endpoints(files).add()
     return demo.queue(max_size=limits.waiting)

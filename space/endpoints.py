@@ -13,10 +13,11 @@ from talking_heads.head.presets import PRESETS, RANGES
 from talking_heads.landmarks import DETECTORS
 
 from .handlers import LOOKS, RENDERS, Handler, own_folder, warn, with_user_errors
-from .page import Page
 from .person import Person
-from .service import OUTPUTS, SIZES, AnimateRequest, Detector, FrameSize, Output, Part, WorkResult
+from .reports import WorkResult
+from .requests import OUTPUTS, SIZES, AnimateRequest, Detector, FrameSize, Output, Part
 from .settings import LimitError
+from .visitor_files import VisitorFiles
 
 
 def photo_files(cache: str) -> gr.File:
@@ -62,14 +63,14 @@ def numbers_by_name(label: str) -> gr.JSON:
 class Endpoints:
     """Named endpoints, hung at components that nobody sees: gradio checks files and describes types by components."""
 
-    def __init__(self, page: Page) -> None:
-        self.page, self.service = page, page.service
+    def __init__(self, files: VisitorFiles) -> None:
+        self.files, self.service = files, files.service
 
     def add(self) -> None:
         """Puts them into the Blocks that is open."""
 
         def photos() -> gr.File:
-            return photo_files(str(self.page.cache))
+            return photo_files(str(self.files.cache))
 
         def file(label: str) -> gr.File:
             return gr.File(label=label)
@@ -297,7 +298,7 @@ class Endpoints:
             driving, preset, motion, head, expression, gaze, start, end, "head", label, motion_file, parts, size,
             background, background_picture, detector,
         )  # fmt: skip
-        person = Person(avatar=self.page.read_avatar(avatar))
+        person = Person(avatar=self.files.read_avatar(avatar))
         self.service.check_consent(person, consent)
         yield from self._rendered(person, request, progress)
 
@@ -307,12 +308,13 @@ class Endpoints:
         parts: list[Part] | None, size: str, background: str, background_picture: str | None, detector: Detector,
     ) -> AnimateRequest:  # fmt: skip
         return AnimateRequest(
-            driving, preset, motion, head, expression, gaze, start, end, output, label, motion_file,
-            tuple(parts or ()), self.service.frame_options(size, background, background_picture), detector,
+            driving=driving, preset=preset, motion_file=motion_file, start=start, end=end, detector=detector,
+            motion=motion, head=head, expression=expression, gaze=gaze, parts=tuple(parts or ()), output=output,
+            label=label, frames=self.service.frame_options(size, background, background_picture),
         )  # fmt: skip
 
     def _rendered(self, person: Person, request: AnimateRequest, progress: gr.Progress) -> Iterator[str | None]:
-        with own_folder(self.page.cache) as folder:
+        with own_folder(self.files.cache) as folder:
             yield from self._followed(self.service.animate(person, request, folder), progress)
 
     @staticmethod
@@ -342,7 +344,7 @@ class Endpoints:
         self.service.check_consent(person, consent)
         avatar = self.service.avatar_of(person)
         warn(self.service.notes_on(avatar))
-        return self.page.saved(avatar)
+        return self.files.saved(avatar)
 
     def personalise(
         self,
@@ -368,7 +370,7 @@ class Endpoints:
         for report in self.service.personalise(person, int(steps or 0)):
             if isinstance(report, WorkResult):
                 assert report.avatar is not None
-                yield self.page.saved(report.avatar)
+                yield self.files.saved(report.avatar)
             else:
                 progress((report.done, report.total), desc=report.stage, unit="steps")
                 yield None
@@ -424,7 +426,7 @@ class Endpoints:
         controls: dict[str, Any] = dict(zip(RANGES, values, strict=True))
         if coefficients:
             controls["coefficients"] = _numbers_by_name(coefficients)
-        path = self.page.edited(person, controls, frames)
+        path = self.files.edited(person, controls, frames)
         warn(self.service.notes_on(self.service.avatar_of(person)))
         return path
 
@@ -447,7 +449,7 @@ class Endpoints:
         Returns:
             A CSV as Live Link Face writes it, which animate takes as motion_file; the head's way in cm is added.
         """
-        with own_folder(self.page.cache) as folder:
+        with own_folder(self.files.cache) as folder:
             yield from self._followed(self.service.track(driving, start, end, detector, folder), progress)
 
     def preview_landmarks(self, photos: list[str], detector: Detector = "mediapipe") -> list[tuple[Any, str]]:
@@ -476,7 +478,7 @@ class Endpoints:
         """
         if not file:
             raise LimitError("Give a file.")
-        found = self.page.found(file)
+        found = self.files.found(file)
         return {"generated": found.generated, "sentences": list(found.sentences)}
 
 

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from space.service import AnimateRequest, FrameOptions, Service, WorkResult
+from space.reports import WorkResult
+from space.requests import AnimateRequest, FrameOptions
+from space.service import Service
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline, avatar
 from talking_heads.background import Background

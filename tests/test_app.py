@@ -26,7 +26,8 @@ from served import Served
 
 from space import demo
 from space.demo import KEPT_SECONDS, launch_options
-from space.service import AnimateRequest, Service
+from space.requests import AnimateRequest
+from space.service import Service
 from space.settings import Limits
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.head.motion import Motion
@@ -259,7 +260,7 @@ def test_notes_on_a_motion_file_are_told(tiny_model: Path, visitors: Path) -> No
     lines = (visitors / "nod.csv").read_text().splitlines()
     lines[1] = lines[1].replace(",61,0.000000,", ",61,1.500000,", 1)
     (visitors / "beyond.csv").write_text("\n".join(lines))
-    motion, notes = service._motion_without_clip(AnimateRequest(motion_file=str(visitors / "beyond.csv")))
+    motion, notes = service.drivers.without_clip(AnimateRequest(motion_file=str(visitors / "beyond.csv")))
     assert len(motion) == 76 and len(notes) == 1 and "1 coefficients beyond 0 and 1: clipped" in notes[0]
 
 
@@ -496,8 +497,8 @@ def test_a_gpu_is_asked_for_by_the_call(tiny_model: Path, visitors: Path, tmp_pa
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     asked = json.loads(run.stdout.splitlines()[-1])
-    assert set(asked) == {"_embed", "_paint", "_pose", "_tune"} and len(asked["_embed"]) == 2
-    clip, preset, _ = asked["_paint"]
+    assert set(asked) == {"embed", "paint", "pose", "tune"} and len(asked["embed"]) == 2
+    clip, preset, _ = asked["paint"]
     assert 0 < clip < preset < 60  # 10 and 76 frames
 
 

@@ -446,15 +446,17 @@ def test_the_page_acts_for_the_visitor_and_never_for_its_owner(hub: HubDouble, c
     """Its machine is logged in as "me"; the visitor is "you"."""
     lines = client(
         """
-        from space.page import Page
+        from space.tabs.personalise import PersonaliseTab
+        from space.visitor_files import VisitorFiles
         from space.person import Person
         from space.settings import Limits
         from space.service import Service
         pipe = load("org/tiny", cache_dir=here)
         avatar = pipe.create_avatar([astronaut()])
         avatar.push_to_hub("me/ada")
-        page = Page(Service(pipe, Limits()), None, Path(here) / "cache")
+        page = VisitorFiles(Service(pipe, Limits()), Path(here) / "cache")
         page.cache.mkdir()
+        tab = PersonaliseTab(page, None)
         complaint(page.read_avatar, None, "me/ada")
         avatar.save_pretrained(Path(here) / "ada")
         home = os.getcwd()
@@ -462,10 +464,10 @@ def test_the_page_acts_for_the_visitor_and_never_for_its_owner(hub: HubDouble, c
         complaint(page.read_avatar, None, f"{Path(here).name}/ada")
         os.chdir(home)
         person = Person(avatar=avatar)
-        complaint(page._push, person, False, "you/ada", True, "hf_you")
-        complaint(page._push, person, True, "you/ada", True, "")
-        complaint(page._push, person, True, "me/ada", True, "hf_you")
-        print(page._push(person, True, "you/ada", True, "hf_you"))
+        complaint(tab._push, person, False, "you/ada", True, "hf_you")
+        complaint(tab._push, person, True, "you/ada", True, "")
+        complaint(tab._push, person, True, "me/ada", True, "hf_you")
+        print(tab._push(person, True, "you/ada", True, "hf_you"))
         complaint(page.read_avatar, None, "you/ada")
         again = page.read_avatar(None, "you/ada", "hf_you")
         page.service.limits = Limits(megabytes=0)

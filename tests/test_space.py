@@ -14,7 +14,7 @@ from PIL import Image
 
 from space.handlers import without_folders
 from space.person import Person
-from space.service import AnimateRequest, FrameOptions, colour_of
+from space.requests import AnimateRequest, FrameOptions, colour_of
 from space.settings import LimitError, Limits
 from space.work import BEAT, Cancelled, Clock, RateEstimate, Work, in_words
 from talking_heads.background import Background
