@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from talking_heads import TalkingHeadPipeline
+from talking_heads.examples import EXAMPLE
 
 from .endpoints import Endpoints
 from .examples import Examples
@@ -37,7 +38,7 @@ def build_demo(pipe: TalkingHeadPipeline, limits: Limits | None = None, on_gpu: 
     """The page for a model. ``on_gpu`` is for hosts that lend their GPU by the call."""
     limits = limits or Limits.from_environment()
     examples = Examples()
-    service = Service(pipe, limits, free=examples.photos, on_gpu=on_gpu)
+    service = Service(pipe, limits, free=(*examples.photos, EXAMPLE), on_gpu=on_gpu)
     gr.set_static_paths([examples.folder])  # served from there: copies in the cache would be deleted
     service.warm_up(examples.photos[0])
     with gr.Blocks(title="Talking heads", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:

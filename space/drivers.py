@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from talking_heads import TalkingHeadPipeline
+from talking_heads.driver import motion_of_track
 from talking_heads.errors import UnreadableMediaError
+from talking_heads.faces import Track
 from talking_heads.head.motion import Motion
 from talking_heads.head.presets import load_preset
 from talking_heads.video import MAX_FPS, probe, sound_duration
@@ -55,18 +57,9 @@ class Drivers:
         """
         frames, later = self.count(request), {} if painted is None else {"painting": painted}
         if request.driving:
-            clip = request.driving
-            end = min(request.end or np.inf, (request.start or 0.0) + self.limits.seconds)
-
-            def track(report: ReportCallback) -> Motion:
-                clock = Clock(self.rates, {"tracking": frames} | later)
-                return self._pipeline_with(request.detector).track(
-                    clip, start=request.start, end=end, on_progress=clock.reporter(report)
-                )
-
-            work = Work(track)
-            yield from work
-            return work.result, ()
+            clock = Clock(self.rates, {"tracking": frames} | later)
+            track = yield from self.track(request.driving, request.start, request.end, request.detector, clock)
+            return motion_of_track(track), ()
         if request.voice:
             hearing = Work(
                 lambda report: self._heard(request, Clock(self.rates, {"listening": frames} | later), report)
@@ -74,6 +67,22 @@ class Drivers:
             yield from hearing
             return hearing.result
         return self.without_clip(request)
+
+    def track(
+        self, clip: str, start: float | None, end: float | None, detector: str, clock: Clock
+    ) -> Generator[Report, None, Track]:
+        """The landmarks of the face in a clip, which was checked. Raises TalkingHeadsError."""
+        last = self.last_second(start, end)
+        pipe = self._pipeline_with(detector)
+        work = Work(
+            lambda report: pipe.track_landmarks(clip, start=start, end=last, on_progress=clock.reporter(report))
+        )
+        yield from work
+        return work.result
+
+    def last_second(self, start: float | None, end: float | None) -> float:
+        """Where a clip ends at the latest: what a file states of its length may be wrong."""
+        return min(end or np.inf, (start or 0.0) + self.limits.seconds)
 
     def without_clip(self, request: DriverRequest) -> tuple[Motion, Notes]:
         """The motion of a preset, or of a file and what is to be said about it. Raises TalkingHeadsError."""

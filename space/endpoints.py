@@ -6,58 +6,37 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
 
 from talking_heads.head.motion import PARTS
 from talking_heads.head.presets import PRESETS, RANGES
-from talking_heads.landmarks import DETECTORS
 
-from .handlers import LOOKS, RENDERS, Handler, own_folder, warn, with_user_errors
+from .endpoint_parts import (
+    add_endpoint,
+    consent,
+    detector,
+    file,
+    followed,
+    label,
+    numbers,
+    numbers_by_name,
+    photo_files,
+    video,
+)
+from .handlers import LOOKS, RENDERS, own_folder, warn
 from .person import Person
 from .reports import WorkResult
-from .requests import OUTPUTS, SIZES, AnimateRequest, Detector, FrameSize, Output, Part
+from .requests import (
+    OUTPUTS,
+    SIZES,
+    AnimateRequest,
+    Detector,
+    FrameSize,
+    Output,
+    Part,
+)
+from .scene_endpoints import SceneEndpoints
 from .settings import LimitError
 from .visitor_files import VisitorFiles
-
-
-def photo_files(cache: str) -> gr.File:
-    """Several files. gradio's MCP server knows how to send one; in a list, addresses arrive here as they are.
-
-    Not a subclass of gr.File: gradio would write a stub file for it beside this one.
-    """
-
-    def fetched(item: Any) -> str:
-        try:
-            if isinstance(item, str):
-                fetch = save_base64_to_cache if item.startswith("data:") else ssrf_protected_download
-                path = fetch(item, cache)
-                files.temp_files.add(path)  # for gradio to delete it in time
-                return path
-            # Only files that are declared as files were checked to be uploads of this visitor's.
-            return gr.FileData.model_validate(item, context={"validate_meta": True}).path
-        except Exception as error:  # gradio's own, of many kinds
-            sentence = "A photo could not be fetched. Give an uploaded file, or an https: or data: address."
-            raise gr.Error(sentence, print_exception=False) from error
-
-    def paths(payload: list[Any] | None) -> list[str]:
-        if not isinstance(payload or [], list):
-            raise gr.Error("Give photos as a list of files or addresses.", print_exception=False)
-        return [fetched(item) for item in payload or []]
-
-    def described() -> dict[str, Any]:
-        one = gr.FileData.model_json_schema()  # in place: MCP servers lose references within a list
-        return {"$defs": one.pop("$defs"), "type": "array", "items": one, "additional_description": None}
-
-    files: Any = gr.File(label="Photos", file_count="multiple")
-    files.data_model, files.preprocess, files.api_info = None, paths, described
-    return files
-
-
-def numbers_by_name(label: str) -> gr.JSON:
-    """A JSON object of numbers; gradio's own description of JSON is no valid schema."""
-    component: Any = gr.JSON(label=label)
-    component.api_info = lambda: {"type": "object", "additionalProperties": {"type": "number"}}
-    return component
 
 
 class Endpoints:
@@ -72,26 +51,14 @@ class Endpoints:
         def photos() -> gr.File:
             return photo_files(str(self.files.cache))
 
-        def file(label: str) -> gr.File:
-            return gr.File(label=label)
-
-        def consent() -> gr.Checkbox:
-            return gr.Checkbox(False, label="Consent")
-
-        def span() -> list[gr.components.Component]:
-            return [gr.Number(None, label=label) for label in ("Start", "End")]
-
         def movement() -> list[gr.components.Component]:
             return [
                 gr.File(label="Driving"),
                 gr.Dropdown(list(PRESETS), value=None, label="Preset"),
                 gr.Radio(["relative", "absolute"], value="relative", label="Motion"),
-                *(gr.Number(1.0, label=label) for label in ("Head", "Expression", "Gaze")),
-                *span(),
+                *numbers(1.0, "Head", "Expression", "Gaze"),
+                *numbers(None, "Start", "End"),
             ]
-
-        def label() -> gr.Checkbox:
-            return gr.Checkbox(True, label="Label")
 
         def more_movement() -> list[gr.components.Component]:
             return [file("Motion file"), gr.CheckboxGroup(list(PARTS), label="Parts")]
@@ -103,19 +70,13 @@ class Endpoints:
                 gr.File(label="Background picture"),
             ]
 
-        def detector() -> gr.Radio:
-            return gr.Radio(list(DETECTORS), value="mediapipe", label="Detector")
-
-        def video() -> gr.Video:
-            return gr.Video(label="Video")
-
         with gr.Row(visible=False):
             output = gr.Radio(list(OUTPUTS), value="head", label="Output")
             steps = gr.Number(40, label="Steps", precision=0)
             controls = [gr.Number(0.0, label=name) for name in RANGES]
             picture = gr.Image(label="Picture", type="filepath", format="png")
             seen, findings = gr.Gallery(label="Seen", format="png"), gr.JSON(label="Findings")
-            self._endpoint(
+            add_endpoint(
                 self.animate,
                 [photos(), consent(), *movement(), output, label(), *more_movement(), *frames(), detector()],
                 video(),
@@ -126,28 +87,27 @@ class Endpoints:
                 gr.Radio(["head", "in the photo"], value="head", label="Output"),
                 *(label(), *frames(), detector()),
             ]
-            self._endpoint(self.animate_voice, spoken, video(), RENDERS)
-            self._endpoint(self.create_avatar, [photos(), consent(), detector()], file("Avatar"), LOOKS)
-            self._endpoint(
+            add_endpoint(self.animate_voice, spoken, video(), RENDERS)
+            add_endpoint(self.create_avatar, [photos(), consent(), detector()], file("Avatar"), LOOKS)
+            add_endpoint(
                 self.animate_avatar,
                 [file("Avatar"), consent(), *movement(), label(), *more_movement(), *frames(), detector()],
                 video(),
                 RENDERS,
             )
-            self._endpoint(self.personalise, [photos(), consent(), steps, detector()], file("Avatar"), RENDERS)
-            self._endpoint(
+            add_endpoint(self.personalise, [photos(), consent(), steps, detector()], file("Avatar"), RENDERS)
+            add_endpoint(
                 self.edit,
                 [photos(), consent(), *controls, numbers_by_name("Coefficients"), *frames(), detector()],
                 picture,
                 LOOKS,
             )
-            self._endpoint(self.track, [file("Driving"), *span(), detector()], file("Motion"), RENDERS)
-            self._endpoint(self.preview_landmarks, [photos(), detector()], seen, LOOKS)
-            self._endpoint(self.verify, [file("File")], findings, LOOKS)
-
-    @staticmethod
-    def _endpoint(handler: Handler, inputs: list[Any], output: Any, line: dict[str, Any]) -> None:
-        gr.Button(visible=False).click(with_user_errors(handler), inputs, output, api_name=handler.__name__, **line)
+            add_endpoint(
+                self.track, [file("Driving"), *numbers(None, "Start", "End"), detector()], file("Motion"), RENDERS
+            )
+            add_endpoint(self.preview_landmarks, [photos(), detector()], seen, LOOKS)
+            add_endpoint(self.verify, [file("File")], findings, LOOKS)
+            SceneEndpoints(self.files).add()
 
     def animate(
         self,
@@ -315,19 +275,7 @@ class Endpoints:
 
     def _rendered(self, person: Person, request: AnimateRequest, progress: gr.Progress) -> Iterator[str | None]:
         with own_folder(self.files.cache) as folder:
-            yield from self._followed(self.service.animate(person, request, folder), progress)
-
-    @staticmethod
-    def _followed(work: Iterator[Any], progress: gr.Progress) -> Iterator[str | None]:
-        """Tells of the progress; at the end the path of the file."""
-        for report in work:
-            if isinstance(report, WorkResult):
-                result = report
-            else:
-                progress((report.done, report.total), desc=report.stage, unit="frames")
-                yield None
-        warn(result.warnings)
-        yield str(result.file)
+            yield from followed(self.service.animate(person, request, folder), progress)
 
     def create_avatar(self, photos: list[str], consent: bool = False, detector: Detector = "mediapipe") -> str:
         """Make an avatar of a person, to be animated as often as you like.
@@ -450,7 +398,7 @@ class Endpoints:
             A CSV as Live Link Face writes it, which animate takes as motion_file; the head's way in cm is added.
         """
         with own_folder(self.files.cache) as folder:
-            yield from self._followed(self.service.track(driving, start, end, detector, folder), progress)
+            yield from followed(self.service.track(driving, start, end, detector, folder), progress)
 
     def preview_landmarks(self, photos: list[str], detector: Detector = "mediapipe") -> list[tuple[Any, str]]:
         """What the model sees in photos: the crop and the landmarks, or what is wrong.

@@ -11,6 +11,7 @@ import gradio as gr
 from .examples import Examples
 from .handlers import PRIVATE, text
 from .tabs.animate import AnimateTab
+from .tabs.dub import DubTab
 from .tabs.edit import EditTab
 from .tabs.live import LiveTab
 from .tabs.person_panel import PersonPanel
@@ -26,6 +27,7 @@ class Page:
         self.limits = files.service.limits
         self.panel = PersonPanel(files, examples)
         self.animate = AnimateTab(files, self.panel)
+        self.dub = DubTab(files, self.panel)
         self.live = LiveTab(files.service, self.panel)
         self.edit = EditTab(files, self.panel)
         self.personalise = PersonaliseTab(files, self.panel)
@@ -37,9 +39,11 @@ class Page:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320):
                 self.panel.lay_out()
-            with gr.Column(scale=3, min_width=320), gr.Tabs(overflow_behavior="wrap"):
+            with gr.Column(scale=3, min_width=320), gr.Tabs(overflow_behavior="wrap") as tabs:
                 with gr.Tab("Animate"):
                     self.animate.lay_out()
+                with gr.Tab("Dub a film", id="dub"):
+                    self.dub.lay_out()
                 with gr.Tab("Live"):
                     self.live.lay_out()
                 with gr.Tab("Edit"):
@@ -50,6 +54,7 @@ class Page:
                     self.verify.lay_out()
                 with gr.Tab("API"):
                     gr.Markdown(text("api"))
+        self.panel.wire(self.dub.film, tabs)
         gr.Markdown(text("privacy"))
         gr.Markdown(text("limits", **vars(self.limits)))
         demo.load(self.animate.first_plan, None, self.animate.plan, **PRIVATE)

@@ -13,6 +13,7 @@ import numpy as np
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots
+from talking_heads.dubbing import FilmedPerson
 from talking_heads.faces import Portrait
 from talking_heads.head.motion import Motion
 from talking_heads.head.presets import FaceControls
@@ -22,7 +23,7 @@ from talking_heads.result import FrameGenerator, TalkingHeadVideo
 from train.finetune import fine_tune_avatar
 
 from .reports import Report, WorkResult
-from .requests import AnimateRequest, FrameOptions
+from .requests import AnimateRequest, DubRequest, FrameOptions
 from .work import Clock, RateEstimate, ReportCallback, Work
 
 PREVIEWS = 4
@@ -48,6 +49,7 @@ class Painter:
             self.embed = on_gpu(self.embed, lambda *_: 10)  # type: ignore[method-assign]
             self.pose = on_gpu(self.pose, lambda *_: 15)  # type: ignore[method-assign]
             self.paint = on_gpu(self.paint, _painting_seconds)  # type: ignore[method-assign]
+            self.paint_film = on_gpu(self.paint_film, _film_seconds)  # type: ignore[method-assign]
             self.tune = on_gpu(self.tune, lambda _a, steps: 30 + steps)  # type: ignore[method-assign]
 
     def here(self, avatar: Avatar) -> Avatar:
@@ -73,6 +75,18 @@ class Painter:
         suffix = ".webm" if request.frames.background.is_transparent else ".mp4"
         path, clock = folder / f"talking-head{suffix}", Clock(self.rates, {"painting": len(motion)})
         yield from self._written(video, path, request.label, clock, beside=request.output == "side by side")
+
+    def paint_film(
+        self, avatar: Avatar, person: FilmedPerson, motion: Motion, request: DubRequest, folder: Path
+    ) -> Iterator[Report | WorkResult]:
+        """Writes the person's film, with parts of the face moved, into ``folder``."""
+        video = self.pipe.dub_followed(
+            request.film, person, self.here(avatar), motion, parts=request.parts, expression=request.expression,
+            gaze=request.gaze, start=request.start, end=request.end,
+            sound=request.driver.voice or request.driver.driving,
+        )  # fmt: skip
+        clock = Clock(RateEstimate(), {"painting": len(video)})  # a film's frames have a speed of their own
+        yield from self._written(video, folder / "talking-head.mp4", request.label, clock)
 
     def tune(self, avatar: Avatar, steps: int) -> Iterator[Report | WorkResult]:
         """Fine-tunes a copy, with pictures of before, of the way there, and after."""
@@ -152,6 +166,10 @@ class _Tap:
         for frame in self._frames():
             self.last = frame
             yield frame
+
+
+def _film_seconds(_avatar: Avatar, person: FilmedPerson, _motion: Motion, _request: DubRequest, _folder: Path) -> int:
+    return 15 + len(person.track) // 8
 
 
 def _painting_seconds(

@@ -10,6 +10,7 @@ from typing import Literal
 from PIL import ImageColor
 
 from talking_heads.background import Background
+from talking_heads.dubbing import DUBBED_PARTS
 from talking_heads.errors import TalkingHeadsError
 from talking_heads.head.motion import PARTS
 from talking_heads.head.retarget import Mode
@@ -24,6 +25,7 @@ OUTPUTS: tuple[Output, ...] = ("head", "side by side", "in the photo")
 FrameSize = Literal["auto", "256", "512", "photo"]
 SIZES: tuple[FrameSize, ...] = ("auto", "256", "512", "photo")
 Part = Literal["lips", "eyes", "brows", "expression", "head"]
+DubbedPart = Literal["lips", "eyes", "brows", "expression"]
 Detector = Literal["mediapipe", "face-alignment"]
 KEEP = Background("keep")
 MAX_TEXT = 5_000
@@ -105,6 +107,32 @@ class AnimateRequest(DriverRequest):
             raise LimitError('A background goes with the head alone. Show "head", or keep the background.')
         if self.output == "side by side" and background.is_transparent:
             raise LimitError("Side by side nothing can be transparent. Choose another background, or show the head.")
+
+
+@dataclass(frozen=True)
+class DubRequest:
+    """Which parts of a face shall move otherwise in a person's own film."""
+
+    film: str
+    driver: DriverRequest
+    parts: tuple[str, ...] = ("lips",)
+    """Of ``DUBBED_PARTS``."""
+    expression: float = 1.0
+    gaze: float = 1.0
+    start: float | None = None
+    end: float | None = None
+    """Seconds of the film."""
+    label: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises LimitError."""
+        if not self.film:
+            raise LimitError("Add a film of one person.")
+        if not self.parts:
+            raise LimitError(f"Choose what is moved: {', '.join(DUBBED_PARTS)}.")
+        check_parts(self.parts, DUBBED_PARTS)
+        check_strengths(2, expression=self.expression, gaze=self.gaze)
+        check_span(self.start, self.end)
 
 
 def check_strengths(most: float, **values: float | None) -> None:

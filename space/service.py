@@ -16,6 +16,7 @@ import numpy as np
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots, make_head
 from talking_heads.background import Background
+from talking_heads.dubbing import FilmedPerson
 from talking_heads.errors import FaceError, MissingDependencyError
 from talking_heads.head.fit import fit_warnings
 from talking_heads.head.presets import FaceControls
@@ -35,12 +36,13 @@ from .requests import (
     ConsentError,
     Detector,
     DriverRequest,
+    DubRequest,
     FrameOptions,
     check_detector,
     colour_of,
 )
 from .settings import LimitError, Limits
-from .work import RateEstimate
+from .work import Clock, RateEstimate
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +73,12 @@ class Service:
         """Raises ConsentError, and FaceError where there is nobody who could consent."""
         if not person.analyses and person.avatar is None:
             raise FaceError("Add at least one photo, or load an avatar.")
-        if not consent and not (person.analyses and all(_digest(Path(s.path)) in self._free for s in person.analyses)):
+        if not consent and not self.is_free([analysis.path for analysis in person.analyses]):
             raise ConsentError("Confirm first that the person in the photos is you, or agrees.")
+
+    def is_free(self, paths: Sequence[str]) -> bool:
+        """Whether nobody's consent is needed for these photos or films; there is at least one."""
+        return bool(paths) and all(_digest(Path(path)) in self._free for path in paths)
 
     def check_request(self, request: AnimateRequest, *, has_photos: bool = True) -> int:
         """What can be known before any work; the number of frames there will be. Raises TalkingHeadsError."""
@@ -82,6 +88,14 @@ class Service:
         if request.output == "in the photo" and not has_photos:
             raise LimitError("An avatar does not hold the whole photo. Add the photo, or choose another output.")
         return self.drivers.count(request)
+
+    def check_dub(self, request: DubRequest, consent: bool) -> int:
+        """What can be known before any work; the number of frames there will be. Raises TalkingHeadsError."""
+        frames = self.drivers.check_clip(request.film, request.start, request.end, "film")
+        self.drivers.count(request.driver)
+        if not consent and not self.is_free([request.film]):
+            raise ConsentError("Confirm first that the person in the film is you, or agrees.")
+        return frames
 
     def check_file(self, path: str) -> None:
         """Raises LimitError for a file that is too large, UnreadableMediaError for one that was deleted meanwhile."""
@@ -169,6 +183,21 @@ class Service:
         motion, remarks = yield from self.drivers.motion(request, painted=frames)
         for report in self.painter.paint(_fitted(avatar), motion, portrait, request, folder):
             yield _with_notes(report, (*notes, *remarks))
+
+    def dub(self, request: DubRequest, folder: Path) -> Iterator[Report | WorkResult]:
+        """Makes an mp4 of a film, parts of which move otherwise, in ``folder``. Raises TalkingHeadsError."""
+        yield Report("looking")
+        frames = self.drivers.check_clip(request.film, request.start, request.end, "film")
+        request = replace(request, end=self.drivers.last_second(request.start, request.end))
+        clock = Clock(self.rates, {"tracking": frames})
+        track = yield from self.drivers.track(request.film, request.start, request.end, request.driver.detector, clock)
+        person = FilmedPerson.of(track)
+        motion, notes = yield from self.drivers.motion(request.driver)
+        yield Report("looking")
+        shots = person.shots(request.film, request.start, request.end)
+        avatar = self.painter.embed(shots, make_head(shots))
+        for report in self.painter.paint_film(_fitted(avatar), person, motion, request, folder):
+            yield _with_notes(report, notes)
 
     def track(
         self, clip: str | None, start: float | None, end: float | None, detector: Detector, folder: Path

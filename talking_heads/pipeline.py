@@ -472,33 +472,51 @@ class TalkingHeadPipeline(DiffusionPipeline):
         ``sound``: a file whose sound belongs to the result; the clip's if None, the film's with a Motion. Raises
         ValueError for other parts, and what ``track`` raises. ``on_progress`` hears of the stage "tracking".
         """
-        unknown = [part for part in parts if part not in DUBBED_PARTS]
-        if unknown or not parts:
-            raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
-        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts), closed_lips=True)
-        info = probe(film)
-        track = self.track_landmarks(film, start=start, end=end, on_progress=on_progress)
-        person = FilmedPerson.of(track)
+        _check_dubbed_parts(parts)
+        person = FilmedPerson.of(self.track_landmarks(film, start=start, end=end, on_progress=on_progress))
         driver = driving if isinstance(driving, Motion) else self.track(driving, on_progress=on_progress)
-        driver = driver.resampled(track.fps)
+        if sound is None and not isinstance(driving, Motion):
+            sound = driving
+        return self.dub_followed(
+            film, person, self.avatar_from_shots(person.shots(film, start, end)), driver, parts=parts,
+            expression=expression, gaze=gaze, start=start, end=end, sound=sound, batch_size=batch_size,
+        )  # fmt: skip
 
-        def read() -> FrameGenerator:
-            return ahead(read_frames(info.path, start=start, end=end, fps=info.fps))
+    def dub_followed(
+        self,
+        film: str | Path,
+        person: FilmedPerson,
+        avatar: Avatar,
+        driver: Motion,
+        *,
+        parts: Sequence[str] = ("lips",),
+        expression: float = 1.0,
+        gaze: float = 1.0,
+        start: float | None = None,
+        end: float | None = None,
+        sound: str | Path | None = None,
+        batch_size: int = 4,
+    ) -> TalkingHeadVideo:
+        """The second half of ``dub``: the film was followed, and ``avatar`` is of ``person.shots``.
 
-        avatar = self.avatar_from_shots(Shots.of(person.portraits(read())))
+        The sound is the film's if ``sound`` is None. Raises ValueError for other parts.
+        """
+        _check_dubbed_parts(parts)
+        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts), closed_lips=True)
+        track, motion = person.track, driver.resampled(person.track.fps)
         pixels = self.frame_size(avatar, "photo")
 
         def frames() -> FrameGenerator:
-            with contextlib.closing(read()) as pictures:
+            with contextlib.closing(ahead(read_frames(film, start=start, end=end, fps=track.fps))) as pictures:
                 paint = partial(self.generate, avatar, size=pixels, batch_size=batch_size, num_frames=len(track))
-                yield from dubbed(pictures, person, avatar.head, driver, options, paint, pixels)
+                yield from dubbed(pictures, person, avatar.head, motion, options, paint, pixels)
 
         return TalkingHeadVideo(
             frames=frames,
             num_frames=len(track),
             fps=track.fps,
-            driving=Path(sound) if sound is not None else info.path if isinstance(driving, Motion) else Path(driving),
-            start=(start or 0.0) if sound is None and isinstance(driving, Motion) else 0.0,
+            driving=Path(film if sound is None else sound),
+            start=(start or 0.0) if sound is None else 0.0,
             warnings=track.warnings,
         )
 
@@ -710,6 +728,12 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if self.generator.dtype != torch.float32:
             return contextlib.nullcontext()
         return autocast(self.device)
+
+
+def _check_dubbed_parts(parts: Sequence[str]) -> None:
+    unknown = [part for part in parts if part not in DUBBED_PARTS]
+    if unknown or not parts:
+        raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
 
 
 def _num_frames(info: ClipInfo, start: float | None, end: float | None) -> int | None:

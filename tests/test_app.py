@@ -40,8 +40,8 @@ from talking_heads.video import probe, read_frames
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 ENDPOINTS = [
-    "animate", "animate_voice", "create_avatar", "animate_avatar", "personalise", "edit", "track", "preview_landmarks",
-    "verify",
+    "animate", "animate_voice", "dub", "create_avatar", "animate_avatar", "personalise", "edit", "track",
+    "preview_landmarks", "verify",
 ]  # fmt: skip
 
 SIDE = 64
@@ -58,7 +58,7 @@ def ask(client: Client, visitors: Path, endpoint: str, photos: list[str] | None 
     given: dict[str, Any] = {}
     if photos is not None:
         given = {"photos": [handle_file(visitors / name) for name in photos], "consent": True}
-    for name in ("driving", "voice", "motion_file", "background_picture"):
+    for name in ("driving", "voice", "motion_file", "background_picture", "film"):
         if isinstance(options.get(name), str):
             options[name] = handle_file(visitors / options[name])
     return client.submit(**(given | options), api_name=f"/{endpoint}").result(timeout=100)
@@ -162,6 +162,53 @@ class TestVoice:
             stages |= {unit.desc for unit in job.status().progress_data or []}
             time.sleep(0.02)
         assert stages & {"listening", "painting"}
+
+
+class TestDub:
+    def test_a_films_lips_follow_a_voice_and_all_else_stays(
+        self, client: Client, visitors: Path, server: Served
+    ) -> None:
+        before = server.results()
+        path = ask(
+            client, visitors, "dub", film="moving.mp4", voice="speech.wav", text="Hello.", consent=True, label=False
+        )
+        info = probe(path)
+        assert (info.width, info.height, info.num_frames, info.fps, info.has_audio) == (240, 240, 10, 25, True)
+        assert len(server.results() - before) == 1 and verify(Path(path)).generated
+        change = np.abs(frames_of(path).astype(int) - frames_of(str(visitors / "moving.mp4"))).max(axis=(0, 3))
+        assert np.quantile(change[:90], 0.99) < 20 and change[130:200].max() > 60
+
+    def test_a_clip_drives_the_parts_that_are_named(self, client: Client, visitors: Path) -> None:
+        def change(*parts: str) -> np.ndarray:
+            path = ask(
+                client,
+                visitors,
+                "dub",
+                film="moving.mp4",
+                driving="speaker.mp4",
+                parts=parts,
+                consent=True,
+                label=False,
+            )
+            return np.abs(frames_of(path).astype(int) - frames_of(str(visitors / "moving.mp4"))).max(axis=(0, 3))
+
+        lips, eyes = change("lips"), change("eyes")
+        assert np.quantile(lips[:90], 0.99) < 20 < lips[130:200].max() and np.quantile(eyes[130:200], 0.99) < 20
+
+    def test_progress_is_told_and_cancelling_leaves_nothing(
+        self, client: Client, visitors: Path, server: Served
+    ) -> None:
+        before = server.results()
+        job = client.submit(
+            film=handle_file(visitors / "slow.mp4"), voice=handle_file(visitors / "speech.wav"), consent=True,
+            api_name="/dub",
+        )  # fmt: skip
+        while not job.outputs():
+            time.sleep(0.02)
+        assert {unit.desc for unit in job.status().progress_data or []} <= {"looking", "tracking", "listening"}
+        job.cancel()
+        ask(client, visitors, "dub", film="moving.mp4", voice="speech.wav", consent=True)
+        assert len(server.results() - before) == 1
 
 
 def frames_of(path: str) -> np.ndarray:
@@ -357,6 +404,16 @@ MISTAKES: dict[str, tuple[str, list[str] | None, dict[str, Any], str]] = {
     "another text": ("animate_voice", ["ada.png"], {"voice": "speech.wav", "text": "Nobody"}, "The text does not fit"),
     "a book": ("animate_voice", ["ada.png"], {"voice": "speech.wav", "text": "a" * 6000}, "The text has 6000 letters"),
     "liveliness of 3": ("animate_voice", ["ada.png"], {"voice": "speech.wav", "liveliness": 3}, "liveliness must lie"),
+    "no film": ("dub", None, {"film": None, "voice": "speech.wav", "consent": True}, "Add a film of one person"),
+    "no consent to a film": ("dub", None, {"film": "moving.mp4", "voice": "speech.wav"}, "Confirm first that the pers"),
+    "a film that nothing drives": ("dub", None, {"film": "moving.mp4", "consent": True}, "Choose what drives"),
+    "long film": ("dub", None, {"film": "long.mp4", "voice": "speech.wav", "consent": True}, "12 s of the film are too"),
+    "nobody in the film": (
+        "dub", None, {"film": "long.mp4", "voice": "speech.wav", "end": 3, "consent": True}, "No face found in the clip",
+    ),
+    "head of a film": (
+        "dub", None, {"film": "moving.mp4", "voice": "speech.wav", "parts": ["head"], "consent": True}, "Value: 'head'",
+    ),
     "no clip to track": ("track", None, {"driving": None}, "Add a clip."),
     "long clip to track": ("track", None, {"driving": "long.mp4"}, "12 s of the clip are too many: 4 s are the limit"),
     "nobody to track": ("track", None, {"driving": "long.mp4", "end": 3}, "No face found in the clip"),
@@ -497,7 +554,7 @@ def test_a_gpu_is_asked_for_by_the_call(tiny_model: Path, visitors: Path, tmp_pa
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     asked = json.loads(run.stdout.splitlines()[-1])
-    assert set(asked) == {"embed", "paint", "pose", "tune"} and len(asked["embed"]) == 2
+    assert set(asked) == {"embed", "paint", "paint_film", "pose", "tune"} and len(asked["embed"]) == 3
     clip, preset, _ = asked["paint"]
     assert 0 < clip < preset < 60  # 10 and 76 frames
 

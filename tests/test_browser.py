@@ -271,6 +271,23 @@ def test_edit_follows_the_sliders(page: Page, visitors: Path) -> None:
     assert len(set(sources)) == 2
 
 
+def test_a_film_that_is_dropped_as_the_person_is_dubbed(page: Page, visitors: Path) -> None:
+    page.set_input_files("#photos input[type=file]", visitors / "moving.mp4")
+    page.locator("#film video").wait_for(timeout=LONG)
+    expect(page.locator("#dub-plan")).to_contain_text("10 frames", timeout=LONG)
+    expect(page.locator("#notice")).to_contain_text("A film: choose under Dub a film")
+    expect(page.locator("#photos")).to_contain_text("Drop")  # empty again
+    page.set_input_files("#dub-voice input[type=file]", visitors / "speech.wav")
+    page.wait_for_timeout(500)
+    page.click("#dub")
+    expect(page.locator(".toast-body").first).to_contain_text("Confirm first that the person in the film", timeout=LONG)
+    page.check("#dub-consent input")
+    page.click("#dub")
+    page.locator("#dub-result video").wait_for(timeout=LONG)
+    page.wait_for_function("document.querySelector('#dub-result video').readyState >= 2", timeout=LONG)
+    assert page.evaluate("document.querySelector('#dub-result video').videoWidth") == 240
+
+
 def test_the_motion_of_a_clip_is_a_file_that_drives(page: Page, visitors: Path, tmp_path: Path) -> None:
     add_photos(page, visitors, "ada.png")
     page.check("#consent input")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,7 +15,7 @@ from talking_heads.head.motion import PARTS
 from talking_heads.head.presets import PRESETS
 from talking_heads.voice.liveliness import MAX_LIVELINESS
 
-from ..handlers import LOOKS, PRIVATE, RENDERS, own_folder, progress_bar, sentence_of, text, warn, with_user_errors
+from ..handlers import PRIVATE, RENDERS, own_folder, progress_bar, sentence_of, text, warn, with_user_errors
 from ..person import Person
 from ..reports import Report, WorkResult
 from ..requests import MAX_TEXT, OUTPUTS, AnimateRequest
@@ -22,6 +23,7 @@ from ..settings import LimitError
 from ..visitor_files import VisitorFiles
 from ..work import in_words
 from .person_panel import PersonPanel
+from .video_output import VideoOutput
 
 
 class AnimateTab:
@@ -29,6 +31,7 @@ class AnimateTab:
 
     def __init__(self, files: VisitorFiles, panel: PersonPanel) -> None:
         self.files, self.service, self.panel = files, files.service, panel
+        self.output = VideoOutput(files)
 
     def lay_out(self) -> None:
         with gr.Tabs():
@@ -94,29 +97,18 @@ class AnimateTab:
         output = gr.Radio(list(OUTPUTS), value="head", label="Show", elem_id="output")
         # What it takes is known before anybody asks.
         self.plan = plan = gr.Markdown("", elem_id="plan")
-        with gr.Row():
-            animate = gr.Button("Animate", variant="primary", elem_id="animate", scale=3)
-            cancel = gr.Button("Cancel", variant="stop", elem_id="cancel", scale=1, min_width=90)
-        progress = gr.HTML("", elem_id="progress")
-        live = gr.Image(label="First frames", visible=False, interactive=False, height=420, buttons=[], elem_id="live")
-        video = gr.Video(
-            label="Result", interactive=False, autoplay=True, loop=True, height=420, buttons=["download"],
-            elem_id="result",
-        )  # fmt: skip
-        with gr.Row():
-            make_gif = gr.Button("Make a GIF", size="sm", interactive=False, elem_id="gif")
-            gif = gr.File(label="GIF", visible=False, elem_id="gif-file")
+        self.output.lay_out("Animate", "animate")
 
-        tabs = {"preset": preset_tab, "clip": clip_tab, "voice": voice_tab, "file": file_tab}
+        panel, tabs = self.panel, {"preset": preset_tab, "clip": clip_tab, "voice": voice_tab, "file": file_tab}
         for name, tab in tabs.items():
             select = functools.partial(lambda name: (name, gr.update(visible=name in ("clip", "file"))), name)
             tab.select(select, None, [chosen, span], show_progress="hidden", **PRIVATE)
         use_example.click(lambda: str(EXAMPLE), None, driving, **PRIVATE)
         requested = [
             chosen, preset, driving, motion_file, voice, said_text, liveliness, start, end, motion, head, expression,
-            gaze, parts, output, self.panel.label, self.panel.detector, *self.panel.frames,
+            gaze, parts, output, panel.label, panel.detector, *panel.frames,
         ]  # fmt: skip
-        changing = [preset, driving, motion_file, voice, start, end, chosen, output, *self.panel.frames]
+        changing = [preset, driving, motion_file, voice, start, end, chosen, output, *panel.frames]
         gr.on(
             [component.change for component in changing],
             self._plan,
@@ -125,39 +117,21 @@ class AnimateTab:
             show_progress="hidden",
             **PRIVATE,
         )
-        outputs = [progress, live, video, make_gif, gif]
-        run: dict[str, Any] = {
-            "fn": with_user_errors(self._animate),
-            "inputs": [self.panel.person, self.panel.photos, self.panel.consent, *requested],
-            "outputs": outputs,
-            "show_progress": "hidden",
-            **RENDERS,
-            **PRIVATE,
-        }
-        tidy: dict[str, Any] = {
-            "fn": lambda: ("", gr.update(visible=False), gr.update(visible=True)),
-            "outputs": [progress, live, video],
-            **PRIVATE,
-        }
-        runs = [animate.click(**run)]
-        for button, photo in zip(self.panel.try_buttons, self.panel.examples.photos, strict=True):
+        inputs = [panel.person, panel.photos, panel.consent, *requested]
+        self.output.run(self._animate, inputs)
+        for button, photo in zip(panel.try_buttons, panel.examples.photos, strict=True):
             filled = button.click(
-                functools.partial(with_user_errors(self.panel.example), photo), self.panel.detector,
-                [self.panel.photos, self.panel.person, self.panel.seen, self.panel.face, self.panel.notice], **PRIVATE,
+                functools.partial(with_user_errors(panel.example), photo), panel.detector,
+                [panel.photos, panel.person, panel.seen, panel.face, panel.notice], **PRIVATE,
             )  # fmt: skip
-            runs.append(filled.success(**run))
-        for each in runs:
-            each.failure(**tidy)
-        # What is cancelled fails, and tidies the page then. Not when the button is pressed: until the server has
-        # answered, the next press of Animate would be overlooked.
-        cancel.click(None, None, None, cancels=runs, **PRIVATE)
+            self.output.run(self._animate, inputs, after=filled)
+        progress = self.output.progress
         saving = save_motion.click(
-            with_user_errors(self._save_motion), [driving, start, end, self.panel.detector], [progress, saved_motion],
+            with_user_errors(self._save_motion), [driving, start, end, panel.detector], [progress, saved_motion],
             show_progress="hidden", **RENDERS, **PRIVATE,
         )  # fmt: skip
         saving.failure(lambda: "", None, progress, **PRIVATE)
-        cancel.click(None, None, None, cancels=[saving], **PRIVATE)
-        make_gif.click(with_user_errors(self._gif), [video], gif, **LOOKS, **PRIVATE)
+        self.output.cancelled_too(saving)
 
     def _request(
         self, chosen: str, preset: str, driving: str | None, motion_file: str | None, voice: str | None,
@@ -204,25 +178,14 @@ class AnimateTab:
         return f"{about}{frames} frames" + ("." if seconds is None else f": {in_words(seconds)} on this machine.")
 
     def _animate(
-        self, person: Person, photos: list[tuple[str, str | None]] | None, consent: bool, *requested: Any
-    ) -> Iterator[tuple[Any, ...]]:
+        self, folder: Path, person: Person, photos: list[tuple[str, str | None]] | None, consent: bool, *requested: Any
+    ) -> Iterator[Report | WorkResult]:
         paths = [path for path, _caption in photos or []]
         request = self._request(*requested)
         if paths != [analysis.path for analysis in person.analyses]:  # asked before the photos were looked at
             person = self.service.look(paths, person, request.detector)
         self.service.check_consent(person, consent)
-        same, hidden = gr.skip(), gr.update(visible=False)
-        yield progress_bar(Report("starting")), hidden, gr.update(value=None), gr.update(interactive=False), hidden
-        with own_folder(self.files.cache) as folder:
-            for report in self.service.animate(person, request, folder):
-                if isinstance(report, WorkResult):
-                    made = report
-                elif report.picture is None:
-                    yield progress_bar(report), same, same, same, same
-                else:
-                    yield progress_bar(report), gr.update(value=report.picture, visible=True), hidden, same, same
-        warn(made.warnings)
-        yield "", hidden, gr.update(value=str(made.file), visible=True), gr.update(interactive=True), same
+        return self.service.animate(person, request, folder)
 
     def _save_motion(
         self, driving: str | None, start: float | None, end: float | None, detector: Any
@@ -236,9 +199,3 @@ class AnimateTab:
                     yield progress_bar(report), gr.skip()
         warn(made.warnings)
         yield "", gr.update(value=str(made.file), visible=True)
-
-    def _gif(self, video: str | None) -> Any:
-        if not video:
-            raise LimitError("Animate first; then there is a video to make a GIF of.")
-        with own_folder(self.files.cache) as folder:
-            return gr.update(value=str(self.service.gif(video, folder)), visible=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class PersonPanel:
         self.photos = gr.Gallery(
             label="Photos of one person",
             type="filepath",
-            file_types=["image"],
+            file_types=["image", "video"],
             sources=["upload", "webcam", "clipboard"],
             interactive=True,
             columns=4,
@@ -58,19 +59,23 @@ class PersonPanel:
             name = gr.Textbox(label="or its name on the Hub", placeholder="name/avatar", elem_id="avatar-name")
             load = gr.Button("Load", size="sm", elem_id="avatar-load")
         shown = [self.person, self.seen, self.face, self.notice]
+        self.face.input(with_user_errors(self._pick), [self.face, self.person], shown, **PRIVATE)
+        loading = self._load_avatar_signed_in if ON_SPACE else self._load_avatar
+        load.click(with_user_errors(loading), [file, name], [self.photos, *shown, self.consent], **PRIVATE)
+
+    def wire(self, film: gr.Video, tabs: gr.Tabs) -> None:
+        """What is dropped among the photos is looked at; a film goes to the tab that dubs films."""
+        shown = [self.person, self.seen, self.face, self.notice]
         gr.on(
             [self.photos.change, self.detector.input],
             with_user_errors(self._look),
             [self.photos, self.person, self.consent, self.detector],
-            [*shown, self.consent],
+            [*shown, self.consent, self.photos, film, tabs],
             show_progress_on=[self.seen],
             trigger_mode="always_last",
             **LOOKS,
             **PRIVATE,
         )
-        self.face.input(with_user_errors(self._pick), [self.face, self.person], shown, **PRIVATE)
-        loading = self._load_avatar_signed_in if ON_SPACE else self._load_avatar
-        load.click(with_user_errors(loading), [file, name], [self.photos, *shown, self.consent], **PRIVATE)
 
     def _lay_out_more(self) -> None:
         """What holds for everything that is painted."""
@@ -104,17 +109,22 @@ class PersonPanel:
         return self.service.frame_options(size, word, picture if background == "picture" else None)
 
     def _look(
-        self, photos: list[tuple[str, str | None]] | None, person: Person, consent: bool, detector: str
+        self, files: list[tuple[str, str | None]] | None, person: Person, consent: bool, detector: str
     ) -> tuple[Any, ...]:
-        paths = [path for path, _caption in photos or []]
-        if not paths and person.avatar is not None and not person.analyses:
-            return (gr.skip(),) * 5  # an avatar was loaded, and the photos made way
+        paths = [path for path, _caption in files or [] if not is_film(path)]
+        films = [path for path, _caption in files or [] if is_film(path)]
+        if not files and not person.analyses:
+            return (gr.skip(),) * 8  # an avatar was loaded, or a film went its way, and the photos made way
         looked = self.service.look(paths, person, detector)
         notice = ""
         if person.avatar is not None and person.avatar.generator is not None and looked.avatar is None and paths:
             notice = "The photos changed: the avatar that was made of them is put aside."
+        moved: tuple[Any, ...] = (gr.skip(),) * 3
+        if films:
+            notice = "A film: choose under *Dub a film* what its lips shall say."
+            moved = gr.update(value=paths), films[0], gr.Tabs(selected="dub")
         # Who takes all photos away may go on with somebody else's.
-        return *self._shown(looked, notice), consent and bool(paths or not person.analyses)
+        return *self._shown(looked, notice), consent and bool(paths or not person.analyses), *moved
 
     def _pick(self, choice: str, person: Person) -> tuple[Any, ...]:
         number = person.asked()
@@ -151,3 +161,8 @@ class PersonPanel:
 
     def example(self, photo: Path, detector: str) -> tuple[Any, ...]:
         return ([str(photo)], *self._shown(self.service.look([str(photo)], detector=detector)))
+
+
+def is_film(path: str) -> bool:
+    """By its name."""
+    return (mimetypes.guess_type(path)[0] or "").startswith("video/")
