@@ -17,6 +17,7 @@ from .page import Page
 from .painting import OnGpu
 from .service import Service
 from .settings import Limits
+from .tabs.results import FOLDER as RESULTS
 from .visitor_files import VisitorFiles
 
 
@@ -34,15 +35,17 @@ def launch_options(limits: Limits) -> dict[str, Any]:
     }
 
 
-def build_demo(pipe: TalkingHeadPipeline, limits: Limits | None = None, on_gpu: OnGpu | None = None) -> gr.Blocks:
-    """The page for a model. ``on_gpu`` is for hosts that lend their GPU by the call."""
+def build_demo(
+    pipe: TalkingHeadPipeline, limits: Limits | None = None, on_gpu: OnGpu | None = None, about_model: str = ""
+) -> gr.Blocks:
+    """The page for a model. ``on_gpu`` is for hosts that lend their GPU by the call; ``about_model`` is said below."""
     limits = limits or Limits.from_environment()
     examples = Examples()
     service = Service(pipe, limits, free=(*examples.photos, EXAMPLE), on_gpu=on_gpu)
-    gr.set_static_paths([examples.folder])  # served from there: copies in the cache would be deleted
+    gr.set_static_paths([examples.folder, RESULTS])  # served from there: copies in the cache would be deleted
     service.warm_up(examples.photos[0])
     with gr.Blocks(title="Talking heads", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as demo:
         files = VisitorFiles(service, Path(demo.GRADIO_CACHE))
-        Page(files, examples).lay_out(demo)
+        Page(files, examples, about_model).lay_out(demo)
         Endpoints(files).add()
     return demo.queue(max_size=limits.waiting)

@@ -15,11 +15,11 @@ from talking_heads.driver import motion_of_track
 from talking_heads.errors import UnreadableMediaError
 from talking_heads.faces import Track
 from talking_heads.head.motion import Motion
-from talking_heads.head.presets import load_preset
-from talking_heads.video import MAX_FPS, probe, sound_duration
+from talking_heads.head.presets import PRESETS, load_preset
+from talking_heads.video import MAX_FPS, has_pictures, probe, sound_duration
 
 from .reports import Report
-from .requests import DriverRequest, check_span
+from .requests import Detector, DriverRequest, check_span
 from .settings import LimitError, Limits
 from .work import Clock, RateEstimate, ReportCallback, Work
 
@@ -39,6 +39,20 @@ class Drivers:
     ) -> None:
         """``pipeline_with``: the pipeline with a detector, by its name."""
         self.limits, self.rates, self._pipeline_with = limits, rates, pipeline_with
+
+    def request_for(self, source: str, detector: Detector = "mediapipe") -> DriverRequest:
+        """For a preset's name, or an uploaded clip, voice or motion file, told apart by what it holds.
+
+        Raises TalkingHeadsError.
+        """
+        if source in PRESETS:
+            return DriverRequest(preset=source)
+        self.check_file(source)
+        if source.lower().endswith((".csv", ".json")):
+            return DriverRequest(motion_file=source)
+        if has_pictures(source):
+            return DriverRequest(driving=source, detector=detector)
+        return DriverRequest(voice=source)
 
     def count(self, request: DriverRequest) -> int:
         """The number of frames that there will be, as far as files say. Raises TalkingHeadsError."""

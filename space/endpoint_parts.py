@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
 
+from talking_heads.head.presets import PRESETS
 from talking_heads.landmarks import DETECTORS
 
 from .handlers import Handler, warn, with_user_errors
@@ -15,9 +16,20 @@ from .reports import WorkResult
 
 
 def photo_files(cache: str) -> gr.File:
-    """Several files. gradio's MCP server knows how to send one; in a list, addresses arrive here as they are.
+    """Several photos."""
+    return file_list(cache, "Photos")
 
-    Not a subclass of gr.File: gradio would write a stub file for it beside this one.
+
+def driver_files(cache: str) -> gr.File:
+    """What moves each face of a photo: files, names of presets, and None."""
+    return file_list(cache, "Drivers", words=tuple(PRESETS))
+
+
+def file_list(cache: str, label: str, words: Sequence[str] = ()) -> gr.File:
+    """Several files; with ``words`` any of these, or None, may stand in place of a file.
+
+    gradio's MCP server knows how to send one file; in a list, addresses arrive here as they are. Not a subclass of
+    gr.File: gradio would write a stub file for it beside this one.
     """
 
     def fetched(item: Any) -> str:
@@ -30,19 +42,23 @@ def photo_files(cache: str) -> gr.File:
             # Only files that are declared as files were checked to be uploads of this visitor's.
             return gr.FileData.model_validate(item, context={"validate_meta": True}).path
         except Exception as error:  # gradio's own, of many kinds
-            sentence = "A photo could not be fetched. Give an uploaded file, or an https: or data: address."
+            what = label.lower().removesuffix("s")
+            instead = f", or one of {', '.join(words)}" if words else ""
+            sentence = f"A {what} could not be fetched. Give an uploaded file, or an https: or data: address{instead}."
             raise gr.Error(sentence, print_exception=False) from error
 
-    def paths(payload: list[Any] | None) -> list[str]:
+    def paths(payload: list[Any] | None) -> list[str | None]:
         if not isinstance(payload or [], list):
-            raise gr.Error("Give photos as a list of files or addresses.", print_exception=False)
-        return [fetched(item) for item in payload or []]
+            raise gr.Error(f"Give {label.lower()} as a list of files or addresses.", print_exception=False)
+        return [item if words and (item is None or item in words) else fetched(item) for item in payload or []]
 
     def described() -> dict[str, Any]:
         one = gr.FileData.model_json_schema()  # in place: MCP servers lose references within a list
-        return {"$defs": one.pop("$defs"), "type": "array", "items": one, "additional_description": None}
+        definitions = one.pop("$defs")
+        items = {"anyOf": [one, {"type": "string", "enum": list(words)}, {"type": "null"}]} if words else one
+        return {"$defs": definitions, "type": "array", "items": items, "additional_description": None}
 
-    files: Any = gr.File(label="Photos", file_count="multiple")
+    files: Any = gr.File(label=label, file_count="multiple")
     files.data_model, files.preprocess, files.api_info = None, paths, described
     return files
 
@@ -72,6 +88,11 @@ def label() -> gr.Checkbox:
 def numbers(value: float | None, *names: str) -> list[gr.Number]:
     """A number for each name."""
     return [gr.Number(value, label=name) for name in names]
+
+
+def face() -> gr.Number:
+    """Which one is meant where a photo shows several."""
+    return gr.Number(None, label="Face", precision=0)
 
 
 def detector() -> gr.Radio:

@@ -14,6 +14,7 @@ from .endpoint_parts import (
     add_endpoint,
     consent,
     detector,
+    face,
     file,
     followed,
     label,
@@ -78,34 +79,34 @@ class Endpoints:
             seen, findings = gr.Gallery(label="Seen", format="png"), gr.JSON(label="Findings")
             add_endpoint(
                 self.animate,
-                [photos(), consent(), *movement(), output, label(), *more_movement(), *frames(), detector()],
+                [photos(), consent(), *movement(), output, label(), *more_movement(), *frames(), detector(), face()],
                 video(),
                 RENDERS,
             )
             spoken = [
                 *(photos(), file("Voice"), consent(), gr.Textbox("", label="Text"), gr.Number(1.0, label="Liveliness")),
                 gr.Radio(["head", "in the photo"], value="head", label="Output"),
-                *(label(), *frames(), detector()),
+                *(label(), *frames(), detector(), face()),
             ]
             add_endpoint(self.animate_voice, spoken, video(), RENDERS)
-            add_endpoint(self.create_avatar, [photos(), consent(), detector()], file("Avatar"), LOOKS)
+            add_endpoint(self.create_avatar, [photos(), consent(), detector(), face()], file("Avatar"), LOOKS)
             add_endpoint(
                 self.animate_avatar,
                 [file("Avatar"), consent(), *movement(), label(), *more_movement(), *frames(), detector()],
                 video(),
                 RENDERS,
             )
-            add_endpoint(self.personalise, [photos(), consent(), steps, detector()], file("Avatar"), RENDERS)
+            add_endpoint(self.personalise, [photos(), consent(), steps, detector(), face()], file("Avatar"), RENDERS)
             add_endpoint(
                 self.edit,
-                [photos(), consent(), *controls, numbers_by_name("Coefficients"), *frames(), detector()],
+                [photos(), consent(), *controls, numbers_by_name("Coefficients"), *frames(), detector(), face()],
                 picture,
                 LOOKS,
             )
             add_endpoint(
                 self.track, [file("Driving"), *numbers(None, "Start", "End"), detector()], file("Motion"), RENDERS
             )
-            add_endpoint(self.preview_landmarks, [photos(), detector()], seen, LOOKS)
+            add_endpoint(self.preview_landmarks, [photos(), detector(), face()], seen, LOOKS)
             add_endpoint(self.verify, [file("File")], findings, LOOKS)
             SceneEndpoints(self.files).add()
 
@@ -129,6 +130,7 @@ class Endpoints:
         background: str = "keep",
         background_picture: str | None = None,
         detector: Detector = "mediapipe",
+        face: int | None = None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (this is how gradio finds it)
     ) -> Iterator[str | None]:
         """Make a video of a person who moves like a driving clip, like a preset motion, or as a motion file says.
@@ -153,6 +155,7 @@ class Endpoints:
             background: Behind the person: keep, blur, transparent (a webm), or a colour such as "#20a040" or "green".
             background_picture: A picture to put behind the person, instead of the background's name.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             An mp4, or a webm where it is transparent, with the clip's sound, marked as AI-generated.
@@ -161,7 +164,7 @@ class Endpoints:
             driving, preset, motion, head, expression, gaze, start, end, output, label, motion_file, parts, size,
             background, background_picture, detector,
         )  # fmt: skip
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
         yield from self._rendered(person, request, progress)
 
@@ -178,6 +181,7 @@ class Endpoints:
         background: str = "keep",
         background_picture: str | None = None,
         detector: Detector = "mediapipe",
+        face: int | None = None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[str | None]:
         """Make a video of a person who speaks with a voice: lips by the sound, and a head that nods and blinks.
@@ -194,6 +198,7 @@ class Endpoints:
             background: Behind the person: keep, blur, transparent (a webm), or a colour such as "#20a040" or "green".
             background_picture: A picture to put behind the person, instead of the background's name.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             An mp4, or a webm where it is transparent, with the voice in sync, marked as AI-generated.
@@ -204,7 +209,7 @@ class Endpoints:
             voice=voice, text=text or "", liveliness=liveliness, output=output, label=label, detector=detector,
             frames=self.service.frame_options(size, background, background_picture),
         )  # fmt: skip
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
         yield from self._rendered(person, request, progress)
 
@@ -277,18 +282,21 @@ class Endpoints:
         with own_folder(self.files.cache) as folder:
             yield from followed(self.service.animate(person, request, folder), progress)
 
-    def create_avatar(self, photos: list[str], consent: bool = False, detector: Detector = "mediapipe") -> str:
+    def create_avatar(
+        self, photos: list[str], consent: bool = False, detector: Detector = "mediapipe", face: int | None = None
+    ) -> str:
         """Make an avatar of a person, to be animated as often as you like.
 
         Args:
             photos: Photos of one person, each with one face.
             consent: That the person in the photos agrees; without it nothing is made.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             The avatar, a .safetensors file.
         """
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
         avatar = self.service.avatar_of(person)
         warn(self.service.notes_on(avatar))
@@ -300,6 +308,7 @@ class Endpoints:
         consent: bool = False,
         steps: int = 40,
         detector: Detector = "mediapipe",
+        face: int | None = None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[str | None]:
         """Make an avatar of a person and fine-tune it to the photos.
@@ -309,11 +318,12 @@ class Endpoints:
             consent: That the person in the photos agrees; without it nothing is made.
             steps: Steps of fine-tuning, 1 or more; 40 are a good start.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             The avatar with a generator of its own, a .safetensors file.
         """
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
         for report in self.service.personalise(person, int(steps or 0)):
             if isinstance(report, WorkResult):
@@ -342,6 +352,7 @@ class Endpoints:
         background: str = "keep",
         background_picture: str | None = None,
         detector: Detector = "mediapipe",
+        face: int | None = None,
     ) -> str:
         """Change pose and expression of a person: one picture. All zero is the pose and expression of the photo.
 
@@ -363,12 +374,13 @@ class Endpoints:
             background: Behind the person: keep, blur, transparent, or a colour such as "#20a040" or "green".
             background_picture: A picture to put behind the person, instead of the background's name.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             A picture of the head, marked as AI-generated.
         """
         frames = self.service.frame_options(size, background, background_picture)
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
         values = (yaw, pitch, roll, mouth, lips, smile, eyelids, brows, gaze_x, gaze_y)
         controls: dict[str, Any] = dict(zip(RANGES, values, strict=True))
@@ -400,17 +412,20 @@ class Endpoints:
         with own_folder(self.files.cache) as folder:
             yield from followed(self.service.track(driving, start, end, detector, folder), progress)
 
-    def preview_landmarks(self, photos: list[str], detector: Detector = "mediapipe") -> list[tuple[Any, str]]:
+    def preview_landmarks(
+        self, photos: list[str], detector: Detector = "mediapipe", face: int | None = None
+    ) -> list[tuple[Any, str]]:
         """What the model sees in photos: the crop and the landmarks, or what is wrong.
 
         Args:
             photos: Photos.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             The photos, drawn on, each with a sentence: "1: ready" if it can be used.
         """
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         if not person.analyses:
             raise LimitError("Add at least one photo.")
         return person.pictures()

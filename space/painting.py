@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from talking_heads.result import FrameGenerator, TalkingHeadVideo
 from train.finetune import fine_tune_avatar
 
 from .reports import Report, WorkResult
-from .requests import AnimateRequest, DubRequest, FrameOptions
+from .requests import AnimateRequest, DubRequest, FrameOptions, GroupRequest
 from .work import Clock, RateEstimate, ReportCallback, Work
 
 PREVIEWS = 4
@@ -33,6 +33,16 @@ PREVIEW_CONTROLS = FaceControls(yaw=15, mouth=0.3)
 
 OnGpu = Callable[[Callable[..., Any], Callable[..., int]], Callable[..., Any]]
 """Decorates what computes; the second function says for how many seconds at most, of the same arguments."""
+
+
+@dataclass(frozen=True, eq=False)
+class GroupMember:
+    """Somebody in a photo who shall move."""
+
+    avatar: Avatar
+    motion: Motion
+    speaks: bool
+    """Whether the motion is that of a voice."""
 
 
 class Painter:
@@ -50,6 +60,7 @@ class Painter:
             self.pose = on_gpu(self.pose, lambda *_: 15)  # type: ignore[method-assign]
             self.paint = on_gpu(self.paint, _painting_seconds)  # type: ignore[method-assign]
             self.paint_film = on_gpu(self.paint_film, _film_seconds)  # type: ignore[method-assign]
+            self.paint_group = on_gpu(self.paint_group, _group_seconds)  # type: ignore[method-assign]
             self.tune = on_gpu(self.tune, lambda _a, steps: 30 + steps)  # type: ignore[method-assign]
 
     def here(self, avatar: Avatar) -> Avatar:
@@ -86,6 +97,24 @@ class Painter:
             sound=request.driver.voice or request.driver.driving,
         )  # fmt: skip
         clock = Clock(RateEstimate(), {"painting": len(video)})  # a film's frames have a speed of their own
+        yield from self._written(video, folder / "talking-head.mp4", request.label, clock)
+
+    def paint_group(
+        self,
+        people: Sequence[Portrait],
+        moved: Sequence[GroupMember | None],
+        sound: str | None,
+        request: GroupRequest,
+        folder: Path,
+    ) -> Iterator[Report | WorkResult]:
+        """Writes a photo in which several people move into ``folder``; one of ``moved`` for each of ``people``."""
+        video = self.pipe.animate_group(
+            people, [None if member is None else member.motion for member in moved],
+            avatars=[None if member is None else self.here(member.avatar) for member in moved],
+            speaking=[member is not None and member.speaks for member in moved], sound=sound, head=request.head,
+            expression=request.expression, gaze=request.gaze, parts=request.parts,
+        )  # fmt: skip
+        clock = Clock(RateEstimate(), {"painting": len(video)})  # a group's frames have a speed of their own
         yield from self._written(video, folder / "talking-head.mp4", request.label, clock)
 
     def tune(self, avatar: Avatar, steps: int) -> Iterator[Report | WorkResult]:
@@ -166,6 +195,10 @@ class _Tap:
         for frame in self._frames():
             self.last = frame
             yield frame
+
+
+def _group_seconds(_people: Sequence[Portrait], moved: Sequence[GroupMember | None], *_: Any) -> int:
+    return 15 + sum(len(member.motion) for member in moved if member is not None) // 8
 
 
 def _film_seconds(_avatar: Avatar, person: FilmedPerson, _motion: Motion, _request: DubRequest, _folder: Path) -> int:

@@ -28,6 +28,8 @@ Part = Literal["lips", "eyes", "brows", "expression", "head"]
 DubbedPart = Literal["lips", "eyes", "brows", "expression"]
 Detector = Literal["mediapipe", "face-alignment"]
 KEEP = Background("keep")
+MAX_PEOPLE = 4
+"""Of one photo, who move at once."""
 MAX_TEXT = 5_000
 """Letters: some five minutes of speech."""
 
@@ -133,6 +135,27 @@ class DubRequest:
         check_parts(self.parts, DUBBED_PARTS)
         check_strengths(2, expression=self.expression, gaze=self.gaze)
         check_span(self.start, self.end)
+
+
+@dataclass(frozen=True)
+class GroupRequest:
+    """Who of a photo shall move, and how."""
+
+    drivers: tuple[DriverRequest | None, ...]
+    """One for each face, from the left; None, and who comes after the last, stays as in the photo."""
+    head: float = 1.0
+    expression: float = 1.0
+    gaze: float = 1.0
+    parts: tuple[str, ...] = ()
+    label: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises LimitError."""
+        moved = sum(driver is not None for driver in self.drivers)
+        if not 1 <= moved <= MAX_PEOPLE:
+            raise LimitError(f"Choose for 1 to {MAX_PEOPLE} people what moves them.")
+        check_strengths(2, head=self.head, expression=self.expression, gaze=self.gaze)
+        check_parts(self.parts, tuple(PARTS))
 
 
 def check_strengths(most: float, **values: float | None) -> None:

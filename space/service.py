@@ -17,8 +17,9 @@ from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots, make_head
 from talking_heads.background import Background
 from talking_heads.dubbing import FilmedPerson
-from talking_heads.errors import FaceError, MissingDependencyError
+from talking_heads.errors import FaceError, MissingDependencyError, NoFaceError
 from talking_heads.head.fit import fit_warnings
+from talking_heads.head.motion import Motion
 from talking_heads.head.presets import FaceControls
 from talking_heads.images import read_photo
 from talking_heads.landmarks import load_detector
@@ -27,7 +28,7 @@ from talking_heads.video import read_frames, save_gif
 
 from . import warm_up
 from .drivers import Drivers
-from .painting import OnGpu, Painter
+from .painting import GroupMember, OnGpu, Painter
 from .person import Person, check_pixels
 from .reports import Report, WorkResult
 from .requests import (
@@ -38,6 +39,8 @@ from .requests import (
     DriverRequest,
     DubRequest,
     FrameOptions,
+    FrameSize,
+    GroupRequest,
     check_detector,
     colour_of,
 )
@@ -66,6 +69,12 @@ class Service:
         self._notes: WeakKeyDictionary[Avatar, tuple[str, ...]] = WeakKeyDictionary()
         self.can_live = on_gpu is None
         """Whether the networks stay at hand between two frames."""
+
+    @property
+    def usual_size(self) -> FrameSize:
+        """What the page begins with: 512 pixels where the model paints them for every photo."""
+        config = self.pipe.generator.config
+        return "512" if config.render_conditioned and 2 * config.image_size == 512 else "auto"
 
     # ------------------------------------------------------------------------------------------------------- checking
 
@@ -127,11 +136,21 @@ class Service:
 
     # --------------------------------------------------------------------------------------------------------- person
 
-    def look(self, paths: Sequence[str], before: Person | None = None, detector: str = "mediapipe") -> Person:
-        """Finds the faces in photos. Raises LimitError; what is wrong with one photo is said in its picture."""
+    def look(
+        self,
+        paths: Sequence[str],
+        before: Person | None = None,
+        detector: str = "mediapipe",
+        face: float | None = None,
+    ) -> Person:
+        """Finds the faces in photos. Raises LimitError; what is wrong with one photo is said in its picture.
+
+        ``face``: the one that is meant where there are several, from 1, from the left; NoFaceError without it.
+        """
         if len(paths) > self.limits.photos:
             raise LimitError(f"These are {len(paths)} photos. Give at most {self.limits.photos}.")
-        return Person.in_photos(paths, self._with(detector).detector, self.limits.megapixels, before)
+        person = Person.in_photos(paths, self._with(detector).detector, self.limits.megapixels, before)
+        return person if face is None else person.with_face(int(face))
 
     def avatar_of(self, person: Person) -> Avatar:
         """The person's avatar in ordinary memory, made now if there is none yet. Raises FaceError."""
@@ -199,6 +218,35 @@ class Service:
         for report in self.painter.paint_film(_fitted(avatar), person, motion, request, folder):
             yield _with_notes(report, notes)
 
+    def animate_group(
+        self, person: Person, number: int, request: GroupRequest, folder: Path
+    ) -> Iterator[Report | WorkResult]:
+        """Makes an mp4 of photo ``number`` (from 0), in which several people move. Raises TalkingHeadsError."""
+        yield Report("looking")
+        people = person.everybody(number)
+        for face, driver in enumerate(request.drivers, start=1):
+            if driver is not None:
+                self.drivers.count(driver)
+                if face > len(people):
+                    raise NoFaceError(f"There are {len(people)} faces in the photo, and no face {face}.")
+        found: dict[DriverRequest, Motion] = {}
+        notes: list[str] = []
+        for driver in request.drivers:
+            if driver is not None and driver not in found:
+                found[driver], remarks = yield from self.drivers.motion(driver)
+                notes += remarks
+        moved: list[GroupMember | None] = [None] * len(people)
+        for k, driver in enumerate(request.drivers):
+            if driver is not None:
+                yield Report("looking")
+                shots = Shots.of([people[k]])
+                avatar = _fitted(self.painter.embed(shots, make_head(shots)))
+                moved[k] = GroupMember(avatar, found[driver], speaks=driver.voice is not None)
+        sounds = [driver.voice or driver.driving for driver in request.drivers if driver is not None]
+        sound = next((sound for sound in sounds if sound), None)
+        for report in self.painter.paint_group(people, moved, sound, request, folder):
+            yield _with_notes(report, tuple(notes))
+
     def track(
         self, clip: str | None, start: float | None, end: float | None, detector: Detector, folder: Path
     ) -> Iterator[Report | WorkResult]:
@@ -232,7 +280,8 @@ class Service:
         """
         avatar = self.painter.here(self.avatar_of(person))
         self._check_size(avatar, frames)
-        return self._with(detector).live(avatar, size=frames.pixels, background=frames.background)
+        size = self.pipe.frame_size(avatar, frames.pixels)
+        return self._with(detector).live(avatar, size=size, background=frames.background)
 
     def _check_size(self, avatar: Avatar, frames: FrameOptions) -> None:
         try:
@@ -256,7 +305,7 @@ class Service:
         def work() -> None:
             try:
                 if self.can_live:
-                    warm_up.rehearse(self.pipe, self.rates, photo)
+                    warm_up.rehearse(self.pipe, self.rates, photo, FrameOptions(self.usual_size).pixels)
                 else:
                     warm_up.compile_elsewhere(photo)
             except Exception:  # visitors will be told what is wrong

@@ -19,21 +19,22 @@ from talking_heads.head.presets import FaceControls
 from talking_heads.head.render import Renderer
 from talking_heads.images import read_photo
 from talking_heads.landmarks import load_detector
+from talking_heads.pipeline import Size
 from talking_heads.provenance import marked
 
 from .work import RateEstimate
 
 
-def rehearse(pipe: TalkingHeadPipeline, rates: RateEstimate, photo: Path) -> None:
+def rehearse(pipe: TalkingHeadPipeline, rates: RateEstimate, photo: Path, size: Size) -> None:
     """Goes through everything once; ``rates`` learns from it."""
     avatar = pipe.create_avatar([photo])
-    pipe.edit(avatar, FaceControls())
+    pipe.edit(avatar, FaceControls(), size=size)
     began = time.monotonic()
     motion = pipe.track(EXAMPLE, end=0.4)
     rates.learn("tracking", (time.monotonic() - began) / len(motion))
     for _ in range(2):  # the first round is slower
         began = time.monotonic()
-        frames = len(list(marked(pipe(avatar, motion), label=True)))
+        frames = len(list(marked(pipe(avatar, motion, size=size), label=True)))
         seconds = (time.monotonic() - began) / frames
     rates.learn("painting", seconds)
 

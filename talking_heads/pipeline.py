@@ -532,14 +532,15 @@ class TalkingHeadPipeline(DiffusionPipeline):
         parts: Sequence[str] = (),
         speaking: Sequence[bool] = (),
         sound: str | Path | None = None,
+        avatars: Sequence[Avatar | None] = (),
         on_progress: ProgressCallback | None = None,
     ) -> TalkingHeadVideo:
         """Everybody in one photo (``people``), each moved by a clip or Motion of their own; None stays as in the photo.
 
         Frames are the whole photo, at the first driver's rate, until the last driver has ended; who has ended keeps the
         last pose. ``speaking``: whose Motion is that of a voice: lips that meet in it meet in a laughing face as well.
-        ``sound``: a file whose sound belongs to the result; the first clip's if None. Raises ValueError, and
-        what ``track`` raises.
+        ``sound``: a file whose sound belongs to the result; the first clip's if None. ``avatars``: of those people of
+        whom there is one already. Raises ValueError, and what ``track`` raises.
         """
         if len(people) != len(drivers) or all(driver is None for driver in drivers):
             raise ValueError(f"give one driver or None for each of the {len(people)} people, and one driver at least")
@@ -549,12 +550,13 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 motions[driver] = driver if isinstance(driver, Motion) else self.track(driver, on_progress=on_progress)
         fps = next(iter(motions.values())).fps
         flags = [*speaking, *[False] * len(people)]
-        moved = [(person, motions[driver].resampled(fps), speaks)
-                 for person, driver, speaks in zip(people, drivers, flags, strict=False)
+        made = [*avatars, *[None] * len(people)]
+        moved = [(person, motions[driver].resampled(fps), speaks, avatar)
+                 for person, driver, speaks, avatar in zip(people, drivers, flags, made, strict=False)
                  if driver is not None]  # fmt: skip
         videos = []
-        for person, driver, speaks in moved:
-            avatar = self.create_avatar([person])
+        for person, driver, speaks, known in moved:
+            avatar = self.create_avatar([person]) if known is None else known
             videos.append(
                 self(
                     avatar, driver, motion=motion, head=head, expression=expression, gaze=gaze, parts=parts,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from space.reports import WorkResult
-from space.requests import AnimateRequest, DriverRequest, DubRequest, FrameOptions
+from space.requests import AnimateRequest, DriverRequest, DubRequest, FrameOptions, GroupRequest
 from space.service import Service
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline, avatar
@@ -110,6 +110,9 @@ def main(model: str, photo: str, another: str, clip: str, folder: str) -> None:
         assert made.file is not None and probe(made.file).num_frames
     dubbing = DubRequest(clip, DriverRequest(preset="talking"))
     made = result_of(service.dub(dubbing, Path(folder)))
+    assert made.file is not None and probe(made.file).num_frames
+    group = GroupRequest((DriverRequest(preset="blink"),))
+    made = result_of(service.animate_group(service.look([photo]), 0, group, Path(folder)))
     assert made.file is not None and probe(made.file).num_frames
     green = FrameOptions("auto", Background("colour", colour=(0, 200, 0)))
     picture = service.edit(person, FaceControls(yaw=5), green)

@@ -40,8 +40,8 @@ from talking_heads.video import probe, read_frames
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 ENDPOINTS = [
-    "animate", "animate_voice", "dub", "create_avatar", "animate_avatar", "personalise", "edit", "track",
-    "preview_landmarks", "verify",
+    "animate", "animate_voice", "dub", "animate_group", "create_avatar", "animate_avatar", "personalise", "edit",
+    "track", "preview_landmarks", "verify",
 ]  # fmt: skip
 
 SIDE = 64
@@ -58,7 +58,7 @@ def ask(client: Client, visitors: Path, endpoint: str, photos: list[str] | None 
     given: dict[str, Any] = {}
     if photos is not None:
         given = {"photos": [handle_file(visitors / name) for name in photos], "consent": True}
-    for name in ("driving", "voice", "motion_file", "background_picture", "film"):
+    for name in ("driving", "voice", "motion_file", "background_picture", "film", "photo"):
         if isinstance(options.get(name), str):
             options[name] = handle_file(visitors / options[name])
     return client.submit(**(given | options), api_name=f"/{endpoint}").result(timeout=100)
@@ -211,6 +211,34 @@ class TestDub:
         assert len(server.results() - before) == 1
 
 
+class TestGroup:
+    def test_each_moves_in_their_own_way(self, client: Client, visitors: Path, server: Served) -> None:
+        before = server.results()
+        speech = handle_file(visitors / "speech.wav")
+        path = ask(
+            client, visitors, "animate_group", photo="two.png", drivers=[None, speech], consent=True, label=False
+        )
+        info = probe(path)
+        assert (info.width, info.height, info.fps, info.has_audio) == (480, 240, 25, True)
+        assert len(server.results() - before) == 1 and verify(Path(path)).generated
+        change = np.ptp(frames_of(path).astype(int), axis=0).max(axis=2)
+        assert np.quantile(change[:, :200], 0.99) < 16 and change[130:200, 300:420].max() > 60
+        path = ask(client, visitors, "animate_group", photo="two.png", drivers=["shake", "nod"], consent=True)
+        change = np.ptp(frames_of(path).astype(int), axis=0).max(axis=2)
+        assert min(np.quantile(change[:, half], 0.9) for half in (slice(0, 240), slice(240, 480))) > 40
+
+    def test_of_several_faces_one_is_meant(self, client: Client, visitors: Path) -> None:
+        two = handle_file(visitors / "two.png")
+        seen = [client.predict([two], face=face, api_name="/preview_landmarks") for face in (None, 1, 2)]
+        assert [pictures[0]["caption"] for pictures in seen] == [
+            "1: 2 faces. Choose one below.", "1: ready, face 1", "1: ready, face 2",
+        ]  # fmt: skip
+        first, second = (
+            np.asarray(Image.open(ask(client, visitors, "edit", ["two.png"], face=face))).astype(int) for face in (1, 2)
+        )
+        assert np.abs(first - second).mean() > 2 * np.abs(first - second[:, ::-1]).mean()  # the other is in a mirror
+
+
 def frames_of(path: str) -> np.ndarray:
     return np.stack(list(read_frames(path)))
 
@@ -352,6 +380,7 @@ class TestPictures:
         assert all(Image.open(item["image"]).size[0] > 100 for item in seen)
 
 
+TWO: dict[str, Any] = {"photo": "two.png", "consent": True}
 MISTAKES: dict[str, tuple[str, list[str] | None, dict[str, Any], str]] = {
     "no consent": ("animate", ["ada.png"], {"driving": "moving.mp4", "consent": False}, "Confirm first that the"),
     "no consent to an avatar": ("create_avatar", ["ada.png"], {"consent": False}, "Confirm first that the"),
@@ -407,13 +436,26 @@ MISTAKES: dict[str, tuple[str, list[str] | None, dict[str, Any], str]] = {
     "no film": ("dub", None, {"film": None, "voice": "speech.wav", "consent": True}, "Add a film of one person"),
     "no consent to a film": ("dub", None, {"film": "moving.mp4", "voice": "speech.wav"}, "Confirm first that the pers"),
     "a film that nothing drives": ("dub", None, {"film": "moving.mp4", "consent": True}, "Choose what drives"),
-    "long film": ("dub", None, {"film": "long.mp4", "voice": "speech.wav", "consent": True}, "12 s of the film are too"),
+    "long film": ("dub", None, {"film": "long.mp4", "voice": "speech.wav", "consent": True}, "12 s of the film are"),
     "nobody in the film": (
-        "dub", None, {"film": "long.mp4", "voice": "speech.wav", "end": 3, "consent": True}, "No face found in the clip",
+        "dub", None, {"film": "long.mp4", "voice": "speech.wav", "end": 3, "consent": True}, "No face found in the",
     ),
     "head of a film": (
         "dub", None, {"film": "moving.mp4", "voice": "speech.wav", "parts": ["head"], "consent": True}, "Value: 'head'",
     ),
+    "no photo of a group": ("animate_group", None, {"photo": None, "drivers": ["nod"]}, "Add a photo of several"),
+    "no consent of a group": ("animate_group", None, {"photo": "two.png", "drivers": ["nod"]}, "Confirm first"),
+    "nobody moves": ("animate_group", None, TWO | {"drivers": [None]}, "Choose for 1 to 4"),
+    "a third of two": ("animate_group", None, TWO | {"drivers": [None, None, "nod"]}, "There are 2 faces"),
+    "no such preset": ("animate_group", None, TWO | {"drivers": ["jump"]}, "A driver could not be fetched"),
+    "a file of this machine drives": (
+        "animate_group", None, TWO | {"drivers": ["/etc/hosts"]}, "A driver could not be fetched",
+    ),
+    "nobody in a group": (
+        "animate_group", None, TWO | {"photo": "nobody.png", "drivers": ["nod"]}, "No face found in the photo",
+    ),
+    "face 3 of two": ("animate", ["two.png"], {"preset": "nod", "face": 3}, "There are 2 faces in the photo, and no"),
+    "face 0": ("edit", ["two.png"], {"face": 0}, "There are 2 faces in the photo, and no face 0"),
     "no clip to track": ("track", None, {"driving": None}, "Add a clip."),
     "long clip to track": ("track", None, {"driving": "long.mp4"}, "12 s of the clip are too many: 4 s are the limit"),
     "nobody to track": ("track", None, {"driving": "long.mp4", "end": 3}, "No face found in the clip"),
@@ -513,7 +555,7 @@ def test_printed_code_runs(
     """As it stands there, but for the port."""
     code = PRINTED[where].split("```python\n")[1].split("```")[0]
     assert "http://127.0.0.1:7860" in code
-    for name, photo in (("ada1.jpg", "ada.png"), ("ada2.jpg", "ada2.png")):
+    for name, photo in (("ada1.jpg", "ada.png"), ("ada2.jpg", "ada2.png"), ("two.jpg", "two.png")):
         Image.open(visitors / photo).save(tmp_path / name)
     (tmp_path / "speech.wav").write_bytes((visitors / "speech.wav").read_bytes())
     (tmp_path / "clip.mp4").write_bytes((visitors / "moving.mp4").read_bytes())
@@ -554,7 +596,7 @@ def test_a_gpu_is_asked_for_by_the_call(tiny_model: Path, visitors: Path, tmp_pa
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     asked = json.loads(run.stdout.splitlines()[-1])
-    assert set(asked) == {"embed", "paint", "paint_film", "pose", "tune"} and len(asked["embed"]) == 3
+    assert set(asked) == {"embed", "paint", "paint_film", "paint_group", "pose", "tune"} and len(asked["embed"]) == 4
     clip, preset, _ = asked["paint"]
     assert 0 < clip < preset < 60  # 10 and 76 frames
 

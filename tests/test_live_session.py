@@ -66,7 +66,7 @@ def decoded(shown: str) -> Image.Image:
 def test_frames_become_pictures_until_the_camera_is_stopped(tab: LiveTab, person: Person, frame: np.ndarray) -> None:
     session, shown, words = tab._live(frame, None, person, True, True)
     picture = decoded(shown)
-    assert picture.size == (32, 32) and AI_GENERATED["comment"].encode() == picture.info["comment"]
+    assert picture.size == (64, 64) and AI_GENERATED["comment"].encode() == picture.info["comment"]
     assert "Starting" in words
     again, moved, words = tab._live(np.roll(frame, 8, axis=0), session, person, True, True)
     assert again is session and moved != shown

@@ -18,7 +18,7 @@ from talking_heads.voice.liveliness import MAX_LIVELINESS
 from ..handlers import PRIVATE, RENDERS, own_folder, progress_bar, sentence_of, text, warn, with_user_errors
 from ..person import Person
 from ..reports import Report, WorkResult
-from ..requests import MAX_TEXT, OUTPUTS, AnimateRequest
+from ..requests import MAX_TEXT, OUTPUTS, AnimateRequest, FrameOptions
 from ..settings import LimitError
 from ..visitor_files import VisitorFiles
 from ..work import in_words
@@ -34,70 +34,73 @@ class AnimateTab:
         self.output = VideoOutput(files)
 
     def lay_out(self) -> None:
-        with gr.Tabs():
-            with gr.Tab("Preset motion", id="preset") as preset_tab:
-                preset = gr.Radio(
-                    list(PRESETS),
-                    value=next(iter(PRESETS)),
-                    label="Motion",
-                    elem_id="preset",
-                )
-            with gr.Tab("A clip", id="clip") as clip_tab:
-                driving = gr.Video(
-                    label="Driving clip", sources=["upload", "webcam"], include_audio=True, height=260, buttons=[],
-                    elem_id="driving",
-                )  # fmt: skip
-                with gr.Row():
-                    use_example = gr.Button("Use the example clip", size="sm", min_width=120)
-                    save_motion = gr.Button(
-                        "Save its motion as a file", size="sm", min_width=120, elem_id="save-motion"
+        self.hint = gr.Markdown(text("begin"), elem_id="hint")
+        with gr.Column(visible=False) as self.steps:
+            gr.Markdown("### 2. How it moves")
+            with gr.Tabs() as motions:
+                with gr.Tab("Preset motion", id="preset") as preset_tab:
+                    preset = gr.Radio(
+                        list(PRESETS),
+                        value=next(iter(PRESETS)),
+                        label="Motion",
+                        elem_id="preset",
                     )
-                saved_motion = gr.File(label="Motion", visible=False, elem_id="saved-motion")
-            with gr.Tab("A voice", id="voice") as voice_tab:
-                gr.Markdown(text("voice"))
-                voice = gr.Audio(
-                    label="Voice", sources=["upload", "microphone"], type="filepath", buttons=[], elem_id="voice"
+                with gr.Tab("A clip", id="clip") as clip_tab:
+                    driving = gr.Video(
+                        label="Driving clip", sources=["upload", "webcam"], include_audio=True, height=260, buttons=[],
+                        elem_id="driving",
+                    )  # fmt: skip
+                    with gr.Row():
+                        use_example = gr.Button("Use the example clip", size="sm", min_width=120)
+                        save_motion = gr.Button(
+                            "Save its motion as a file", size="sm", min_width=120, elem_id="save-motion"
+                        )
+                    saved_motion = gr.File(label="Motion", visible=False, elem_id="saved-motion")
+                with gr.Tab("A voice", id="voice") as voice_tab:
+                    gr.Markdown(text("voice"))
+                    voice = gr.Audio(
+                        label="Voice", sources=["upload", "microphone"], type="filepath", buttons=[], elem_id="voice"
+                    )
+                    said_text = gr.Textbox(
+                        label="What is said (may be left out)", lines=2, max_length=MAX_TEXT, elem_id="voice-text"
+                    )
+                    liveliness = gr.Slider(
+                        0, MAX_LIVELINESS, 1, step=0.1, label="Liveliness", elem_id="liveliness",
+                        info="0: the mouth alone; 1: head, eyes and brows as people move them.",
+                    )  # fmt: skip
+                with gr.Tab("A motion file", id="file") as file_tab:
+                    gr.Markdown(text("motion_file"))
+                    motion_file = gr.File(
+                        label="CSV of Live Link Face, JSON of MediaPipe or Audio2Face",
+                        file_types=[".csv", ".json"],
+                        height=140,
+                        elem_id="motion-file",
+                    )
+            with gr.Row(visible=False) as span:
+                start = gr.Number(None, label="Start (s)", min_width=90, elem_id="start")
+                end = gr.Number(None, label="End (s)", min_width=90, elem_id="end")
+            chosen = gr.State("preset")
+            with gr.Accordion("How much of the motion", open=False, elem_id="how-much"):
+                motion = gr.Radio(
+                    [
+                        ("relative: what changes in the driver's face", "relative"),
+                        ("absolute: pose and expression as the driver's", "absolute"),
+                    ],
+                    value="relative",
+                    label="Kind",
                 )
-                said_text = gr.Textbox(
-                    label="What is said (may be left out)", lines=2, max_length=MAX_TEXT, elem_id="voice-text"
+                with gr.Row():
+                    head, expression, gaze = (
+                        gr.Slider(0, 2, 1, step=0.05, label=label, min_width=110)
+                        for label in ("Head", "Expression", "Gaze")
+                    )
+                parts = gr.CheckboxGroup(
+                    list(PARTS), label="Only these parts", info="None chosen: everything moves.", elem_id="parts"
                 )
-                liveliness = gr.Slider(
-                    0, MAX_LIVELINESS, 1, step=0.1, label="Liveliness", elem_id="liveliness",
-                    info="0: the mouth alone; 1: head, eyes and brows as people move them.",
-                )  # fmt: skip
-            with gr.Tab("A motion file", id="file") as file_tab:
-                gr.Markdown(text("motion_file"))
-                motion_file = gr.File(
-                    label="CSV of Live Link Face, JSON of MediaPipe or Audio2Face",
-                    file_types=[".csv", ".json"],
-                    height=140,
-                    elem_id="motion-file",
-                )
-        with gr.Row(visible=False) as span:
-            start = gr.Number(None, label="Start (s)", min_width=90, elem_id="start")
-            end = gr.Number(None, label="End (s)", min_width=90, elem_id="end")
-        chosen = gr.State("preset")
-        with gr.Accordion("How much of the motion", open=False, elem_id="how-much"):
-            motion = gr.Radio(
-                [
-                    ("relative: what changes in the driver's face", "relative"),
-                    ("absolute: pose and expression as the driver's", "absolute"),
-                ],
-                value="relative",
-                label="Kind",
-            )
-            with gr.Row():
-                head, expression, gaze = (
-                    gr.Slider(0, 2, 1, step=0.05, label=label, min_width=110)
-                    for label in ("Head", "Expression", "Gaze")
-                )
-            parts = gr.CheckboxGroup(
-                list(PARTS), label="Only these parts", info="None chosen: everything moves.", elem_id="parts"
-            )
-        output = gr.Radio(list(OUTPUTS), value="head", label="Show", elem_id="output")
+            output = gr.Radio(list(OUTPUTS), value="head", label="Show", elem_id="output")
         # What it takes is known before anybody asks.
-        self.plan = plan = gr.Markdown("", elem_id="plan")
-        self.output.lay_out("Animate", "animate")
+        self.plan = plan = gr.Markdown("", elem_id="plan", visible=False)
+        self.output.lay_out("Animate", "animate", interactive=False)
 
         panel, tabs = self.panel, {"preset": preset_tab, "clip": clip_tab, "voice": voice_tab, "file": file_tab}
         for name, tab in tabs.items():
@@ -117,14 +120,9 @@ class AnimateTab:
             show_progress="hidden",
             **PRIVATE,
         )
-        inputs = [panel.person, panel.photos, panel.consent, *requested]
-        self.output.run(self._animate, inputs)
-        for button, photo in zip(panel.try_buttons, panel.examples.photos, strict=True):
-            filled = button.click(
-                functools.partial(with_user_errors(panel.example), photo), panel.detector,
-                [panel.photos, panel.person, panel.seen, panel.face, panel.notice], **PRIVATE,
-            )  # fmt: skip
-            self.output.run(self._animate, inputs, after=filled)
+        self.inputs = [panel.person, panel.photos, panel.consent, *requested]
+        self.output.run(self._animate, self.inputs)
+        self.choice = [self.steps, self.hint, motions, chosen, span, preset, driving, voice]
         progress = self.output.progress
         saving = save_motion.click(
             with_user_errors(self._save_motion), [driving, start, end, panel.detector], [progress, saved_motion],
@@ -132,6 +130,29 @@ class AnimateTab:
         )  # fmt: skip
         saving.failure(lambda: "", None, progress, **PRIVATE)
         self.output.cancelled_too(saving)
+
+    def wire(self) -> None:
+        """The next step appears when there is a person; examples are animated at once."""
+        for tried in self.panel.tried:
+            self.output.run(self._animate, self.inputs, after=tried)
+        shown = [self.steps, self.hint, self.plan, self.output.start]
+        for event in self.panel.changed:
+            event.then(self._begun, self.panel.person, shown, show_progress="hidden", **PRIVATE)
+
+    @staticmethod
+    def _begun(person: Person) -> tuple[Any, ...]:
+        """The next step appears where there is a person."""
+        there = bool(person.analyses) or person.avatar is not None
+        steps = gr.update(visible=True) if there else gr.skip()
+        return steps, gr.update(visible=not there), gr.update(visible=there), gr.update(interactive=there)
+
+    @staticmethod
+    def chosen_by(preset: str | None = None, driving: str | None = None, voice: str | None = None) -> tuple[Any, ...]:
+        """Updates of ``choice`` for one of a preset, a clip and a voice."""
+        name = "preset" if preset else "clip" if driving else "voice"
+        values = [gr.skip() if value is None else value for value in (preset, driving, voice)]
+        shown = gr.update(visible=True), gr.skip(), gr.Tabs(selected=name)
+        return *shown, name, gr.update(visible=name == "clip"), *values
 
     def _request(
         self, chosen: str, preset: str, driving: str | None, motion_file: str | None, voice: str | None,
@@ -169,7 +190,8 @@ class AnimateTab:
 
     def first_plan(self) -> str:
         """Of what is chosen when the page is opened."""
-        return self._about(AnimateRequest(preset=next(iter(PRESETS))))
+        frames = FrameOptions(self.service.usual_size)
+        return self._about(AnimateRequest(preset=next(iter(PRESETS)), frames=frames))
 
     def _about(self, request: AnimateRequest) -> str:
         frames = self.service.check_request(request)

@@ -34,10 +34,11 @@ class LiveTab:
         panel, session = self.panel, gr.State(None)  # closes itself when the visitor has left
         with gr.Row(equal_height=False):
             camera = gr.Image(
-                label="You", sources=["webcam"], streaming=True, type="numpy", height=300, buttons=[], min_width=260,
+                label="You", sources=["webcam"], streaming=True, type="numpy", height=200, buttons=[], min_width=180,
+                scale=1,
                 webcam_options=gr.WebcamOptions(mirror=True, constraints={"video": CAMERA}), elem_id="camera",
             )  # fmt: skip
-            with gr.Column(min_width=260):
+            with gr.Column(min_width=300, scale=3):
                 # Not an Image: gradio would write each of its pictures into a file.
                 picture = gr.HTML(NO_PICTURE, elem_id="live-picture")
                 words = gr.HTML("", elem_id="live-words")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mimetypes
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,22 @@ class PersonPanel:
 
     def lay_out(self) -> None:
         self.person = gr.State(Person(), time_to_live=KEPT_SECONDS)
-        gr.Markdown("### The person")
+        gr.Markdown("### 1. A photo")
         self.photos = gr.Gallery(
-            label="Photos of one person",
+            label="One photo, or several of one person",
             type="filepath",
             file_types=["image", "video"],
             sources=["upload", "webcam", "clipboard"],
             interactive=True,
             columns=4,
-            height=230,
+            height=200,
             buttons=[],
             elem_id="photos",
         )
         self.consent = gr.Checkbox(
-            label="The person in the photos is me, or agrees to what is made here.", elem_id="consent"
-        )
+            label="The person in the photos is me, or agrees to what is made here.", visible=False, elem_id="consent",
+            elem_classes="th-consent",
+        )  # fmt: skip
         self.seen = gr.Gallery(
             label="What the model sees", interactive=False, columns=2, height=300, buttons=[], visible=False,
             elem_id="seen", object_fit="contain",
@@ -48,7 +50,7 @@ class PersonPanel:
         self.notice = gr.Markdown("", elem_id="notice")
         with gr.Row():
             self.try_buttons = [
-                gr.Button(name, icon=str(photo), size="sm", elem_id=f"example-{k}")
+                gr.Button(name, icon=str(photo), size="sm", min_width=120, elem_id=f"example-{k}")
                 for k, (name, photo) in enumerate(zip(self.examples.names, self.examples.photos, strict=True))
             ]
         gr.Markdown(text("photos"))
@@ -58,24 +60,35 @@ class PersonPanel:
             file = gr.File(label="Avatar file", file_types=[".safetensors"], height=110, elem_id="avatar-file")
             name = gr.Textbox(label="or its name on the Hub", placeholder="name/avatar", elem_id="avatar-name")
             load = gr.Button("Load", size="sm", elem_id="avatar-load")
-        shown = [self.person, self.seen, self.face, self.notice]
-        self.face.input(with_user_errors(self._pick), [self.face, self.person], shown, **PRIVATE)
-        loading = self._load_avatar_signed_in if ON_SPACE else self._load_avatar
-        load.click(with_user_errors(loading), [file, name], [self.photos, *shown, self.consent], **PRIVATE)
+        self.shown = [self.person, self.seen, self.face, self.notice, self.consent]
+        self._load = load, file, name
 
     def wire(self, film: gr.Video, tabs: gr.Tabs) -> None:
-        """What is dropped among the photos is looked at; a film goes to the tab that dubs films."""
-        shown = [self.person, self.seen, self.face, self.notice]
-        gr.on(
+        """What happens with photos, an avatar, or an example. A film among the photos goes to the tab that dubs."""
+        shown = [self.person, self.seen, self.face, self.notice, self.consent]
+        looked = gr.on(
             [self.photos.change, self.detector.input],
             with_user_errors(self._look),
             [self.photos, self.person, self.consent, self.detector],
-            [*shown, self.consent, self.photos, film, tabs],
+            [*shown, self.photos, film, tabs],
             show_progress_on=[self.seen],
             trigger_mode="always_last",
             **LOOKS,
             **PRIVATE,
         )
+        picked = self.face.input(with_user_errors(self._pick), [self.face, self.person], shown, **PRIVATE)
+        loading = self._load_avatar_signed_in if ON_SPACE else self._load_avatar
+        load, *source = self._load
+        loaded = load.click(with_user_errors(loading), source, [self.photos, *shown], **PRIVATE)
+        self.tried = [
+            button.click(
+                functools.partial(with_user_errors(self._example), photo), self.detector, [self.photos, *shown],
+                **PRIVATE,
+            )
+            for button, photo in zip(self.try_buttons, self.examples.photos, strict=True)
+        ]  # fmt: skip
+        self.changed = [looked, picked, loaded, *self.tried]
+        """Events after which the person may be another."""
 
     def _lay_out_more(self) -> None:
         """What holds for everything that is painted."""
@@ -89,7 +102,7 @@ class PersonPanel:
             elem_id="background-picture",
         )  # fmt: skip
         size = gr.Radio(
-            list(SIZES), value="auto", label="Size of the frames", elem_id="size",
+            list(SIZES), value=self.service.usual_size, label="Size of the frames", elem_id="size",
             info="Pixels. Auto: 512 where the photo shows the face that large; photo: as the photo.",
         )  # fmt: skip
         self.detector = gr.Radio(
@@ -120,18 +133,21 @@ class PersonPanel:
         if person.avatar is not None and person.avatar.generator is not None and looked.avatar is None and paths:
             notice = "The photos changed: the avatar that was made of them is put aside."
         moved: tuple[Any, ...] = (gr.skip(),) * 3
+        if looked.undecided() is not None:
+            notice = "Several faces: choose one here, or move them all under *Several people*."
         if films:
             notice = "A film: choose under *Dub a film* what its lips shall say."
             moved = gr.update(value=paths), films[0], gr.Tabs(selected="dub")
         # Who takes all photos away may go on with somebody else's.
-        return *self._shown(looked, notice), consent and bool(paths or not person.analyses), *moved
+        agreed = consent and bool(paths or not person.analyses)
+        return *self._shown(looked, notice, agreed), *moved
 
     def _pick(self, choice: str, person: Person) -> tuple[Any, ...]:
         number = person.asked()
-        return (gr.skip(),) * 4 if number is None else self._shown(person.pick(number, int(choice.split()[1]) - 1))
+        return (gr.skip(),) * 5 if number is None else self._shown(person.pick(number, int(choice.split()[1]) - 1))
 
-    @staticmethod
-    def _shown(person: Person, notice: str = "") -> tuple[Any, ...]:
+    def _shown(self, person: Person, notice: str = "", agreed: bool | None = None) -> tuple[Any, ...]:
+        """Consent is asked for where somebody could give it; what was said of it stays if ``agreed`` is None."""
         number = person.asked()
         ask = gr.update(choices=[], value=None, visible=False)
         if number is not None:
@@ -145,7 +161,10 @@ class PersonPanel:
             )
         problems = [f"⚠️ Photo {k}: {seen.problem}" for k, seen in enumerate(person.analyses, 1) if seen.problem]
         notice = "\n\n".join([notice] * bool(notice) + problems)
-        return person, gr.update(value=person.pictures(), visible=bool(person.analyses)), ask, notice
+        seen = gr.update(value=person.pictures(), visible=bool(person.analyses))
+        consent: dict[str, Any] = {} if agreed is None else {"value": agreed}
+        paths = [analysis.path for analysis in person.analyses]
+        return person, seen, ask, notice, gr.update(visible=bool(paths) and not self.service.is_free(paths), **consent)
 
     def _load_avatar_signed_in(self, file: str | None, name: str, login: gr.OAuthToken | None) -> tuple[Any, ...]:
         return self._load_avatar(file, name, login.token if login else None)
@@ -156,10 +175,10 @@ class PersonPanel:
         pictures = [(photo, f"photo {k + 1} of the avatar") for k, photo in enumerate(photos)]
         person = Person(avatar=avatar)
         notice = "The avatar is loaded."
-        nothing_to_ask = gr.update(choices=[], visible=False)
-        return [], person, gr.update(value=pictures, visible=True), nothing_to_ask, notice, False
+        nothing_to_ask, consent = gr.update(choices=[], visible=False), gr.update(value=False, visible=True)
+        return [], person, gr.update(value=pictures, visible=True), nothing_to_ask, notice, consent
 
-    def example(self, photo: Path, detector: str) -> tuple[Any, ...]:
+    def _example(self, photo: Path, detector: str) -> tuple[Any, ...]:
         return ([str(photo)], *self._shown(self.service.look([str(photo)], detector=detector)))
 
 

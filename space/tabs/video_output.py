@@ -26,22 +26,22 @@ class VideoOutput:
         self.files, self.prefix = files, prefix
         self.runs: list[Any] = []
 
-    def lay_out(self, word: str, elem_id: str) -> None:
-        """``word`` is on the button, ``elem_id`` its name."""
+    def lay_out(self, word: str, elem_id: str, interactive: bool = True) -> None:
+        """``word`` is on the button, ``elem_id`` its name; ``interactive``: whether it can be pressed at first."""
         prefix = self.prefix
         with gr.Row(elem_classes="th-go"):
-            self.start = gr.Button(word, variant="primary", elem_id=elem_id, scale=3)
+            self.start = gr.Button(word, variant="primary", elem_id=elem_id, scale=3, interactive=interactive)
             self.cancel = gr.Button("Cancel", variant="stop", elem_id=f"{prefix}cancel", scale=1, min_width=90)
         self.progress = gr.HTML("", elem_id=f"{prefix}progress")
         self.live = gr.Image(
             label="First frames", visible=False, interactive=False, height=SIDE, buttons=[], elem_id=f"{prefix}live"
         )
         self.video = gr.Video(
-            label="Result", interactive=False, autoplay=True, loop=True, height=SIDE, buttons=["download"],
-            elem_id=f"{prefix}result",
+            label="Result", interactive=False, visible=False, autoplay=True, loop=True, height=SIDE,
+            buttons=["download"], elem_id=f"{prefix}result",
         )  # fmt: skip
         with gr.Row():
-            self.make_gif = gr.Button("Make a GIF", size="sm", interactive=False, elem_id=f"{prefix}gif")
+            self.make_gif = gr.Button("Make a GIF", size="sm", visible=False, elem_id=f"{prefix}gif")
             self.gif = gr.File(label="GIF", visible=False, elem_id=f"{prefix}gif-file")
         self.make_gif.click(with_user_errors(self._gif), [self.video], self.gif, **LOOKS, **PRIVATE)
 
@@ -61,8 +61,8 @@ class VideoOutput:
         }
         event = self.start.click(**run) if after is None else after.success(**run)
         event.failure(
-            lambda: ("", gr.update(visible=False), gr.update(visible=True)),
-            None, [self.progress, self.live, self.video], **PRIVATE,
+            lambda video: ("", gr.update(visible=False), gr.update(visible=bool(video))),
+            self.video, [self.progress, self.live, self.video], **PRIVATE,
         )  # fmt: skip
         self.cancelled_too(event)
 
@@ -76,7 +76,7 @@ class VideoOutput:
         same, hidden = gr.skip(), gr.update(visible=False)
         with own_folder(self.files.cache) as folder:
             work = make(folder, *values)
-            yield progress_bar(Report("starting")), hidden, gr.update(value=None), gr.update(interactive=False), hidden
+            yield progress_bar(Report("starting")), hidden, gr.update(value=None), hidden, hidden
             for report in work:
                 if isinstance(report, WorkResult):
                     made = report
@@ -85,7 +85,7 @@ class VideoOutput:
                 else:
                     yield progress_bar(report), gr.update(value=report.picture, visible=True), hidden, same, same
         warn(made.warnings)
-        yield "", hidden, gr.update(value=str(made.file), visible=True), gr.update(interactive=True), same
+        yield "", hidden, gr.update(value=str(made.file), visible=True), gr.update(visible=True), same
 
     def _gif(self, video: str | None) -> Any:
         if not video:
