@@ -11,7 +11,7 @@ from skimage.data import astronaut
 
 from talking_heads import TalkingHeadPipeline, load_preset
 from talking_heads.examples import EXAMPLE
-from talking_heads.video import read_frames
+from talking_heads.media.reading import read_frames
 
 SIDE = 240
 SECONDS, FPS = 5, 12.5

@@ -16,8 +16,9 @@ from skimage.data import astronaut
 
 from talking_heads import Motion, TalkingHeadPipeline, load_preset
 from talking_heads.examples import EXAMPLE
-from talking_heads.provenance import marked
-from talking_heads.video import AI_GENERATED, read_frames
+from talking_heads.media.marks import marked
+from talking_heads.media.reading import read_frames
+from talking_heads.media.writing import AI_GENERATED
 
 FOLDER = Path(__file__).parents[1] / "space" / "results"
 SIDE, FPS, SECONDS = 224, 12.5, 3.0

@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.examples import EXAMPLE
-from talking_heads.video import contact_sheet
+from talking_heads.media.composing import contact_sheet
 from talking_heads.voice.sound import listen
 from talking_heads.voice.speech import spoken
 from train.example_clip import SENTENCE

@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
 
 from talking_heads.head.presets import PRESETS
-from talking_heads.landmarks import DETECTORS
+from talking_heads.tracking.detectors import DETECTORS
 
 from .handlers import Handler, warn, with_user_errors
 from .reports import WorkResult

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from talking_heads.examples import EXAMPLE
-from talking_heads.video import read_frames
+from talking_heads.media.reading import read_frames
 
 
 class Examples:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from talking_heads.errors import TalkingHeadsError
 from talking_heads.hub import WEIGHTS_NAME
-from talking_heads.video import AI_GENERATED
+from talking_heads.media.writing import AI_GENERATED
 
 from .reports import Report
 from .settings import LimitError

@@ -9,7 +9,7 @@ from collections import deque
 import numpy as np
 
 from talking_heads.live import Live
-from talking_heads.provenance import marked
+from talking_heads.media.marks import marked
 
 from .person import Person
 

@@ -14,12 +14,12 @@ import numpy as np
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots
 from talking_heads.dubbing import FilmedPerson
-from talking_heads.faces import Portrait
 from talking_heads.head.motion import Motion
 from talking_heads.head.presets import FaceControls
+from talking_heads.media.marks import marked_picture
 from talking_heads.pasting import paste_back
-from talking_heads.provenance import marked_picture
 from talking_heads.result import FrameGenerator, TalkingHeadVideo
+from talking_heads.tracking.crops import Portrait
 from train.finetune import fine_tune_avatar
 
 from .reports import Report, WorkResult

@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from talking_heads import Avatar
 from talking_heads.drawing import PARTS
 from talking_heads.errors import FaceError, NoFaceError, TalkingHeadsError
-from talking_heads.faces import Portrait, main_faces
-from talking_heads.images import read_photo
-from talking_heads.landmarks import LandmarkDetector
+from talking_heads.media.images import read_photo
+from talking_heads.tracking.crops import Portrait
+from talking_heads.tracking.detectors import LandmarkDetector
+from talking_heads.tracking.finding import main_faces
 
 from .settings import LimitError
 

@@ -9,13 +9,13 @@ from typing import Literal
 
 from PIL import ImageColor
 
-from talking_heads.background import Background
 from talking_heads.dubbing import DUBBED_PARTS
 from talking_heads.errors import TalkingHeadsError
 from talking_heads.head.motion import PARTS
 from talking_heads.head.retarget import Mode
-from talking_heads.landmarks import DETECTORS
+from talking_heads.media.background import Background
 from talking_heads.pipeline import Size
+from talking_heads.tracking.detectors import DETECTORS
 from talking_heads.voice.liveliness import MAX_LIVELINESS
 
 from .settings import LimitError

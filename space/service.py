@@ -15,16 +15,17 @@ import numpy as np
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots, make_head
-from talking_heads.background import Background
 from talking_heads.dubbing import FilmedPerson
 from talking_heads.errors import FaceError, MissingDependencyError, NoFaceError
 from talking_heads.head.fit import fit_warnings
 from talking_heads.head.motion import Motion
 from talking_heads.head.presets import FaceControls
-from talking_heads.images import read_photo
-from talking_heads.landmarks import load_detector
 from talking_heads.live import Live
-from talking_heads.video import read_frames, save_gif
+from talking_heads.media.background import Background
+from talking_heads.media.images import read_photo
+from talking_heads.media.reading import read_frames
+from talking_heads.media.writing import save_gif
+from talking_heads.tracking.detectors import load_detector
 
 from . import warm_up
 from .drivers import Drivers

@@ -8,7 +8,8 @@ from typing import Any
 
 from talking_heads import Avatar
 from talking_heads.head.presets import FaceControls
-from talking_heads.provenance import Findings, save_picture, verify
+from talking_heads.media.signing import save_picture
+from talking_heads.media.verifying import Findings, verify
 
 from .handlers import OWN, check_size_on_hub, own_folder
 from .person import Person, check_pixels

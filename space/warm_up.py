@@ -14,13 +14,14 @@ from pathlib import Path
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots, make_head
 from talking_heads.examples import EXAMPLE
-from talking_heads.faces import Portrait, only_face
 from talking_heads.head.presets import FaceControls
 from talking_heads.head.render import Renderer
-from talking_heads.images import read_photo
-from talking_heads.landmarks import load_detector
+from talking_heads.media.images import read_photo
+from talking_heads.media.marks import marked
 from talking_heads.pipeline import Size
-from talking_heads.provenance import marked
+from talking_heads.tracking.crops import Portrait
+from talking_heads.tracking.detectors import load_detector
+from talking_heads.tracking.finding import only_face
 
 from .work import RateEstimate
 

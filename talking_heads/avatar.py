@@ -21,9 +21,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .cards import avatar_card
-from .driver import in_crop
 from .errors import InvalidModelError, OutputError
-from .faces import Crop, Portrait
+from .files import check_writable, replacing
 from .head.fit import fit_person
 from .head.model import face_model
 from .head.person import MARGIN, REACH, Head, resized
@@ -31,8 +30,9 @@ from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, pu
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
 from .models.layers import settings_of
-from .segmentation import person_mask
-from .video import check_writable, replacing
+from .tracking.crops import Crop, Portrait
+from .tracking.driver import in_crop
+from .tracking.segmentation import person_mask
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo

@@ -181,7 +181,8 @@ def write_clip(path: Path, num_frames: int, size: tuple[int, int] = CLIP_SIZE) -
     import numpy as np
     from PIL import Image
 
-    from .video import VideoWriter, read_frames
+    from .media.reading import read_frames
+    from .media.writing import VideoWriter
 
     width, height = size
     side = min(size)
@@ -241,13 +242,14 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     import torch
 
     from .drawing import draw_landmarks
-    from .driver import DriverFitter
     from .engines import compile_openvino
-    from .faces import track_face
     from .head.render import Renderer
-    from .images import to_float
-    from .provenance import marked
-    from .video import VideoWriter, probe, read_frames
+    from .media.images import to_float
+    from .media.marks import marked
+    from .media.reading import probe, read_frames
+    from .media.writing import VideoWriter
+    from .tracking.driver import DriverFitter
+    from .tracking.tracks import track_face
 
     number = probe(clip).num_frames or 1
     frames = list(islice(read_frames(clip), TRACKED_FRAMES))
@@ -378,7 +380,7 @@ def _photos(number: int) -> list[np.ndarray]:
     import numpy as np
     from PIL import Image
 
-    from .video import probe, read_frames
+    from .media.reading import probe, read_frames
 
     step = (probe(EXAMPLE).num_frames or 1) // number
     frames = islice(read_frames(EXAMPLE), 0, None if number == 1 else number * step, step)

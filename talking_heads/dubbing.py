@@ -18,18 +18,19 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from .avatar import Shots
-from .driver import DriverFitter, motion_of_track
 from .errors import NoFaceError
-from .faces import Crop, Portrait, Track, crop_around
 from .head.fit import FrameFit
 from .head.motion import DETAIL_LIDS, DETAIL_LIPS, PARTS, Motion
 from .head.person import Head, fill_holes
 from .head.render import Renderer
 from .head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
 from .landmarks import INNER_LIP, LEFT_EYE, OUTER_LIP, RIGHT_EYE
+from .media.reading import read_frames
+from .media.streams import ahead
 from .pasting import Place
-from .streams import ahead
-from .video import read_frames
+from .tracking.crops import Crop, Portrait, crop_around
+from .tracking.driver import DriverFitter, motion_of_track
+from .tracking.tracks import Track
 
 FrameGenerator = Generator[np.ndarray]
 DUBBED_PARTS = ("lips", "eyes", "brows", "expression")

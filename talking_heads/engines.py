@@ -33,7 +33,7 @@ from .head.model import face_model
 from .head.motion import head_rotation
 from .head.render import Renderer, finished
 from .hub import fingerprint, written_whole
-from .images import to_float, to_uint8
+from .media.images import to_float, to_uint8
 from .models import Generator
 from .models.generator import RENDER_CHANNELS
 from .models.layers import settings_of

@@ -1,14 +1,19 @@
-"""Small text files: written whole or not at all, and what the system says about them in a sentence."""
+"""Files that are written whole or not at all, and what the system says about them in a sentence."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from .errors import OutputError, UnreadableMediaError
+
+Kinds = tuple[Any, ...]
+"""Types of errors that have ``errno`` and ``strerror``, as OSError has."""
 
 
 @contextlib.contextmanager
@@ -33,3 +38,61 @@ def unreadable(path: Path, error: OSError) -> UnreadableMediaError:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+def check_writable(path: str | Path, suffixes: Sequence[str] = (".mp4",)) -> None:
+    """Find out before the work, not after it, that its result cannot be written. Leaves no trace.
+
+    Raises OutputError if the suffix is none of ``suffixes``, the folder is missing or refuses files, or the disk is
+    full.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"The output {path.name} must end in {' or '.join(suffixes)}.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder. Give the path of a file.")
+    with output_errors(path), tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
+def beside(path: Path) -> Path:
+    """A hidden name in the same folder: on the same disk, so that taking the final name is one step."""
+    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+
+
+@contextlib.contextmanager
+def replacing(path: Path, kinds: Kinds = (OSError,)) -> Iterator[Path]:
+    """A name to write to, which becomes ``path`` if the block ends well and vanishes if it does not.
+
+    What the system says about writing, ``kinds`` of errors, is an OutputError.
+    """
+    part = beside(path)
+    try:
+        with output_errors(path, kinds):
+            yield part
+            part.replace(path)
+    finally:
+        remove(part)
+
+
+def remove(part: Path) -> None:
+    """Takes a file away that may be there."""
+    with contextlib.suppress(OSError):  # nothing there, or an error under way that says more
+        part.unlink()
+
+
+@contextlib.contextmanager
+def output_errors(path: Path, kinds: Kinds = (OSError,)) -> Iterator[None]:
+    """What the system says about writing ``path``, ``kinds`` of errors, as an OutputError with a sentence."""
+    try:
+        yield
+    except kinds as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"The disk is full: {path} could not be written. Free some space and try again."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            message = f"The folder {path.parent} may not be written to. Choose another one."
+        elif error.errno in (errno.ENOENT, errno.ENOTDIR) and not path.parent.is_dir():
+            message = f"The folder {path.parent} does not exist. Create it first, or choose another one."
+        else:
+            message = f"{path} could not be written ({error.strerror})."
+        raise OutputError(message) from error

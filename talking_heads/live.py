@@ -11,11 +11,12 @@ from typing import Self
 
 import numpy as np
 
-from .driver import MAX_ERROR, DriverFitter
-from .faces import Follower
 from .head.fit import FrameFit
 from .head.retarget import most_neutral, motion_of
-from .landmarks import LandmarkDetector, eye_distance
+from .landmarks import eye_distance
+from .tracking.detectors import LandmarkDetector
+from .tracking.driver import MAX_ERROR, DriverFitter
+from .tracking.tracks import Follower
 
 FPS = 25
 """Frames a second that a camera is taken to have, where it is about how long a face was away."""

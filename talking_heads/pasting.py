@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .faces import Crop, Portrait
+from .tracking.crops import Crop, Portrait
 
 FEATHER = 0.06
 """Width, in sides of the crop, of the band along its edge in which the head's picture becomes the photo."""

@@ -22,13 +22,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from .avatar import Avatar, Shots, make_head
-from .background import Background
 from .drawing import draw_landmarks
-from .driver import motion_in_pieces, motion_of_track
 from .dubbing import DUBBED_PARTS, FilmedPerson, dubbed
 from .engines import WORTH_CONVERTING, EngineName, Generate, check_engine, choose_engine, compile_openvino
 from .errors import IncompatibleAvatarError, InvalidModelError
-from .faces import Portrait, Track, follow_face, held_gaps, main_faces, only_face, track_face
 from .head.fit import FrameFit, fit_warnings
 from .head.motion import Motion
 from .head.person import Head
@@ -57,19 +54,20 @@ from .hub import (
     resolve,
     written_whole,
 )
-from .images import read_photo, to_float, to_uint8
-from .landmarks import LandmarkDetector, load_detector
 from .live import Live
+from .media.background import Background
+from .media.images import read_photo, to_float, to_uint8
+from .media.reading import ClipInfo, probe, read_frames
+from .media.sound import sound_duration
+from .media.streams import ahead
 from .models import Discriminator, Embedder, Generator
 from .pasting import paste_back, paste_group
 from .result import FrameGenerator, ProgressCallback, TalkingHeadVideo
-from .streams import ahead
-from .video import (
-    ClipInfo,
-    probe,
-    read_frames,
-    sound_duration,
-)
+from .tracking.crops import Portrait
+from .tracking.detectors import LandmarkDetector, load_detector
+from .tracking.driver import motion_in_pieces, motion_of_track
+from .tracking.finding import main_faces, only_face
+from .tracking.tracks import Track, follow_face, held_gaps, track_face
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .provenance import check_credentials, marked, sign
-from .streams import ahead
-from .video import AI_GENERATED, VIDEO_SUFFIXES, VideoWriter, check_writable, compose_side_by_side
+from .files import check_writable
+from .media.composing import compose_side_by_side
+from .media.marks import marked
+from .media.signing import check_credentials, sign
+from .media.streams import ahead
+from .media.writing import AI_GENERATED, VIDEO_SUFFIXES, VideoWriter
 
 ProgressCallback = Callable[[str, int, int | None], None]
 """Called with (stage, how many are done, how many there are if that is known); what it raises cancels the work."""

@@ -17,14 +17,14 @@ import pytest
 import torch
 
 from talking_heads.head.model import Camera, face_model
-from talking_heads.landmarks import MediapipeDetector
+from talking_heads.tracking.detectors import MediapipeDetector
 
 if TYPE_CHECKING:
     from served import Served
 
     from talking_heads.avatar import Shots
-    from talking_heads.faces import Portrait
     from talking_heads.head.person import Head
+    from talking_heads.tracking.crops import Portrait
 
 HOME = tempfile.mkdtemp()
 os.environ["TALKING_HEADS_HOME"] = HOME  # of this process and those that tests start: never the user's own
@@ -184,7 +184,7 @@ def visitors(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) ->
 @pytest.fixture(scope="session")
 def portrait(astronaut: np.ndarray, astronaut_face: np.ndarray) -> Portrait:
     """The photo with the place of its face."""
-    from talking_heads.faces import Portrait
+    from talking_heads.tracking.crops import Portrait
 
     return Portrait.of(astronaut, astronaut_face)
 

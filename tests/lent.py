@@ -25,11 +25,11 @@ from space.requests import AnimateRequest, DriverRequest, DubRequest, FrameOptio
 from space.service import Service
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline, avatar
-from talking_heads.background import Background
 from talking_heads.head import fit
 from talking_heads.head.presets import FaceControls
-from talking_heads.landmarks import MediapipeDetector
-from talking_heads.video import probe
+from talking_heads.media.background import Background
+from talking_heads.media.reading import probe
+from talking_heads.tracking.detectors import MediapipeDetector
 
 LONG = 100  # s
 PAGE = os.getpid()

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from skimage import data
 
-from talking_heads.faces import crop_around, only_face
-from talking_heads.landmarks import LandmarkDetector, load_detector
-from talking_heads.segmentation import person_mask
-from train.clips import ClipMeta, canvas_side, cut_mask, in_crop, save_clip, widened
+from talking_heads.tracking.crops import crop_around
+from talking_heads.tracking.detectors import LandmarkDetector, load_detector
+from talking_heads.tracking.finding import only_face
+from talking_heads.tracking.segmentation import person_mask
+from train.data.clips import ClipMeta, canvas_side, cut_mask, in_crop, save_clip, widened
 
 CROP = 96
 

@@ -19,8 +19,9 @@ from space.settings import Limits
 from talking_heads import TalkingHeadPipeline
 from talking_heads.examples import EXAMPLE
 from talking_heads.head.presets import load_preset
-from talking_heads.landmarks import LandmarkDetector
-from talking_heads.video import read_frames, read_sound
+from talking_heads.media.reading import read_frames
+from talking_heads.media.sound import read_sound
+from talking_heads.tracking.detectors import LandmarkDetector
 
 LIMITS = Limits(seconds=4, photos=3, megapixels=2, megabytes=5, steps=50, waiting=20)
 

@@ -13,11 +13,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from talking_heads.errors import NoFaceError
-from talking_heads.faces import crop_around
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import head_angles, head_rotation
-from talking_heads.landmarks import LandmarkDetector, eye_distance
-from train.animated_stills import (
+from talking_heads.landmarks import eye_distance
+from talking_heads.tracking.crops import crop_around
+from talking_heads.tracking.detectors import LandmarkDetector
+from train.animated_stills import main
+from train.data.clips import Clip, ClipMeta, canvas_margin, canvas_side, load_clip, make_clip, write_clip
+from train.data.speech import JAW_OPENS, follow_speech, speech_clips
+from train.data.stills import (
     FPS,
     MAX_SHIFT,
     SIZE,
@@ -26,13 +30,10 @@ from train.animated_stills import (
     animate,
     head_of_still,
     invented_wall,
-    main,
     random_motion,
     wander,
     weights,
 )
-from train.clips import Clip, ClipMeta, canvas_margin, canvas_side, load_clip, make_clip, write_clip
-from train.speech import JAW_OPENS, follow_speech, speech_clips
 
 EDGE = canvas_margin(SIZE)
 CENTRE = (slice(EDGE, EDGE + SIZE), slice(EDGE, EDGE + SIZE))

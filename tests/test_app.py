@@ -32,9 +32,9 @@ from space.settings import Limits
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.head.motion import Motion
 from talking_heads.head.presets import PRESETS
-from talking_heads.landmarks import MediapipeDetector
-from talking_heads.provenance import verify
-from talking_heads.video import probe, read_frames
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.media.verifying import verify
+from talking_heads.tracking.detectors import MediapipeDetector
 
 # Turned into an error, a warning within gradio's own threads stops its queue, and the client waits for ever.
 pytestmark = pytest.mark.filterwarnings("ignore")

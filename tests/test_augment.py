@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from people import CROP, cropped, detector
 
-from talking_heads.faces import find_faces
 from talking_heads.landmarks import (
     INNER_LIP,
     LEFT_EYE,
@@ -17,9 +16,10 @@ from talking_heads.landmarks import (
     RIGHT_EYE,
     eye_distance,
 )
-from train.augment import View, degraded, face_mask, match_colours, weight_map
-from train.clips import canvas_margin, canvas_side
-from train.prepare import sharpness
+from talking_heads.tracking.finding import find_faces
+from train.data.augment import View, degraded, face_mask, match_colours, weight_map
+from train.data.clips import canvas_margin, canvas_side
+from train.data.preparation import sharpness
 
 EDGE, SIDE = canvas_margin(CROP), canvas_side(CROP)
 UNCHANGED = View(False, None, None)

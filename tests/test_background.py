@@ -11,9 +11,9 @@ import pytest
 from media import grey, picture
 from PIL import Image
 
-from talking_heads.background import TRANSPARENT_SUFFIXES, check_output, parse_background
 from talking_heads.errors import OutputError, UnreadableMediaError
-from talking_heads.video import VideoWriter
+from talking_heads.media.background import check_output, parse_background
+from talking_heads.media.writing import TRANSPARENT_SUFFIXES, VideoWriter
 
 WALLS = [picture(80, 60), picture(80, 60).astype(np.float32)]
 
@@ -125,7 +125,7 @@ def test_only_some_files_hold_transparency(tmp_path: Path) -> None:
 def test_words_are_understood_without_torch() -> None:
     program = (
         "import sys\n"
-        "from talking_heads.background import parse_background\n"
+        "from talking_heads.media.background import parse_background\n"
         "parse_background('blur'), parse_background('red')\n"
         "assert 'torch' not in sys.modules"
     )

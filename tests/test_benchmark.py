@@ -21,11 +21,11 @@ from talking_heads.avatar import Shots
 from talking_heads.benchmark import peak_memory, write_clip
 from talking_heads.cli import main
 from talking_heads.errors import TalkingHeadsError
-from talking_heads.faces import Portrait
 from talking_heads.head.person import REACH
-from talking_heads.landmarks import MediapipeDetector
+from talking_heads.media.reading import probe
 from talking_heads.plots import BLUE, PALE, plot_speed
-from talking_heads.video import probe
+from talking_heads.tracking.crops import Portrait
+from talking_heads.tracking.detectors import MediapipeDetector
 from train.finetune import fine_tune
 
 

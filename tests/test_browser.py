@@ -17,8 +17,8 @@ from served import Served
 from talking_heads import Avatar
 from talking_heads.examples import EXAMPLE
 from talking_heads.head.motion import Motion
-from talking_heads.provenance import verify
-from talking_heads.video import probe, read_frames
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.media.verifying import verify
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

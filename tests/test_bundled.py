@@ -23,7 +23,8 @@ from talking_heads.head.presets import FaceControls
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
 from talking_heads.hub import BUNDLED, WEIGHTS_NAME
-from talking_heads.landmarks import LandmarkDetector, eye_distance
+from talking_heads.landmarks import eye_distance
+from talking_heads.tracking.detectors import LandmarkDetector
 
 NETWORKS = ("embedder", "generator", "discriminator")
 

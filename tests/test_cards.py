@@ -14,7 +14,8 @@ from talking_heads.cards import model_card
 from talking_heads.errors import InvalidModelError
 from talking_heads.hub import BUNDLED
 from train import push
-from train.evaluate import METRICS, Options, Outcome, Result, write_results
+from train.evaluation.protocol import METRICS, Options, Outcome, Result
+from train.evaluation.results import write_results
 
 METHODS = ("warp", "feed-forward", "truth")
 

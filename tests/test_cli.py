@@ -24,9 +24,10 @@ from talking_heads import Avatar, Motion, TalkingHeadPipeline, __version__, load
 from talking_heads.cli import main, spread
 from talking_heads.errors import MissingDependencyError
 from talking_heads.examples import EXAMPLE
-from talking_heads.landmarks import MediapipeDetector
-from talking_heads.provenance import verify
-from talking_heads.video import probe, read_frames, read_sound
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.media.sound import read_sound
+from talking_heads.media.verifying import verify
+from talking_heads.tracking.detectors import MediapipeDetector
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,7 +105,9 @@ def run(
 
     The output folder is ``out``; the model is the tiny one; the detector is the real one, loaded once for all.
     """
-    monkeypatch.setattr("talking_heads.landmarks.load_detector", lambda name="mediapipe", device="cpu": detector)
+    monkeypatch.setattr(
+        "talking_heads.tracking.detectors.load_detector", lambda name="mediapipe", device="cpu": detector
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "out").mkdir()
 
@@ -781,14 +784,14 @@ def test_a_process_says_nothing_but_the_result(shelf: Path, tiny_model: Path, tm
 def test_ctrl_c_while_writing_leaves_nothing(shelf: Path, tiny_model: Path, tmp_path: Path) -> None:
     """The signal comes from within, after the fifth frame: from outside it might come too late."""
     program = (
-        "import os, signal, sys\nfrom talking_heads import cli, video\n"
-        "write = video.VideoWriter.write\n"
+        "import os, signal, sys\nfrom talking_heads import cli\nfrom talking_heads.media import writing\n"
+        "write = writing.VideoWriter.write\n"
         "def interrupted(writer, frame):\n"
         "    write(writer, frame)\n"
         "    if writer.num_frames == 5:\n"
         "        print(*os.listdir())\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "video.VideoWriter.write = interrupted\n"
+        "writing.VideoWriter.write = interrupted\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     _, _, _, *arguments = animating(shelf, shelf / "moving.mp4", tiny_model)

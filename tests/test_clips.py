@@ -11,7 +11,8 @@ from people import CROP, cropped, write_people
 
 from talking_heads.errors import UnreadableMediaError
 from talking_heads.landmarks import NUM_LANDMARKS
-from train.clips import FORMAT_VERSION, ClipMeta, canvas_margin, canvas_side, in_crop, load_clip, load_clips, save_clip
+from train.data.clips import FORMAT_VERSION, ClipMeta, canvas_margin, canvas_side, in_crop, load_clip, save_clip
+from train.data.store import load_clips
 
 META = ClipMeta("ada", "ada/1.mp4", "validation", 29.97, "CC BY 4.0", "video", {"sharpness": 7.5})
 

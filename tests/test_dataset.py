@@ -14,13 +14,14 @@ from torch.utils.data import default_collate
 
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.images import to_float
-from talking_heads.landmarks import LandmarkDetector
+from talking_heads.media.images import to_float
 from talking_heads.models.generator import RENDER_CHANNELS
-from train.animated_stills import animate, head_of_still
-from train.clips import Clip, ClipMeta, load_clips, make_clip
+from talking_heads.tracking.detectors import LandmarkDetector
 from train.config import MetaConfig, preset
-from train.dataset import EpisodeDataset
+from train.data.clips import Clip, ClipMeta, make_clip
+from train.data.episodes import EpisodeDataset
+from train.data.stills import animate, head_of_still
+from train.data.store import load_clips
 
 CONFIG = preset("tiny", num_shots=3)
 PLAIN = replace(CONFIG, image_size=CROP, jitter=0.0, mirror=0.0)

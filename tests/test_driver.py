@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from talking_heads.driver import MAX_ERROR, DriverFitter, in_crop, motion_in_pieces, motion_of_track
-from talking_heads.faces import Crop, Stretch, Track
 from talking_heads.head.fit import FrameFit, posed, turn_eyes, with_gaze
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import INDEX, Motion, head_angles, head_rotation
 from talking_heads.head.person import Head
+from talking_heads.tracking.crops import Crop
+from talking_heads.tracking.driver import MAX_ERROR, DriverFitter, in_crop, motion_in_pieces, motion_of_track
+from talking_heads.tracking.tracks import Stretch, Track
 
 SIZE = (360, 480)
 CAMERA = Camera(11.0, (240.0, 170.0))

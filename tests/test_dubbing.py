@@ -14,13 +14,14 @@ from talking_heads import Motion, TalkingHeadPipeline
 from talking_heads.dubbing import DUBBED_PARTS, FilmedPerson, Inlay, poses
 from talking_heads.errors import NoFaceError
 from talking_heads.examples import EXAMPLE
-from talking_heads.faces import Track, crop_around
 from talking_heads.head.motion import INDEX
 from talking_heads.head.person import Head
 from talking_heads.head.presets import load_preset
 from talking_heads.head.retarget import MotionOptions
-from talking_heads.landmarks import LandmarkDetector
-from talking_heads.video import probe, read_frames
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.tracking.crops import crop_around
+from talking_heads.tracking.detectors import LandmarkDetector
+from talking_heads.tracking.tracks import Track
 
 SECONDS = 0.8
 

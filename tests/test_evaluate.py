@@ -21,20 +21,23 @@ from typer.testing import CliRunner, Result
 import talking_heads
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
-from talking_heads.driver import DriverFitter
-from talking_heads.faces import Portrait, crop_around
 from talking_heads.head.person import Head
 from talking_heads.head.render import PhotoChoice, Renderer
-from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
-from talking_heads.video import read_frames
+from talking_heads.landmarks import NUM_LANDMARKS
+from talking_heads.media.reading import read_frames
+from talking_heads.tracking.crops import Portrait, crop_around
+from talking_heads.tracking.detectors import LandmarkDetector
+from talking_heads.tracking.driver import DriverFitter
 from train import evaluate
-from train.evaluate import METRICS, Options, Outcome, fid, means_of_turned, read_clip, split_frames, write_results
-from train.evaluate import Result as ClipResult
-from train.field import field_values, first_and_rest
-from train.metrics import FrameMetrics, Observation, frechet_distance, l1, stillest_run
-from train.prepare import Job
-from train.reenact import Targets, methods_of, reduced
-from train.report import summarise, wins
+from train.data.jobs import Job
+from train.evaluation import protocol
+from train.evaluation.field import field_values, first_and_rest
+from train.evaluation.metrics import FrameMetrics, Observation, frechet_distance, l1, stillest_run
+from train.evaluation.protocol import METRICS, Options, Outcome, read_clip, split_frames
+from train.evaluation.protocol import Result as ClipResult
+from train.evaluation.reenact import Targets, methods_of, reduced
+from train.evaluation.report import summarise, wins
+from train.evaluation.results import fid, means_of_turned, write_results
 
 app = typer.Typer()
 app.command()(evaluate.main)
@@ -51,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_detector(detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading another would take longer than everything else."""
     monkeypatch.setattr("talking_heads.pipeline.load_detector", lambda: detector)
-    evaluate._tools.cache_clear()
+    protocol._tools.cache_clear()
 
 
 def run(*arguments: object) -> Result:
@@ -293,12 +296,12 @@ def test_turned_frames_are_chosen_by_the_angle_to_the_nearest_source(
             compared.append(super().compare(painted, truth))
             return compared[-1]
 
-    monkeypatch.setattr(evaluate, "turns", angles)
+    monkeypatch.setattr(protocol, "turns", angles)
     (tmp_path / "sheets").mkdir()
     pipe = TalkingHeadPipeline.from_pretrained(model)
     job = Job("ada", (clip,), "ada", "test", "CC0", "ada.mp4")
     options = Options(None, tmp_path, shots=(2,), frames=4)
-    (result,) = evaluate.evaluate_clip(pipe, Watched(detector), job, options)
+    (result,) = protocol.evaluate_clip(pipe, Watched(detector), job, options)
     read = read_clip(pipe, clip, partial(split_frames, shots=(2,), held_out=4))
     assert np.array_equal(asked[0][0], read.landmarks[read.held_out])
     assert np.array_equal(asked[0][1], read.landmarks[read.sources[2]])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from talking_heads.head.motion import head_rotation
-from talking_heads.landmarks import LandmarkDetector, eye_distance
-from talking_heads.video import probe, read_frames
+from talking_heads.landmarks import eye_distance
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.tracking.detectors import LandmarkDetector
 from train.example_clip import FPS, SIZE, Studio, both_sides, mouth_tracks, nearest_surface, performance
 from train.reduce_face_model import load_source
 

@@ -12,28 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from talking_heads import faces
 from talking_heads.errors import NoFaceError, SeveralFacesError
-from talking_heads.faces import (
+from talking_heads.landmarks import eye_distance
+from talking_heads.media.reading import read_frames
+from talking_heads.tracking import tracks
+from talking_heads.tracking.crops import CROP_SCALE, MIN_CROP_SCALE, Crop, crop_around, face_size, roll
+from talking_heads.tracking.detectors import LandmarkDetector, MediapipeDetector
+from talking_heads.tracking.finding import find_faces, only_face
+from talking_heads.tracking.tracks import (
     BRIDGED_SECONDS,
-    CROP_SCALE,
-    MIN_CROP_SCALE,
-    Crop,
     Gap,
     Stretch,
     Track,
     _believed,
-    crop_around,
-    face_size,
-    find_faces,
     follow_face,
-    only_face,
-    roll,
     smooth,
     track_face,
 )
-from talking_heads.landmarks import LandmarkDetector, MediapipeDetector, eye_distance
-from talking_heads.video import read_frames
 
 EMPTY_AT_THE_END = Path(__file__).parents[2] / "shared/data/eval_open/clips/pyfeat_face_noface.mov"
 
@@ -243,7 +238,7 @@ def test_a_crop_holds_the_face_with_room() -> None:
     assert inside.max() < 216
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(x=st.floats(0, 400), y=st.floats(0, 300), size=st.floats(50, 180), angle=st.floats(-0.6, 0.6))
 def test_a_crop_stays_inside_the_frame_where_it_can(x: float, y: float, size: float, angle: float) -> None:
     height, width = 300, 400
@@ -421,7 +416,7 @@ def test_in_stretches_a_track_is_what_it_is_in_one(
     places: list[tuple[float, float] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def followed(stretch: int) -> tuple[list[Stretch], np.ndarray, np.ndarray]:
-        monkeypatch.setattr(faces, "STRETCH", stretch)
+        monkeypatch.setattr(tracks, "STRETCH", stretch)
         parts = list(follow_face(clip(places), MarkDetector(), 25))
         return parts, np.concatenate([p.landmarks for p in parts]), np.concatenate([p.seen for p in parts])
 
@@ -451,8 +446,8 @@ def test_a_stretch_comes_before_the_clip_is_over(marks: MarkDetector) -> None:
             yield frame
 
     first = next(follow_face(frames(), marks, 25))
-    assert len(first.landmarks) == len(first.seen) == len(first.known) - faces.SMOOTHED_FRAMES
-    assert faces.STRETCH < read == len(first.known) == round(faces.KNOWN_SECONDS * 25)
+    assert len(first.landmarks) == len(first.seen) == len(first.known) - tracks.SMOOTHED_FRAMES
+    assert tracks.STRETCH < read == len(first.known) == round(tracks.KNOWN_SECONDS * 25)
     assert first.frame_size == (160, 240)
 
 

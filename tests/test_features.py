@@ -13,9 +13,10 @@ from skimage import data, filters, transform
 from torch import nn
 
 from talking_heads.errors import InvalidModelError
-from talking_heads.images import to_float
+from talking_heads.media.images import to_float
 from train.features import (
     SqueezeNetFeatures,
+    VGG16Features,
     VGG19Features,
     VGGFaceFeatures,
     load_feature_net,
@@ -26,6 +27,7 @@ from train.features import (
 from train.losses import normalised_content, perceptual_distance
 
 SQUEEZENET = Path(__file__).resolve().parents[2] / "shared" / "data" / "nets" / "squeezenet1_0.npz"
+VGG16 = SQUEEZENET.with_name("vgg16_features.npz")
 needs_squeezenet = pytest.mark.skipif(
     not SQUEEZENET.is_file(), reason="the SqueezeNet weights are not at ../shared/data/nets/squeezenet1_0.npz"
 )
@@ -94,6 +96,27 @@ def test_vggface_accepts_the_names_of_caffe(pattern, tmp_path):
     assert isinstance(load_feature_net(tmp_path / "vggface.pth"), VGGFaceFeatures)
 
 
+def test_vgg16_is_vggface_cut_off_with_imagenets_mean_pixel(tmp_path):
+    whole = VGGFaceFeatures().state_dict()
+    weights = {key: value for key, value in whole.items() if int(key.split(".")[1]) < 23}
+    save_file(weights, tmp_path / "vgg16.safetensors")
+    net = load_feature_net(tmp_path / "vgg16.safetensors")
+    assert isinstance(net, VGG16Features)
+    shapes = [tuple(tap.shape) for tap in net(torch.zeros(1, 3, 64, 64))]
+    assert shapes == [(1, 64, 64, 64), (1, 128, 32, 32), (1, 256, 16, 16), (1, 512, 8, 8)]
+    black = net.preprocess(torch.full((1, 3, 1, 1), -1.0)).flatten()
+    torch.testing.assert_close(black, torch.tensor([-103.939, -116.779, -123.680]))
+
+
+@pytest.mark.skipif(not VGG16.is_file(), reason="the VGG16 weights are not at ../shared/data/nets/vgg16_features.npz")
+def test_vgg16_finds_a_blurred_photo_less_alike_than_a_sharp_one():
+    net = load_feature_net(VGG16)
+    photo = transform.resize(data.astronaut()[:200, 130:330], (128, 128))
+    clear, soft = (to_float((255 * x).astype(np.uint8)) for x in (photo, filters.gaussian(photo, 2, channel_axis=2)))
+    near, far = (perceptual_distance(net(clear), net(x)).item() for x in (clear, soft))
+    assert near == 0 and far > 0.1
+
+
 @pytest.mark.parametrize("suffix", ["npz", "safetensors", "pth", "old.pth"])
 def test_the_contents_tell_format_and_network(suffix, vgg19, tmp_path):
     for net in (vgg19, SqueezeNetFeatures()):
@@ -127,7 +150,7 @@ def test_a_wrong_shape_is_named(tmp_path):
 
 def test_another_network_is_refused(tmp_path):
     torch.save({"layer1.weight": torch.zeros(2)}, tmp_path / "resnet.pth")
-    with pytest.raises(InvalidModelError, match="none of VGG19, VGGFace and SqueezeNet"):
+    with pytest.raises(InvalidModelError, match="none of VGG19, VGGFace, VGG16 to relu4_3 and SqueezeNet"):
         load_feature_net(tmp_path / "resnet.pth")
     with pytest.raises(InvalidModelError, match="not VGG19"):
         load_vgg19(tmp_path / "resnet.pth")

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talking_heads.head.kernels import interpolate, rasterise, stretch, vertex_normals
+from talking_heads.head.kernels import (
+    BETWEEN_TEETH,
+    INSIDE,
+    SKIN,
+    TEETH,
+    interpolate,
+    mend_teeth_and_edges,
+    rasterise,
+    stretch,
+    vertex_normals,
+)
 from talking_heads.head.model import Camera, smoothstep
 from talking_heads.head.motion import head_rotation
 from talking_heads.head.person import pixels
@@ -76,3 +86,43 @@ def test_normals_and_stretch_of_a_plane() -> None:
     np.testing.assert_allclose(np.abs(vertex_normals(plane, QUAD)), [[0, 0, 1]] * 4)
     np.testing.assert_allclose(stretch(square(0, 0, 6, 0.0), square(5, 5, 2, 0.0)[:, :2].copy(), QUAD), 9, rtol=1e-3)
     assert smoothstep(2.0, 0.0, np.array([3.0, 1.0, -1.0])).tolist() == [0.0, 0.5, 1.0]
+
+
+MOUTH = ["....." + "....." * 4, "..TTTT--TTTT-----TTTT...."]
+"""Skin, and below it teeth with a narrow and a wide gap."""
+LEVELS = {SKIN: 150.0, TEETH: 220.0, INSIDE: 10.0}
+
+
+def mouth(still: float, layer: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """The picture of MOUTH before and after its teeth and edges are mended, float32 (H, W)."""
+    rows = [MOUTH[0], MOUTH[0], *[MOUTH[1]] * 5, MOUTH[0], MOUTH[0]]
+    nearest = np.array([[{".": SKIN, "T": TEETH, "-": INSIDE}[mark] for mark in row] for row in rows], np.int32)
+    before = np.vectorize(LEVELS.get)(nearest).astype(np.float32)
+    frame = np.repeat(before[..., None], 3, axis=2)
+    planes = np.zeros((*nearest.shape, 4), np.float32)
+    planes[..., 1], planes[..., 2] = layer, still
+    kinds = np.array([SKIN, TEETH, INSIDE, 3], np.int8)
+    mend_teeth_and_edges(frame, planes, nearest, kinds, np.array([1, 8, 1, 24]), 3.0)
+    return before, frame[..., 0]
+
+
+def test_narrow_gaps_between_teeth_close_and_wide_ones_stay() -> None:
+    before, after = mouth(still=0.0)
+    middle = 4
+    assert np.allclose(after[middle, 6:8], BETWEEN_TEETH * LEVELS[TEETH])
+    assert np.array_equal(after[middle, 14:16], before[middle, 14:16])
+    assert np.array_equal(after[middle, 3:5], before[middle, 3:5])
+
+
+def test_edges_of_the_mouth_become_soft_and_nothing_else_does() -> None:
+    before, after = mouth(still=0.0)
+    # Three quarters of a pixel at a straight edge are its own side's.
+    assert np.allclose(after[2, 3:5], 0.75 * LEVELS[TEETH] + 0.25 * LEVELS[SKIN])
+    assert np.allclose(after[1, 3:5], 0.25 * LEVELS[TEETH] + 0.75 * LEVELS[SKIN])
+    assert np.array_equal(after[0], before[0])
+
+
+def test_what_has_not_moved_or_is_behind_hair_is_not_mended() -> None:
+    for still, layer in ((1.0, 1.0), (0.0, 0.0)):
+        before, after = mouth(still, layer)
+        assert np.array_equal(before, after)

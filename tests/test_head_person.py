@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import open_mouth
+from PIL import Image, ImageDraw
 
 from talking_heads.avatar import Shots, make_head
 from talking_heads.head.fit import NUM_IDENTITY, fit_person
@@ -27,6 +28,7 @@ from talking_heads.head.person import (
     with_shared_walls,
 )
 from talking_heads.head.render import Renderer
+from talking_heads.landmarks import INNER_LIP
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +262,19 @@ def test_a_grey_photo_has_no_red_mouth(shots: Shots) -> None:
         inside = person.primary_view.fill[np.isin(person.model.part, ["gums_tongue", "mouth_socket"])]
         cast = (inside.max(axis=1) - inside.min(axis=1)) / np.maximum(inside.max(axis=1), 1)
         assert np.median(cast) < most
+        teeth = person.primary_view.fill[person.model.part == "teeth"]
+        assert canvases is not grey or np.ptp(teeth, axis=1).max() < 2  # and no blue teeth
     assert np.median(cast) > 0.15
+
+
+def test_what_is_red_and_dark_between_the_lips_is_not_painted_on_teeth(shots: Shots) -> None:
+    side = shots.canvases.shape[1]
+    mouth = (shots.landmarks[0][INNER_LIP] + MARGIN) * np.float32(side / REACH)
+    reddened = Image.fromarray(shots.canvases[0])
+    ImageDraw.Draw(reddened).polygon([tuple(point) for point in mouth.tolist()], fill=(70, 20, 20))
+    for canvas, most in ((shots.canvases[0], 1.0), (np.asarray(reddened), 0.0)):
+        person = make_head(replace(shots, canvases=canvas[None]))
+        assert person.primary_view.trust[person.model.part == "teeth"].max() == pytest.approx(most, abs=0.1)
 
 
 # ----------------------------------------------------------------------------------------------------- walls of a room

@@ -11,7 +11,7 @@ from media import picture
 from PIL import Image
 
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.images import read_photo, to_float, to_uint8
+from talking_heads.media.images import read_photo, to_float, to_uint8
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:

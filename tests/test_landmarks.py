@@ -16,7 +16,6 @@ from PIL import Image
 
 from talking_heads.errors import MissingDependencyError
 from talking_heads.landmarks import (
-    DETECTORS,
     HAIRLINE,
     INNER_LIP,
     IRISES,
@@ -27,12 +26,15 @@ from talking_heads.landmarks import (
     OUTER_LIP,
     RIGHT_BROW,
     RIGHT_EYE,
+    eye_distance,
+    irises_within_lids,
+)
+from talking_heads.tracking.detectors import (
+    DETECTORS,
     FaceAlignmentDetector,
     LandmarkDetector,
     MediapipeDetector,
     complete_landmarks,
-    eye_distance,
-    irises_within_lids,
     load_detector,
 )
 

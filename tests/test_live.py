@@ -12,13 +12,13 @@ from tiny import SIZE, save_tiny_model
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots
-from talking_heads.background import parse_background
-from talking_heads.camera import Window, in_real_time
-from talking_heads.driver import DriverFitter
 from talking_heads.head.fit import FrameFit
 from talking_heads.head.motion import INDEX
 from talking_heads.head.retarget import HeadRetargeter, MotionOptions
 from talking_heads.live import SETTLING_SECONDS, Live, steadied
+from talking_heads.media.background import parse_background
+from talking_heads.media.camera import Window, in_real_time
+from talking_heads.tracking.driver import DriverFitter
 
 
 def camera_frame(x: float = 100.0, roll: float = 0.0, closed: float = 0.0) -> np.ndarray:

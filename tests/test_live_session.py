@@ -24,8 +24,8 @@ from space.tabs.live import LiveTab
 from space.tabs.person_panel import PersonPanel
 from space.visitor_files import VisitorFiles
 from talking_heads import TalkingHeadPipeline
-from talking_heads.landmarks import MediapipeDetector
-from talking_heads.video import AI_GENERATED
+from talking_heads.media.writing import AI_GENERATED
+from talking_heads.tracking.detectors import MediapipeDetector
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from gradio_client.utils import QueueError
 from PIL import Image
 from served import LIMITS, Served, served
 
-from talking_heads.landmarks import MediapipeDetector
-from talking_heads.video import read_frames
+from talking_heads.media.reading import read_frames
+from talking_heads.tracking.detectors import MediapipeDetector
 
 # Turned into an error, a warning within gradio's own threads stops its queue, and the client waits for ever.
 pytestmark = pytest.mark.filterwarnings("ignore")

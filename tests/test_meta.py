@@ -28,11 +28,14 @@ from torch.utils.data import default_collate
 from typer.testing import CliRunner
 
 from talking_heads.errors import InvalidModelError, MissingDependencyError
+from train.checkpoints import checkpoints, load_checkpoint, save_checkpoint, start_from_model
 from train.config import LossWeights, ModelConfig, preset, read_config
-from train.dataset import EpisodeDataset
-from train.loading import order
-from train.meta import Average, Trainer, build_networks, checkpoints, main, train, validate
-from train.objective import as_numbers
+from train.data.episodes import EpisodeDataset
+from train.data.loading import order
+from train.ema import EMA
+from train.meta import main
+from train.trainer import Trainer, as_numbers, build_networks
+from train.training_loop import LoopOptions, train, validate
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = preset("tiny", jitter=0.0)
@@ -102,7 +105,7 @@ def episodes(run: Trainer, first: int, number: int) -> list[int]:
 def test_every_weight_learns_and_every_term_is_finite(start, tmp_path):
     net = save_tiny_identity_net(tmp_path / "net.npz")
     run = start(steps=3, losses=replace(CONFIG.losses, identity=3.0), identity_net=str(net))
-    run.introduce_discriminator()  # which gives everybody a first column of W
+    run.initialize_discriminator()  # which gives everybody a first column of W
     before = weights(run)
     for batch in run.batches(workers=0):
         terms = run.step(batch)
@@ -150,7 +153,7 @@ def test_the_discriminator_joins_at_its_step(start):
 def test_a_new_discriminator_knows_nothing_and_says_so(start):
     """Scores of everybody's portrait are about zero, and W is what the embedder says."""
     run = start(steps=1)
-    run.introduce_discriminator()
+    run.initialize_discriminator()
     discriminator = run.discriminator.eval()
     for identity, image, lines in run.data.portraits():
         with torch.no_grad():
@@ -192,11 +195,11 @@ def test_each_step_has_its_number_of_shots(start):
 def test_a_discriminator_of_other_patches_begins_anew(start, tmp_path, capsys):
     """While embedder and generator go on from the model."""
     first = start(steps=1)
-    train(first, [], workers=0)
+    train(first, [], LoopOptions(workers=0))
     model = first.config.model
     patched = replace(model, discriminator=model.discriminator | {"patch_block": 1})
     run = start(steps=1, seed=5, model=patched)
-    run.start_from_model(tmp_path / "run" / "model")
+    start_from_model(run, tmp_path / "run" / "model")
     assert "begins anew" in capsys.readouterr().out
     _, published, before = (net.state_dict() for net in first.averaged())
     _, generator, discriminator = (net.state_dict() for net in run.averaged())
@@ -248,7 +251,7 @@ def test_training_starts_at_the_render(start):
 
 def test_the_average_follows_its_formula():
     model = torch.nn.Linear(1, 1, bias=False)
-    average = Average(model, decay=0.3)
+    average = EMA(model, decay=0.3)
     expected = model.weight.item()
     for k in range(1, 5):
         with torch.no_grad():
@@ -302,15 +305,15 @@ def test_looking_at_a_run_does_not_change_it(start):
 
 def test_two_and_two_steps_are_four_steps_bit_for_bit(start, tmp_path):
     straight = start("straight", steps=4, adversarial_from=1)
-    train(straight, [], workers=0)
+    train(straight, [], LoopOptions(workers=0))
     first = start("halves", steps=2, adversarial_from=1)
-    train(first, [], workers=0)
+    train(first, [], LoopOptions(workers=0))
     second = start("halves", steps=4, adversarial_from=1)
     (checkpoint,) = checkpoints(tmp_path / "halves")
     assert checkpoint.name == "step-0000002"
-    second.load(checkpoint)
+    load_checkpoint(second, checkpoint)
     assert_equal(everything(first), everything(second))
-    train(second, [], workers=0)
+    train(second, [], LoopOptions(workers=0))
     assert second.progress.step == 4 and second.progress.samples == 8
     assert_equal(everything(straight), everything(second))
 
@@ -355,7 +358,7 @@ def test_a_run_that_fails_leaves_no_workers(start, monkeypatch):
 
     monkeypatch.setattr(run, "step", fail)
     with pytest.raises(RuntimeError, match="out of memory") as caught:
-        train(run, [], workers=1)
+        train(run, [], LoopOptions(workers=1))
     assert caught.value.__traceback__ is not None  # whose frames still hold what they held
     assert not psutil.Process().children(recursive=True)
 
@@ -363,43 +366,43 @@ def test_a_run_that_fails_leaves_no_workers(start, monkeypatch):
 def test_only_the_newest_checkpoints_are_kept_and_all_are_whole(start, tmp_path):
     run = start(steps=4)
     (tmp_path / "run" / "step-0000003.tmp").mkdir(parents=True)  # of a run that was killed
-    train(run, [], workers=0, save_every=1)
+    train(run, [], LoopOptions(workers=0, save_every=1))
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-0000003", "step-0000004"]
     assert not list((tmp_path / "run").glob("*.tmp"))
-    assert run.save() == tmp_path / "run" / "step-0000004"  # once more does no harm
+    assert save_checkpoint(run) == tmp_path / "run" / "step-0000004"  # once more does no harm
     people = json.loads((tmp_path / "run" / "step-0000004" / "people.json").read_text())
     assert people == ["ada", "bob", "cy"]
 
 
 def test_learning_rates_are_those_of_the_run_that_goes_on(start, tmp_path):
-    train(start(steps=1), [], workers=0)
+    train(start(steps=1), [], LoopOptions(workers=0))
     run = start(steps=2, generator_rate=0.5, discriminator_rate=0.25, betas=(0.5, 0.9))
-    run.load(tmp_path / "run" / "step-0000001")
+    load_checkpoint(run, tmp_path / "run" / "step-0000001")
     assert {(group["lr"], group["betas"]) for group in run.generator_optimizer.param_groups} == {(0.5, (0.5, 0.9))}
     assert {(group["lr"], group["betas"]) for group in run.discriminator_optimizer.param_groups} == {(0.25, (0.5, 0.9))}
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(start, tmp_path):
-    train(start(steps=1), [], workers=0)
+    train(start(steps=1), [], LoopOptions(workers=0))
     checkpoint = tmp_path / "run" / "step-0000001"
     wider = replace(CONFIG.model, embedder=CONFIG.model.embedder | {"channels": [12, 16, 16]})
     with pytest.raises(InvalidModelError, match="does not fit this configuration"):
-        start(model=wider).load(checkpoint)
+        load_checkpoint(start(model=wider), checkpoint)
     with pytest.raises(InvalidModelError, match="does not fit"):
-        start().load(tmp_path / "absent")
+        load_checkpoint(start(), tmp_path / "absent")
     (checkpoint / "people.json").write_text('["eve", "bob", "cy"]')
     with pytest.raises(InvalidModelError, match="other people"):
-        start().load(checkpoint)
+        load_checkpoint(start(), checkpoint)
     (checkpoint / "people.json").unlink()
-    start().load(checkpoint)
+    load_checkpoint(start(), checkpoint)
 
 
 def test_a_run_begins_with_a_published_model(start, tmp_path):
     first = start(steps=2, adversarial_from=0)
-    train(first, [], workers=0)
+    train(first, [], LoopOptions(workers=0))
     published = first.averaged()
     second = start(seed=5)
-    second.start_from_model(tmp_path / "run" / "model")
+    start_from_model(second, tmp_path / "run" / "model")
     for before, after in zip(published, second.averaged(), strict=True):
         for name, value in before.state_dict().items():
             # Saved in 16 bit, and folded again: the norm of a folded weight is one but for rounding.
@@ -408,7 +411,7 @@ def test_a_run_begins_with_a_published_model(start, tmp_path):
     assert all(torch.isfinite(value) for value in second.step(next(second.batches(workers=0))).values())
     wider = replace(CONFIG.model, embedder=CONFIG.model.embedder | {"channels": [12, 16, 16]})
     with pytest.raises(InvalidModelError, match="does not fit this configuration"):
-        start(model=wider).start_from_model(tmp_path / "run" / "model")
+        start_from_model(start(model=wider), tmp_path / "run" / "model")
 
 
 def test_the_mean_gradient_of_several_batches_is_that_of_one_as_large(start):
@@ -467,7 +470,7 @@ def test_two_processes_are_as_one_with_their_batches_and_a_killed_one_loses_noth
     saved, killed_after = 3, 5
     alike = {"steps": saved, "accumulate": 2, "adversarial_from": 1, "generator_rate": 1e-4, "jitter": 1.0}
     alone = start("alone", **alike)
-    train(alone, [], workers=0, log_every=1)
+    train(alone, [], LoopOptions(workers=0, log_every=1))
 
     output = tmp_path / "two"
     arguments = ["--save-every", str(saved), "--adversarial-from", "1", "--generator-rate", "1e-4", "--steps"]
@@ -495,7 +498,7 @@ def test_two_processes_are_as_one_with_their_batches_and_a_killed_one_loses_noth
         tolerance = 0.002 if line["step"] <= 2 else 0.05
         assert line == pytest.approx({name: same[name] for name in line}, rel=tolerance)
     run = start("one", **alike)
-    run.load(checkpoints(output)[0])  # of two processes, by one
+    load_checkpoint(run, checkpoints(output)[0])  # of two processes, by one
     assert (run.progress.step, run.progress.samples) == (saved, 4 * saved)
     far = (run.identities.weight - alone.identities.weight).abs() > 0.3 * CONFIG.discriminator_rate  # of one step
     assert far.float().mean() < 0.05
@@ -514,7 +517,7 @@ def test_sigterm_stops_all_processes_with_a_checkpoint_from_which_one_goes_on(no
     assert f"Stopped after step {step} of 5000; {checkpoint} is saved. The same command goes on." in said, errors
     assert said.count("Stopped after step") == 1
     run = start(steps=step + 1)
-    run.load(checkpoint)
+    load_checkpoint(run, checkpoint)
     assert (run.progress.step, run.progress.samples) == (step, 4 * step)
     for batch in run.batches(workers=0):
         run.step(batch)
@@ -528,7 +531,7 @@ def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys
     run = start(steps=5, adversarial_from=3)
     validation = [run.data[i] for i in range(3)]
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    train(run, validation, workers=0, log_every=2, sample_every=4)
+    train(run, validation, LoopOptions(workers=0, log_every=2, sample_every=4))
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     folder = tmp_path / "run"
     assert read_config(folder / "config.json") == run.config
@@ -547,7 +550,7 @@ def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys
     kinds = {row["kind"]: (row["clips"], row["people"], row["frames"]) for row in facts["data"]}
     assert kinds == {"video": (2, 1, 11), "stills": (1, 1, 1), "animated": (1, 1, 4)}
     again = start(steps=5)
-    again.load(checkpoints(folder)[-1])
+    load_checkpoint(again, checkpoints(folder)[-1])
     assert again.progress.seconds == run.progress.seconds
     for step in (0, 4, 5):
         with Image.open(folder / "samples" / f"step-{step:07d}.png") as image:
@@ -555,7 +558,7 @@ def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys
 
 
 def test_a_configuration_comes_back_from_its_file(tmp_path):
-    for name in ("tiny", "default", "paper"):
+    for name in ("tiny", "default", "paper", "paper-128"):
         config = preset(name, feature_net="a.npz,b.pth")
         (tmp_path / "config.json").write_text(json.dumps(asdict(config)))
         assert read_config(tmp_path / "config.json") == config

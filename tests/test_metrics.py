@@ -18,11 +18,11 @@ from torch import Tensor
 
 from talking_heads.errors import InvalidModelError
 from talking_heads.head.motion import head_rotation
-from talking_heads.images import read_photo, to_float
-from talking_heads.landmarks import MIRROR, NAMED, NUM_LANDMARKS, LandmarkDetector
-from train import metrics
-from train.features import SqueezeNetFeatures
-from train.metrics import (
+from talking_heads.landmarks import MIRROR, NAMED, NUM_LANDMARKS
+from talking_heads.media.images import read_photo, to_float
+from talking_heads.tracking.detectors import LandmarkDetector
+from train.evaluation import metrics
+from train.evaluation.metrics import (
     BEST_PSNR,
     FIVE_POINTS,
     FrameMetrics,
@@ -48,7 +48,7 @@ from train.metrics import (
     ssim,
     turns,
 )
-from train.report import (
+from train.evaluation.report import (
     FACES,
     Metric,
     comparison_table,
@@ -58,6 +58,7 @@ from train.report import (
     summary_table,
     write_report,
 )
+from train.features import SqueezeNetFeatures
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 IDENTITY_NET, LONDON = DATA / "nets" / "mobilefacenet.npz", DATA / "stills" / "london"

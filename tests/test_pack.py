@@ -26,15 +26,19 @@ from tiny import save_tiny_identity_net
 from typer.testing import CliRunner
 
 from talking_heads.errors import OutputError, UnreadableMediaError
-from train.clips import load_clips, write_clip
+from train.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 from train.config import preset
-from train.dataset import EpisodeDataset
+from train.data.clips import write_clip
+from train.data.episodes import EpisodeDataset
+from train.data.loading import compact, expanded, reused
+from train.data.store import load_clips
+from train.data.unpack import unpack
 from train.features import SqueezeNetFeatures, load_feature_net
 from train.identity import IdentityNet
-from train.loading import compact, expanded, reused
-from train.meta import Trainer, checkpoints, main, train
+from train.meta import main
 from train.pack import Summary, write_pack
-from train.unpack import unpack
+from train.trainer import Trainer
+from train.training_loop import LoopOptions, train
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = preset("tiny", jitter=0.0)
@@ -215,7 +219,7 @@ class Clock:
 
     def __init__(self, run: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.rates, self.saved = 1000.0, [], []
-        step, save = run.step, run.save
+        step = run.step
 
         def timed(*batches):
             terms = step(*batches)
@@ -225,12 +229,12 @@ class Clock:
             self.now += 10
             return terms
 
-        def noted() -> Path:
-            self.saved.append(run.progress.step)
-            return save()
+        def noted(trainer: Trainer) -> Path:
+            self.saved.append(trainer.progress.step)
+            return save_checkpoint(trainer)
 
         monkeypatch.setattr(run, "step", timed)
-        monkeypatch.setattr(run, "save", noted)
+        monkeypatch.setattr("train.training_loop.save_checkpoint", noted)
 
     def __call__(self) -> float:
         return self.now
@@ -241,7 +245,8 @@ def test_the_clock_ends_a_run_and_cools_it_down(start, tmp_path, monkeypatch, ca
     run = start(**changes)
     clock = Clock(run, monkeypatch)
     # The command began 60 s ago: 12 steps of 10 s are left, of which the last six cool down.
-    train(run, [run.data[0]], workers=0, log_every=1, sample_every=None, save_minutes=1.0, started=940.0, clock=clock)
+    options = LoopOptions(workers=0, log_every=1, sample_every=None, save_minutes=1.0)
+    train(run, [run.data[0]], options, started=940.0, clock=clock)
     assert run.progress.step == 12 and run.progress.seconds == 180 and run.share_left() == 0
     shares = [*[1.0] * 7, *np.arange(5, 0, -1) / 6]
     assert [rate for rate, _ in clock.rates] == pytest.approx([0.003 * share for share in shares])
@@ -254,28 +259,27 @@ def test_the_clock_ends_a_run_and_cools_it_down(start, tmp_path, monkeypatch, ca
     output = capsys.readouterr().out
     assert "training: 1.2 of 3 min, 1 steps, 0.2 samples a second, 1.8 min left" in output
     again = start(**changes)
-    again.load(checkpoints(tmp_path / "run")[-1])
-    train(again, [], workers=0, clock=clock)  # it had its time
+    load_checkpoint(again, checkpoints(tmp_path / "run")[-1])
+    train(again, [], LoopOptions(workers=0), clock=clock)  # it had its time
     assert again.progress.step == 12
     assert "No time was left for a step: it is 3.0 of 3 min, and 0.0 min are kept" in capsys.readouterr().out
     more = start(**(changes | {"minutes": 4.0}))
-    more.load(checkpoints(tmp_path / "run")[-1])
+    load_checkpoint(more, checkpoints(tmp_path / "run")[-1])
     clock = Clock(more, monkeypatch)
-    train(more, [], workers=0, clock=clock)
+    train(more, [], LoopOptions(workers=0), clock=clock)
     assert more.progress.step == 18 and more.progress.seconds == 240
 
 
 def test_saving_has_its_time_before_the_end(start, monkeypatch) -> None:
     run = start(steps=10**9, minutes=1.0)
     clock = Clock(run, monkeypatch)
-    save = run.save
 
-    def slow() -> Path:
+    def slow(trainer: Trainer) -> Path:
         clock.now += 25
-        return save()
+        return save_checkpoint(trainer)
 
-    monkeypatch.setattr(run, "save", slow)
-    train(run, [], workers=0, save_minutes=9.0, clock=clock)
+    monkeypatch.setattr("train.training_loop.save_checkpoint", slow)
+    train(run, [], LoopOptions(workers=0, save_minutes=9.0), clock=clock)
     # 25 s at the start, 10 s for a step, 25 s in the end: a second step would be too much.
     assert clock.now == 1060.0 and run.progress.step == 1
 
@@ -368,7 +372,8 @@ def test_clips_say_what_they_need() -> None:
         "import sys; sys.modules['av'] = None\n"
         "from talking_heads.errors import MissingDependencyError\n"
         "from talking_heads.examples import EXAMPLE\n"
-        "from talking_heads.video import VideoWriter, probe, save_gif\n"
+        "from talking_heads.media.reading import probe\n"
+        "from talking_heads.media.writing import VideoWriter, save_gif\n"
         "for work in (lambda: probe(EXAMPLE), lambda: VideoWriter('a.mp4', 25), lambda: save_gif([], 'a.gif', 25)):\n"
         "    try:\n        work()\n"
         "    except MissingDependencyError as error:\n        assert 'pip install av' in str(error)\n"

@@ -11,10 +11,10 @@ from PIL import Image
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
-from talking_heads.faces import Portrait, crop_around
 from talking_heads.head.motion import Motion
-from talking_heads.landmarks import MediapipeDetector
 from talking_heads.pasting import paste_back
+from talking_heads.tracking.crops import Portrait, crop_around
+from talking_heads.tracking.detectors import MediapipeDetector
 
 SIZE = 64
 

@@ -26,7 +26,6 @@ from tiny import SIZE, save_tiny_model
 import talking_heads
 from talking_heads import Avatar, TalkingHeadPipeline, TalkingHeadVideo
 from talking_heads.avatar import Shots
-from talking_heads.background import Background, parse_background
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import (
     IncompatibleAvatarError,
@@ -36,15 +35,17 @@ from talking_heads.errors import (
     SeveralFacesError,
     UnreadableMediaError,
 )
-from talking_heads.faces import Portrait
 from talking_heads.head.motion import INDEX, Motion, head_angles, head_rotation
 from talking_heads.head.person import Head
 from talking_heads.head.presets import FaceControls, load_preset
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
-from talking_heads.images import to_float
-from talking_heads.landmarks import LandmarkDetector
-from talking_heads.video import probe, read_frames, read_sound
+from talking_heads.media.background import Background, parse_background
+from talking_heads.media.images import to_float
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.media.sound import read_sound
+from talking_heads.tracking.crops import Portrait
+from talking_heads.tracking.detectors import LandmarkDetector
 from train.example_clip import SENTENCE
 
 needs_openvino = pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="openvino is optional")

@@ -19,10 +19,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.faces import find_faces
 from talking_heads.landmarks import eye_distance
-from train.clips import load_clip
-from train.prepare import find_jobs, main, prepare, sharpness, write_report
+from talking_heads.tracking.finding import find_faces
+from train.data.clips import load_clip
+from train.data.jobs import find_jobs
+from train.data.preparation import sharpness
+from train.data.preparing import prepare, write_report
+from train.prepare import main
 
 ROOT = Path(__file__).resolve().parents[1]
 app = typer.Typer()

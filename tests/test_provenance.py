@@ -28,11 +28,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from media import beep, counted, grey, write_clip, write_gif, write_sound_only
 from PIL import Image
 
-from talking_heads import TalkingHeadVideo, __version__, provenance
+from talking_heads import TalkingHeadVideo, __version__
 from talking_heads.errors import OutputError, TalkingHeadsError, UnreadableMediaError
 from talking_heads.examples import EXAMPLE
-from talking_heads.provenance import marked, sign, verify
-from talking_heads.video import AI_GENERATED, VideoWriter, compose_side_by_side, probe, read_frames
+from talking_heads.media import signing
+from talking_heads.media.composing import compose_side_by_side
+from talking_heads.media.marks import marked
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.media.signing import sign
+from talking_heads.media.verifying import verify
+from talking_heads.media.writing import AI_GENERATED, VideoWriter
 
 ROOT = Path(__file__).parents[1]
 
@@ -349,10 +354,10 @@ def test_a_video_that_cannot_be_signed_is_not_there(tmp_path: Path, monkeypatch:
 def test_ctrl_c_while_signing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        signing(*arguments)  # type: ignore[arg-type]
+        sign_file(*arguments)  # type: ignore[arg-type]
 
-    signing = provenance._sign
-    monkeypatch.setattr(provenance, "_sign", interrupted)
+    sign_file = signing._sign
+    monkeypatch.setattr(signing, "_sign", interrupted)
     with pytest.raises(KeyboardInterrupt):
         TalkingHeadVideo(lambda: iter([grey(0)] * 3), 3, 25.0).save(tmp_path / "a.mp4")
     assert not list(tmp_path.iterdir())
@@ -475,7 +480,7 @@ def test_certificates_that_do_not_do(
 def test_the_development_certificate_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By several processes at the same time."""
     home = tmp_path / "home" / "talking_heads"
-    program = "import sys; from talking_heads.provenance import sign; sign(sys.argv[1])"
+    program = "import sys; from talking_heads.media.signing import sign; sign(sys.argv[1])"
     pictures = [tmp_path / f"{k}.png" for k in range(2)]
     for picture in pictures:
         Image.fromarray(grey(0)).save(picture)

@@ -19,16 +19,28 @@ from typer.testing import CliRunner, Result
 import talking_heads
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
-from talking_heads.driver import motion_of_track
 from talking_heads.errors import NoFaceError
-from talking_heads.faces import Gap, Track, crop_around
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
-from talking_heads.landmarks import NUM_LANDMARKS, LandmarkDetector
-from talking_heads.video import AI_GENERATED, probe, read_frames
-from train import evaluate, reenact
-from train.metrics import FrameMetrics, MobileFaceNet, align_face, face_errors, following, jitter, stillest_run
-from train.reenact import (
+from talking_heads.landmarks import NUM_LANDMARKS
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.media.writing import AI_GENERATED
+from talking_heads.tracking.crops import crop_around
+from talking_heads.tracking.detectors import LandmarkDetector
+from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.tracks import Gap, Track
+from train import evaluate
+from train.evaluation import protocol, reenact
+from train.evaluation.metrics import (
+    FrameMetrics,
+    MobileFaceNet,
+    align_face,
+    face_errors,
+    following,
+    jitter,
+    stillest_run,
+)
+from train.evaluation.reenact import (
     METRICS,
     Driven,
     Driver,
@@ -272,7 +284,7 @@ def test_frames_are_read_by_their_numbers(clip: Path) -> None:
 def clips(clip: Path, tmp_path: Path, detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two clips, of which one shows nobody; the command finds its detector ready."""
     monkeypatch.setattr("talking_heads.pipeline.load_detector", lambda: detector)
-    evaluate._tools.cache_clear()
+    protocol._tools.cache_clear()
     folder = tmp_path / "clips"
     folder.mkdir()
     (folder / "ada.mp4").write_bytes(clip.read_bytes())
@@ -342,7 +354,7 @@ def test_an_interrupted_run_has_what_was_measured(
             raise KeyboardInterrupt
         return drive(pipe, metrics, driver, *arguments)
 
-    monkeypatch.setattr(evaluate, "drive", interrupted)
+    monkeypatch.setattr(protocol, "drive", interrupted)
     output = tmp_path / "results"
     done = run(
         "--model", model, "--clips", clips, "--portraits", photos, "--output", output,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from talking_heads.segmentation import person_mask
+from talking_heads.tracking.segmentation import person_mask
 
 
 def test_the_person_and_not_the_wall(astronaut: np.ndarray, astronaut_face: np.ndarray) -> None:

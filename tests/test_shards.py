@@ -21,11 +21,13 @@ from PIL import Image, ImageFilter
 from typer.testing import CliRunner
 
 from talking_heads.errors import MissingDependencyError, TalkingHeadsError, UnreadableMediaError
-from train.clips import load_clips
 from train.config import preset
-from train.dataset import EpisodeDataset
-from train.prepare import find_jobs, main, prepare
-from train.shards import load_shard
+from train.data.episodes import EpisodeDataset
+from train.data.jobs import find_jobs
+from train.data.preparing import prepare
+from train.data.shards import load_shard
+from train.data.store import load_clips
+from train.prepare import main
 
 app = typer.Typer()
 app.command()(main)

@@ -20,8 +20,8 @@ from space.settings import LimitError, Limits
 from space.tabs.results import FOLDER, RESULTS
 from space.work import BEAT, Cancelled, Clock, RateEstimate, Work, in_words
 from talking_heads import TalkingHeadPipeline
-from talking_heads.background import Background
 from talking_heads.errors import FaceError
+from talking_heads.media.background import Background
 
 
 class TestLimits:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from talking_heads.streams import ahead
+from talking_heads.media.streams import ahead
 
 
 def running() -> int:

@@ -11,7 +11,7 @@ from media import grey, write_clip
 from talking_heads import TalkingHeadPipeline
 from talking_heads.errors import UnreadableMediaError
 from talking_heads.head.motion import INDEX, Motion
-from talking_heads.landmarks import LandmarkDetector
+from talking_heads.tracking.detectors import LandmarkDetector
 from talking_heads.voice.mouth import LIPS, MouthModel, features, opening
 from talking_heads.voice.phones import VOWELS, Phone
 from talking_heads.voice.sound import BANDS, Voice

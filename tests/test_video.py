@@ -17,20 +17,11 @@ from media import beep, beep_time, counted, grey, number_of, picture, write_clip
 from PIL import Image
 
 from talking_heads.errors import OutputError, UnreadableMediaError
-from talking_heads.video import (
-    AI_GENERATED,
-    TRANSPARENT_SUFFIXES,
-    VIDEO_SUFFIXES,
-    VideoWriter,
-    check_writable,
-    compose_side_by_side,
-    contact_sheet,
-    probe,
-    read_frames,
-    read_tags,
-    save_gif,
-    save_image,
-)
+from talking_heads.files import check_writable
+from talking_heads.media.composing import compose_side_by_side, contact_sheet
+from talking_heads.media.images import save_image
+from talking_heads.media.reading import probe, read_frames, read_tags
+from talking_heads.media.writing import AI_GENERATED, TRANSPARENT_SUFFIXES, VIDEO_SUFFIXES, VideoWriter, save_gif
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -346,7 +337,8 @@ def test_sound_that_is_missing_or_shorter(tmp_path: Path) -> None:
 def test_long_clips_take_no_more_memory(tmp_path: Path) -> None:
     program = (
         "import resource, sys, numpy as np\n"
-        "from talking_heads.video import VideoWriter, read_frames\n"
+        "from talking_heads.media.reading import read_frames\n"
+        "from talking_heads.media.writing import VideoWriter\n"
         "def peak(n):\n"
         "    with VideoWriter(sys.argv[1], 60) as writer:\n"
         "        for k in range(n): writer.write(np.full((96, 128, 3), k % 256, np.uint8))\n"
@@ -401,7 +393,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, limit: int) -> N
     program = (
         "import resource, signal, sys, numpy as np\n"
         "from talking_heads.errors import OutputError\n"
-        "from talking_heads.video import VideoWriter\n"
+        "from talking_heads.media.writing import VideoWriter\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
         "noise = np.random.default_rng(0)\n"

@@ -15,7 +15,9 @@ from talking_heads.errors import InvalidModelError, UnreadableMediaError
 from talking_heads.examples import EXAMPLE
 from talking_heads.head.motion import COEFFICIENTS, INDEX, PARTS, Motion
 from talking_heads.head.retarget import lip_gaps, most_neutral
-from talking_heads.video import VideoWriter, has_pictures, read_sound, sound_duration
+from talking_heads.media.reading import has_pictures
+from talking_heads.media.sound import read_sound, sound_duration
+from talking_heads.media.writing import VideoWriter
 from talking_heads.voice.liveliness import life, stresses
 from talking_heads.voice.mouth import ASSET, LIPS, MouthModel, closures, lip_shapes, mouth_coefficients, opening
 from talking_heads.voice.phones import BILABIALS, SILENCE, Phone, write_phones

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from talking_heads.head.model import Camera, face_model
 from talking_heads.head.motion import head_rotation
-from talking_heads.images import to_float
 from talking_heads.landmarks import (
     INNER_LIP,
     IRISES,
@@ -24,7 +23,8 @@ from talking_heads.landmarks import (
     RIGHT_BROW,
     RIGHT_EYE,
 )
-from train.warp_baseline import displaced, thin_plate_grid, warp_photo
+from talking_heads.media.images import to_float
+from train.evaluation.warp_baseline import displaced, thin_plate_grid, warp_photo
 
 SIZE = 256
 PHOTO = to_float(picture(SIZE, SIZE))

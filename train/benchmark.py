@@ -23,23 +23,23 @@ from talking_heads import __version__
 from talking_heads.avatar import Shots
 from talking_heads.benchmark import machine, peak_memory
 from talking_heads.examples import EXAMPLE
-from talking_heads.faces import Portrait, crop_around, track_face
-from talking_heads.landmarks import load_detector
+from talking_heads.media.reading import probe, read_frames
 from talking_heads.pipeline import TalkingHeadPipeline, fast_bf16
 from talking_heads.result import ProgressCallback
-from talking_heads.video import probe, read_frames
+from talking_heads.tracking.crops import Portrait, crop_around
+from talking_heads.tracking.detectors import load_detector
+from talking_heads.tracking.tracks import track_face
 
-from .clips import Clip, ClipMeta, make_clip
 from .config import PRESETS, MetaConfig
-from .dataset import EpisodeDataset
-from .features import SqueezeNetFeatures, VGG19Features, VGGFaceFeatures
+from .data.clips import Clip, ClipMeta, make_clip
+from .data.episodes import EpisodeDataset
+from .features import SqueezeNetFeatures, VGG16Features, VGG19Features, VGGFaceFeatures
 from .finetune import fine_tune
-from .meta import Trainer
-from .objective import as_numbers
+from .trainer import Trainer, as_numbers
 
 MEASURED = ("default", "paper")
 NETS: dict[str, type[nn.Module]] = {
-    "vgg19": VGG19Features, "vggface": VGGFaceFeatures, "squeezenet": SqueezeNetFeatures,
+    "vgg19": VGG19Features, "vgg16": VGG16Features, "vggface": VGGFaceFeatures, "squeezenet": SqueezeNetFeatures,
 }  # fmt: skip
 PEOPLE = 8
 PHOTOS = (1, 8)
@@ -115,7 +115,7 @@ def _measure_preset(
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     run = Trainer(config, data, folder, precision)
-    run.introduce_discriminator()
+    run.initialize_discriminator()
     workers = max(1, min(16, (os.cpu_count() or 2) - 1))
     batches = run.batches(workers)
     batch = next(batches)

@@ -147,6 +147,44 @@ PRESETS: dict[str, MetaConfig] = {
     ),
     # Twice as many steps of D as of E and G, and no augmentation.
     "paper": MetaConfig(discriminator_steps=2, mirror=0.0, jitter=0.0),
+    # The paper's design (landmark image and AdaIN alone, all of its losses) at 128 pixels, small enough for two cores.
+    # Not the paper's: widths, patches of 2 x 2 pixels, rates, an adversary that joins late, K of 1 to 4, augmentation
+    # (there are a thousand times fewer frames), VGG16 in the place of VGG19 and VGGFace, and a pixel term, without
+    # which VGG16's poolings leave a pattern of dots.
+    "paper-128": MetaConfig(
+        model=ModelConfig(
+            embedder={"image_size": 128, "channels": [32, 64, 128, 256], "patch_size": 2, "attention_resolution": 16},
+            generator={
+                "image_size": 128,
+                "channels": [56, 112, 208],
+                "num_middle_blocks": 3,
+                "embedding_dim": 256,
+                "patch_size": 2,
+                "attention_resolution": 16,
+                "up_attention_resolution": 32,
+            },
+            discriminator={
+                "image_size": 128,
+                "channels": [32, 64, 128, 256],
+                "patch_size": 2,
+                "attention_resolution": 16,
+            },
+        ),
+        losses=LossWeights(squeezenet=0.0, vgg16=1.5e-1, pixel=50.0),
+        image_size=128,
+        num_shots=4,
+        fewest_shots=1,
+        batch_size=8,
+        steps=6000,
+        generator_rate=4e-4,
+        discriminator_rate=4e-4,
+        betas=(0.5, 0.999),
+        cooldown=0.3,
+        discriminator_steps=2,
+        adversarial_from=2000,
+        stills_share=0.8,
+        jitter=0.5,
+    ),
 }
 
 

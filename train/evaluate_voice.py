@@ -25,10 +25,10 @@ import typer
 from rich.progress import track as with_bar
 
 from talking_heads import TalkingHeadPipeline
-from talking_heads.faces import Track, track_face
 from talking_heads.head.motion import Motion
 from talking_heads.head.retarget import most_neutral
-from talking_heads.video import probe, read_frames
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.tracking.tracks import Track, track_face
 from talking_heads.voice.phones import BILABIALS, Phone
 from talking_heads.voice.sound import listen
 from talking_heads.voice.speech import spoken

@@ -2,8 +2,9 @@
 
     images (B,3,H,W) RGB in [-1,1]  ->  [ReLU activations (B,C_l,H_l,W_l), one for each tap]
 
-VGG19 and VGGFace are the paper's pair; their weights are published elsewhere and not shipped here. SqueezeNet 1.0 is
-the small stand-in that a CPU can train with. Each network does its own preprocessing, so callers never see BGR.
+VGG19 and VGGFace are the paper's pair; their weights are published elsewhere and not shipped here. VGG16 is the nearest
+to VGG19, and SqueezeNet 1.0 the small stand-in that a CPU can train with. Each network does its own preprocessing, so
+callers never see BGR.
 The parameters are frozen but gradients flow through to the images; wrap the pass over real images in
 ``torch.no_grad()``, which halves the memory.
 """
@@ -127,6 +128,17 @@ class VGGFaceFeatures(FeatureNet):
         super().__init__(_vgg_layers(VGG16_CONVS), (1, 6, 11, 18, 25), (93.5940, 104.7624, 129.1863))
 
 
+class VGG16Features(FeatureNet):
+    """relu1_2, relu2_2, relu3_3, relu4_3 of the ImageNet VGG16: nearest to VGG19 where its weights cannot be had.
+
+    For the weights trained in Caffe, cut off behind relu4_3: with more layers a file is taken for VGGFace's, which is
+    the same network.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_vgg_layers(VGG16_CONVS), (3, 8, 15, 22), (103.939, 116.779, 123.680))
+
+
 class Fire(nn.Module):
     """SqueezeNet's block: squeeze 1x1, then 1x1 and 3x3 expansions side by side; (B,C,H,W) -> (B,2*expand,H,W)."""
 
@@ -184,24 +196,32 @@ def load_vggface(path: str | Path) -> VGGFaceFeatures:
     return filled(VGGFaceFeatures(), read_weights(path), path)
 
 
+def load_vgg16(path: str | Path) -> VGG16Features:
+    """Published Caffe weights of VGG16 to relu4_3 -> the frozen network, or InvalidModelError."""
+    return filled(VGG16Features(), read_weights(path), path)
+
+
 def load_squeezenet(path: str | Path) -> SqueezeNetFeatures:
     """Caffe's weights of SqueezeNet 1.0 under torchvision's names -> the frozen network, or InvalidModelError."""
     return filled(SqueezeNetFeatures(), read_weights(path), path)
 
 
 def load_feature_net(path: str | Path) -> FeatureNet:
-    """Whichever of the three networks the file holds, told by its keys; InvalidModelError for any other."""
+    """Whichever of the four networks the file holds, told by its keys; InvalidModelError for any other."""
     weights = read_weights(path)
     net: FeatureNet
     if "features.3.squeeze.weight" in weights:
         net = SqueezeNetFeatures()
     elif "features.16.weight" in weights:  # conv3_4 of VGG19; a VGG16 pools here
         net = VGG19Features()
-    elif "features.17.weight" in weights:  # conv4_1 of VGG16
+    elif "features.24.weight" in weights:  # conv5_1 of a whole VGG16
         net = VGGFaceFeatures()
+    elif "features.17.weight" in weights:  # conv4_1 of one that ends behind relu4_3
+        net = VGG16Features()
     else:
         raise InvalidModelError(
-            f"{Path(path).name} holds none of VGG19, VGGFace and SqueezeNet 1.0. Give the weights of one of them."
+            f"{Path(path).name} holds none of VGG19, VGGFace, VGG16 to relu4_3 and SqueezeNet 1.0. "
+            "Give the weights of one of them."
         )
     return filled(net, weights, path)
 

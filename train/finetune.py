@@ -4,14 +4,16 @@
 
 Starts where meta-learning says: psi' = P e becomes a vector that is trained itself, and the discriminator's
 w' = w0 + e likewise. L_CNT + L_ADV for G' (unless told else, without its first part: see DEFAULT_WEIGHTS), the hinge
-loss for D', no L_MCH. The feed-forward variant is ``pipe.create_avatar``: the same avatar at step 0.
+loss for D', no L_MCH. With ``--preset paper`` it is done as the paper does: all of L_ADV, its weights, rates and betas.
+The feed-forward variant is ``pipe.create_avatar``: the same avatar at step 0.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,14 +31,14 @@ from talking_heads.head.person import REACH, resized
 from talking_heads.hub import check_push
 from talking_heads.pipeline import Photo, autocast
 
-from .animated_stills import StillHead, animate
-from .clips import Clip, ClipMeta, canvas_side, make_clip
-from .config import preset
-from .dataset import EpisodeDataset
+from .config import PRESETS, MetaConfig, preset
+from .data.clips import Clip, ClipMeta, canvas_side, make_clip
+from .data.episodes import EpisodeDataset
+from .data.stills import StillHead, animate
 from .export import folded, trainable
-from .losses import LossWeights
-from .objective import ContentNets, as_numbers, discriminator_loss, generator_terms
+from .losses import LossNets, LossWeights
 from .terminal import mistakes_in_one_line
+from .trainer import Networks, as_numbers, minimize_with, training_step
 
 COPIES = 24
 """Animated frames of all photos together; at least four of each."""
@@ -55,6 +57,32 @@ WEIGHTS_ALONE = replace(DEFAULT_WEIGHTS, squeezenet=0.0, feature_matching=100.0)
 """Without a content network: feature matching and pixels, for which nothing needs to be downloaded."""
 
 
+@dataclass(frozen=True)
+class FineTuning:
+    """How an avatar is tuned."""
+
+    weights: LossWeights | None = None
+    """Of the losses; there is no L_MCH here, whatever it weighs. None: DEFAULT_WEIGHTS, or WEIGHTS_ALONE where no
+    content network is given."""
+    batch_size: int = 4
+    generator_rate: float = 2e-4
+    discriminator_rate: float = 2e-4
+    betas: tuple[float, float] = PRESETS["default"].betas
+    discriminator_steps: int = 1
+
+    @classmethod
+    def of_preset(cls, name: str) -> FineTuning:
+        """As a preset's meta-learning does it; that of ``default`` is what is meant where nothing is said. ValueError
+        for an unknown name."""
+        if name == "default":
+            return cls()
+        config = preset(name)
+        return cls(
+            config.losses, config.batch_size, config.generator_rate, config.discriminator_rate, config.betas,
+            config.discriminator_steps,
+        )  # fmt: skip
+
+
 def fine_tune(pipe: TalkingHeadPipeline, photos: Sequence[Photo], steps: int = 40, **options: Any) -> Avatar:
     """A new avatar whose generator is tuned to the photos; neither ``pipe`` nor anything passed in is changed.
 
@@ -70,11 +98,8 @@ def fine_tune_avatar(
     start: Avatar,
     steps: int = 40,
     *,
-    feature_net: str | Path | None = None,
-    weights: LossWeights | None = None,
-    batch_size: int = 4,
-    generator_rate: float = 2e-4,
-    discriminator_rate: float = 2e-4,
+    feature_net: str | Path | Sequence[str | Path] | None = None,
+    settings: FineTuning = FineTuning(),
     seed: int = 0,
     on_step: OnStep | None = None,
     on_avatar: OnAvatar | None = None,
@@ -83,73 +108,90 @@ def fine_tune_avatar(
     """A new avatar, tuned to the photos of one that ``pipe`` made; neither of the two is changed.
 
     Each photo is animated, and the network learns to get from its copies back to the untouched photo; and, where there
-    are several, from one photo to the other. ``feature_net``: weights of a content network (features.py). ``on_avatar``
-    is given an avatar every ``avatar_every`` steps.
-    Raises InvalidModelError without a discriminator, ValueError for steps < 1.
+    are several, from one photo to the other. ``feature_net``: weights of a content network, or of several
+    (features.py). ``on_avatar`` is given an avatar every ``avatar_every`` steps.
+    Raises InvalidModelError without a discriminator; ValueError for steps < 1, and for losses without their network.
     """
     _check_steps(steps)
-    if weights is None:
-        weights = DEFAULT_WEIGHTS if feature_net else WEIGHTS_ALONE
+    content = [feature_net] if isinstance(feature_net, str | Path) else list(feature_net or ())
+    weights = settings.weights or (DEFAULT_WEIGHTS if content else WEIGHTS_ALONE)
     device = pipe.device
-    generator = trainable(pipe.generator).to(device)
-    discriminator = trainable(pipe.load_discriminator()).to(device)
-    style = nn.Parameter(start.style.detach().clone())  # psi' = P e
-    identity = nn.Parameter(start.embedding.detach().clone())  # with the frozen w0: w' = w0 + e
-    discriminator.w0.requires_grad_(False)
-    content = ContentNets([feature_net] if feature_net else [], weights).to(device)
-
-    size = pipe.image_size
-    conditioned = bool(generator.config.render_conditioned)
-    config = preset(
-        "default", image_size=size, num_shots=1, seed=seed, jitter=0.0, mirror=0.0, stills_share=1.0,
-        real_targets=1.0, degraded_share=0.0,
-    )  # fmt: skip
-    generator_config = config.model.generator | {"render_conditioned": conditioned}
-    config = replace(config, model=replace(config.model, generator=generator_config))
-    episodes = EpisodeDataset(clips_of(start.shots, size, seed, conditioned), config, steps * batch_size)
-
-    # P has done its work: psi' is trained in its place.
-    psi = [p for name, p in generator.named_parameters() if not name.startswith("projection")]
-    generator_optimizer = torch.optim.Adam([*psi, style], lr=generator_rate, betas=config.betas)
-    theta = [p for p in discriminator.parameters() if p.requires_grad]
-    discriminator_optimizer = torch.optim.Adam([*theta, identity], lr=discriminator_rate, betas=config.betas)
-
-    def avatar() -> Avatar:
-        return Avatar.create(
-            start.embedding, style.detach(), start.shots, pipe.name, pipe.fingerprint, folded(generator), pipe.commit,
-            start.head,
-        ).to(device)  # fmt: skip
+    person = _Person(pipe, start)
+    loss_nets = LossNets(replace(weights, match=0.0, identity=0.0), content).to(device)
+    config = _episode_config(pipe, seed)
+    clips = clips_of(start.shots, pipe.image_size, seed, person.conditioned)
+    batch_size, rates = settings.batch_size, (settings.generator_rate, settings.discriminator_rate)
+    episodes = EpisodeDataset(clips, config, steps * batch_size)
+    optimizers = [
+        torch.optim.Adam(parameters, lr=rate, betas=settings.betas)
+        for parameters, rate in zip(person.parameters(), rates, strict=True)
+    ]
+    minimizers = [minimize_with(optimizer, partial(autocast, device)) for optimizer in optimizers]
 
     for step in range(steps):
         # Falling to zero: where steps are few, there is no time for an average to calm what the last ones do.
-        for optimiser, rate in ((generator_optimizer, generator_rate), (discriminator_optimizer, discriminator_rate)):
-            for group in optimiser.param_groups:
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            for group in optimizer.param_groups:
                 group["lr"] = rate * (1 - step / steps)
         first = step * batch_size
         batch = default_collate([episodes[i] for i in range(first, first + batch_size)])
         batch = {name: value.to(device) for name, value in batch.items()}
-        with autocast(device):
-            render = batch["render"] if conditioned else None
-            fakes = generator(batch["landmark_image"], style=style, render=render)
-            who = identity.expand(batch_size, -1)
-            terms = generator_terms(
-                fakes, batch["image"], batch["landmark_image"], who.detach(), discriminator, content, weights,
-                batch["weights"],
-            )  # fmt: skip
-        generator_optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
-        generator_optimizer.step()
-        with autocast(device):
-            hinge = discriminator_loss(discriminator, fakes, batch["image"], batch["landmark_image"], who)
-        discriminator_optimizer.zero_grad(set_to_none=True)
-        hinge.backward()
-        discriminator_optimizer.step()
+        terms = training_step(person.networks(), [batch], loss_nets, *minimizers, settings.discriminator_steps)
         if on_step is not None:
-            on_step(step + 1, steps, as_numbers(terms | {"hinge": hinge}))
+            on_step(step + 1, steps, as_numbers(terms))
         if on_avatar is not None and (step + 1) % avatar_every == 0:
-            on_avatar(step + 1, avatar())
+            on_avatar(step + 1, person.avatar(pipe))
 
-    return avatar()
+    return person.avatar(pipe)
+
+
+class _Person:
+    """The networks of section 3.3, which begin as meta-learning's for this person: G' with psi', D' with w'."""
+
+    def __init__(self, pipe: TalkingHeadPipeline, start: Avatar) -> None:
+        """Raises InvalidModelError where ``pipe`` has no discriminator."""
+        self.start = start
+        self.generator = trainable(pipe.generator).to(pipe.device)
+        self.discriminator = trainable(pipe.load_discriminator()).to(pipe.device)
+        self.style = nn.Parameter(start.style.detach().clone())  # psi' = P e
+        self.identity = nn.Parameter(start.embedding.detach().clone())  # with the frozen w0: w' = w0 + e
+        self.discriminator.w0.requires_grad_(False)
+        self.conditioned = bool(self.generator.config.render_conditioned)
+
+    def networks(self) -> Networks:
+        """As a step takes them."""
+        return Networks(
+            embed=lambda _shots, _landmarks: self.style,
+            generate=lambda landmark_images, style, render: self.generator(
+                landmark_images, style=style, render=render if self.conditioned else None
+            ),
+            discriminator=self.discriminator,
+            identity=lambda who: self.identity.expand(len(who), -1),
+        )
+
+    def parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """psi and psi', then theta, b and w'. P has done its work: psi' is trained in its place."""
+        psi = [p for name, p in self.generator.named_parameters() if not name.startswith("projection")]
+        theta = [p for p in self.discriminator.parameters() if p.requires_grad]
+        return [*psi, self.style], [*theta, self.identity]
+
+    def avatar(self, pipe: TalkingHeadPipeline) -> Avatar:
+        """The person as they are now."""
+        start = self.start
+        return Avatar.create(
+            start.embedding, self.style.detach(), start.shots, pipe.name, pipe.fingerprint, folded(self.generator),
+            pipe.commit, start.head,
+        ).to(pipe.device)  # fmt: skip
+
+
+def _episode_config(pipe: TalkingHeadPipeline, seed: int) -> MetaConfig:
+    """Of episodes as the pipeline's networks take them, from one person's photos as they are."""
+    config = preset(
+        "default", image_size=pipe.image_size, num_shots=1, seed=seed, jitter=0.0, mirror=0.0, stills_share=1.0,
+        real_targets=1.0, degraded_share=0.0,
+    )  # fmt: skip
+    generator = config.model.generator | {"render_conditioned": bool(pipe.generator.config.render_conditioned)}
+    return replace(config, model=replace(config.model, generator=generator))
 
 
 def clips_of(shots: Shots, size: int, seed: int, animated: bool) -> list[Clip]:
@@ -184,7 +226,16 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for the avatar.")],
     model: Annotated[str | None, typer.Option(help="Base model: folder or org/name; else the bundled one.")] = None,
     steps: Annotated[int, typer.Option(help="Updates; 40 takes about a minute on a CPU.", min=1)] = 40,
-    feature_net: Annotated[Path | None, typer.Option(help="Weights of a content network, if there are some.")] = None,
+    feature_net: Annotated[
+        str, typer.Option(help="Weights of a content network, if there are some; several with commas.")
+    ] = "",
+    preset_name: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            help=f"Losses, rates and batches: one of {', '.join(PRESETS)}; all but default need a content network.",
+        ),
+    ] = "default",
     seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
     push: Annotated[
         str | None, typer.Option(help="Repository of the Hub (me/name) for the avatar as well; a private one.")
@@ -199,6 +250,7 @@ def main(
         TimeRemainingColumn(),
     )
     with mistakes_in_one_line(ValueError):
+        settings = FineTuning.of_preset(preset_name)
         check_folder(output)
         if push is not None:
             check_push("avatar", push, private=True)
@@ -206,7 +258,8 @@ def main(
         with Progress(*columns) as progress:
             bar = progress.add_task("", total=steps)
             avatar = fine_tune(
-                pipe, photos, steps, feature_net=feature_net, seed=seed,
+                pipe, photos, steps, feature_net=[path for path in feature_net.split(",") if path], settings=settings,
+                seed=seed,
                 on_step=lambda done, _total, _terms: progress.update(bar, completed=done),
             )  # fmt: skip
         avatar.save_pretrained(output)

@@ -1,20 +1,28 @@
 """The paper's losses, in the paper's order: one pure function a term, each a scalar, averaged over the batch.
 
-    L(phi, psi, P, theta, W, w0, b) = L_CNT + L_ADV + L_MCH,    L_ADV = -D(x_hat, y, i) + L_FM         generator step
-    L_DSC                                                                                          discriminator step
+    L(phi, psi, P, theta, W, w0, b) = L_CNT + L_ADV + L_MCH    (3)    L_ADV = -D(x_hat, y, i) + L_FM    (4)
+    L_DSC = max(0, 1 + D(x_hat, y, i)) + max(0, 1 - D(x, y, i))                                         (6)
 
-What is real is a constant in every term of the generator step: it is detached here, so that no caller can forget.
-The terms carry no weights; those stand together in ``LossWeights``. Sums run in float32, also on bfloat16 inputs.
+``trainer.training_step`` puts them together. What is real is a constant in every term of L: it is detached here, so
+that no caller can forget. The terms carry no weights; those stand together in ``LossWeights``. Sums run in float32,
+also on bfloat16 inputs. The numbers are those of the paper's equations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from .features import SqueezeNetFeatures, load_feature_net
+from .identity import IdentityNet
+
+CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vgg16": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 2.0}
+"""What a network's term weighs where the configuration was made for other networks: as in the presets made for it."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class LossWeights:
 
     Attributes:
         vgg19: of ``content`` over VGG19 activations.
+        vgg16: of ``content`` over VGG16 activations; not in the paper.
         vggface: of ``content`` over VGGFace activations.
         squeezenet: of ``normalised_content`` over SqueezeNet activations.
         adversarial: of ``adversarial`` on D's scores.
@@ -37,6 +46,7 @@ class LossWeights:
     """
 
     vgg19: float = 0.0
+    vgg16: float = 0.0
     vggface: float = 0.0
     squeezenet: float = 4.0
     adversarial: float = 1.0
@@ -78,7 +88,7 @@ def normalised_content(fakes: Sequence[Tensor], reals: Sequence[Tensor]) -> Tens
 
 
 def adversarial(fake_scores: Tensor) -> Tensor:
-    """The first part of L_ADV: -D(x_hat, y, i), from scores (B,) or (B, 1, h, w)."""
+    """The first part of L_ADV (4): -D(x_hat, y, i), from scores (B,) or (B, 1, h, w)."""
     return -_mean(fake_scores)
 
 
@@ -117,11 +127,105 @@ def identity(fakes: Tensor, reals: Tensor) -> Tensor:
 
 
 def hinge(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """L_DSC: max(0, 1 + D(x_hat, y, i)) + max(0, 1 - D(x, y, i)), from scores (B,) or (B, 1, h, w).
+    """L_DSC (6): max(0, 1 + D(x_hat, y, i)) + max(0, 1 - D(x, y, i)), from scores (B,) or (B, 1, h, w).
 
     Detach x_hat before D.
     """
     return _mean(F.relu(1.0 + fake_scores)) + _mean(F.relu(1.0 - real_scores))
+
+
+def adversarial_terms(
+    discriminator: nn.Module, fakes: Tensor, images: Tensor, landmark_images: Tensor, identity: Tensor,
+    weights: LossWeights,
+) -> dict[str, Tensor]:  # fmt: skip
+    """L_ADV (4), its two parts by name and weighted; and, where D scores patches, their term.
+
+    Images (B, 3, H, W) in [-1, 1]; identity: W_i (B, N) or (N,). D and W are constants here. Empty where no part has
+    a weight: then D need not be asked.
+    """
+    if max(weights.adversarial, weights.patches, weights.feature_matching) <= 0:
+        return {}
+    discriminator = getattr(discriminator, "module", discriminator)  # without its data parallelism: nothing to exchange
+    learning = [p for p in discriminator.parameters() if p.requires_grad]
+    discriminator.requires_grad_(False)
+    try:
+        fake = discriminator(fakes, landmark_images, identity.detach())
+        with torch.no_grad():
+            real = discriminator(images, landmark_images, identity)
+    finally:
+        for parameter in learning:  # what fine-tuning has frozen stays so
+            parameter.requires_grad_(True)
+    terms = {"adversarial": weights.adversarial * adversarial(fake.scores)}
+    if fake.patches is not None:
+        terms["patches"] = weights.patches * adversarial(fake.patches)
+    terms["feature_matching"] = weights.feature_matching * feature_matching(fake.activations, real.activations)
+    return terms
+
+
+def discriminator_loss(
+    discriminator: nn.Module, fakes: Tensor, images: Tensor, landmark_images: Tensor, identity: Tensor
+) -> Tensor:
+    """L_DSC (6) on real and (detached) generated images in one pass; identity: W_i (B, N) or (N,).
+
+    With patch scores it is the sum of both kinds' hinge losses.
+    """
+    both = torch.cat([images, fakes.detach()])
+    if identity.ndim == 2:
+        identity = identity.repeat(2, 1)  # (2B, N)
+    judged = discriminator(both, landmark_images.repeat(2, 1, 1, 1), identity)
+    loss = hinge(*judged.scores.chunk(2))
+    return loss if judged.patches is None else loss + hinge(*judged.patches.chunk(2))
+
+
+class LossNets(nn.Module):
+    """The frozen networks that images are compared by, and what each term weighs."""
+
+    def __init__(
+        self, weights: LossWeights, content: Sequence[str | Path] = (), identity: str | Path | None = None
+    ) -> None:
+        """``content``: files of published weights, which decide what L_CNT is made of; ``identity``: the file of the
+        identity term's network. ``self.weights`` is what all terms weigh with these networks.
+
+        ValueError where ``weights`` has a term whose network is not given.
+        """
+        super().__init__()
+        self.content_nets = nn.ModuleList(load_feature_net(path) for path in content)
+        given = {_name(net) for net in self.content_nets}
+        wanted = [name for name in CONTENT_WEIGHTS if getattr(weights, name) > 0]
+        if wanted and not given:
+            raise ValueError(
+                f"the content loss needs the weights of {' and '.join(wanted)}, or of another feature network: "
+                "give their files (--feature-net)"
+            )
+        if weights.identity > 0 and not identity:
+            raise ValueError("the identity term needs the weights of its network: give them (--identity-net)")
+        self.identity_net = IdentityNet(identity) if identity and weights.identity > 0 else None
+        terms = {
+            name: (getattr(weights, name) or default) * (name in given) for name, default in CONTENT_WEIGHTS.items()
+        }
+        self.weights = replace(weights, **terms)
+
+    def content(self, fakes: Tensor, images: Tensor) -> Tensor:
+        """L_CNT, the weighted sum over the networks; both inputs (B, 3, H, W) in [-1, 1]."""
+        total = fakes.new_zeros(())
+        for net in self.content_nets:
+            with torch.no_grad():
+                reals = net(images)
+            distance = normalised_content if isinstance(net, SqueezeNetFeatures) else content
+            total = total + getattr(self.weights, _name(net)) * distance(net(fakes), reals)
+        return total
+
+    def identity(self, fakes: Tensor, images: Tensor, chips: Tensor) -> Tensor:
+        """The identity term, without its weight; ``chips`` (B, 2, 3): where the faces are (``chip_transform``)."""
+        if self.identity_net is None:
+            raise ValueError("the identity term has no network")
+        with torch.no_grad():
+            reals = self.identity_net(images, chips)
+        return identity(self.identity_net(fakes, chips), reals)
+
+
+def _name(net: nn.Module) -> str:
+    return type(net).__name__.removesuffix("Features").lower()
 
 
 def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -4,7 +4,7 @@
         --identity-net dlib_face_resnet.npz --output pack.tar --megabytes 30
     python -m train.meta --pack pack.tar --minutes 8 --output RUN       there; see docs/rented-card.md
 
-Every person stays. Left out are animated copies, which are drawn anew when the pack is unpacked (unpack.py), and
+Every person stays. Left out are animated copies, which are drawn anew when the pack is unpacked (data/unpack.py), and
 frames of videos beyond ``--frames``. Photos that several clips show are there once. Pictures are compressed as well as
 the size allows; the last line of the output says how.
 """
@@ -29,11 +29,13 @@ from PIL import Image
 from talking_heads.errors import OutputError
 from talking_heads.hub import written_whole
 
-from .clips import Clip, load_clips, written_beside
+from .data.clips import Clip
+from .data.store import load_clips
+from .data.unpack import CLIPS, FORMAT_VERSION, NETS
 from .features import load_feature_net
+from .files import written_beside
 from .identity import IdentityNet
 from .terminal import mistakes_in_one_line
-from .unpack import CLIPS, FORMAT_VERSION, NETS
 
 CODECS: dict[str, dict[str, Any]] = {
     "avif": {"speed": 6},

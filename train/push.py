@@ -23,8 +23,8 @@ from talking_heads.cards import TASK, Evaluation
 from talking_heads.errors import HubError, InvalidModelError
 from talking_heads.hub import check_is_model, check_push, push, push_model, read_json, set_variable
 
-from .evaluate import CONTESTS, FID, METRICS, Result
-from .report import summary_table
+from .evaluation.protocol import CONTESTS, FID, METRICS, Result
+from .evaluation.report import summary_table
 from .terminal import mistakes_in_one_line
 
 app = typer.Typer(help="Push to the Hugging Face Hub.", add_completion=False)

@@ -25,14 +25,14 @@ from rich.progress import track as with_bar
 from safetensors.numpy import save
 from torch import nn
 
-from talking_heads.driver import motion_of_track
 from talking_heads.errors import FaceError, UnreadableMediaError
-from talking_heads.faces import track_face
 from talking_heads.head.fit import MOUTH_AND_LIDS
 from talking_heads.head.model import face_model
 from talking_heads.head.motion import Motion
-from talking_heads.landmarks import LandmarkDetector, load_detector
-from talking_heads.video import probe, read_frames
+from talking_heads.media.reading import probe, read_frames
+from talking_heads.tracking.detectors import LandmarkDetector, load_detector
+from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.tracks import track_face
 from talking_heads.voice.mouth import LIPS, VISEMES, MouthModel, closures, features, opening, symmetric
 from talking_heads.voice.sound import Voice, listen
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from talking_heads.landmarks import DETECTORS
+from talking_heads.tracking.detectors import DETECTORS
 
 from ..examples import Examples
 from ..handlers import KEPT_SECONDS, LOOKS, ON_SPACE, PRIVATE, text, with_user_errors

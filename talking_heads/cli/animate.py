@@ -139,8 +139,9 @@ def animate(
     engine: Engine = "auto",
 ) -> None:
     """Photos (or an avatar) and a clip, a voice, a motion file or a preset -> a video, with sound if that has any."""
-    from ..background import check_output, parse_background
-    from ..video import VIDEO_SUFFIXES, check_writable
+    from ..files import check_writable
+    from ..media.background import check_output, parse_background
+    from ..media.writing import VIDEO_SUFFIXES
 
     check_one_of(photos, avatar)
     if sum(source is not None for source in (driving, voice, motion_file, preset)) != 1:
@@ -172,7 +173,7 @@ def animate(
             phones=phones, liveliness=liveliness, seed=seed,
         )  # fmt: skip
         check_photos(photos or [])
-        from ..provenance import check_credentials  # brings torch: last
+        from ..media.signing import check_credentials  # brings torch: last
 
         check_credentials()
         pipe = load_pipeline(model, detector, device, engine)
@@ -232,7 +233,8 @@ def dub(
     engine: Engine = "auto",
 ) -> None:  # fmt: skip
     """A person's own film, its lips (or eyes, or whole expression) moved by a clip or voice; all else is the film's."""
-    from ..video import check_writable, probe
+    from ..files import check_writable
+    from ..media.reading import probe
 
     if sum(source is not None for source in (driving, voice, motion_file)) != 1:
         raise typer.BadParameter(
@@ -251,7 +253,7 @@ def dub(
         driver = load_driver(
             driving=driving, voice=voice, motion_file=motion_file, output=output, text=text, phones=phones, liveliness=0
         )
-        from ..provenance import check_credentials  # brings torch: last
+        from ..media.signing import check_credentials  # brings torch: last
 
         check_credentials()
         pipe = load_pipeline(model, detector, device, engine)
@@ -289,13 +291,13 @@ def group(
     engine: Engine = "auto",
 ) -> None:
     """A photo of several people, each moved by a driver of their own; the sound is that of the first that has one."""
-    from ..video import check_writable
+    from ..files import check_writable
 
     check_writable(output)
     check_photos([photo])
     wanted = _sources(drivers)
     with printed_notes() as notes:
-        from ..provenance import check_credentials  # brings torch: last
+        from ..media.signing import check_credentials  # brings torch: last
 
         check_credentials()
         pipe = load_pipeline(model, detector, device, engine)
@@ -334,7 +336,7 @@ def _sources(words: Sequence[str]) -> dict[int | None, str]:
 
 def _driver_of(source: str, output: Path) -> Driver:
     """A preset, a motion file, a voice or a clip."""
-    from ..video import has_pictures
+    from ..media.reading import has_pictures
 
     path = Path(source)
     if source in PRESETS:
@@ -369,10 +371,12 @@ def live(
     engine: Engine = "auto",
 ) -> None:
     """Photos (or an avatar) that move like whoever is before the camera, at once; ends with q, Escape or Ctrl-C."""
-    from ..background import parse_background
-    from ..camera import Window, in_real_time, read_camera
-    from ..video import AI_GENERATED, VideoWriter, check_writable, probe, read_frames
-    from ..virtual_camera import VirtualCamera
+    from ..files import check_writable
+    from ..media.background import parse_background
+    from ..media.camera import Window, in_real_time, read_camera
+    from ..media.reading import probe, read_frames
+    from ..media.virtual_camera import VirtualCamera
+    from ..media.writing import AI_GENERATED, VideoWriter
 
     check_one_of(photos, avatar)
     wall = parse_background(background)
@@ -383,13 +387,14 @@ def live(
     if output is not None:
         check_writable(output)
     fps = 25.0
-    other = VirtualCamera(fps) if virtual_camera else None
     if not source.isdecimal():
         fps = probe(source).fps
         if output is not None:
             check_other_file(output, Path(source))
+    other = VirtualCamera(fps) if virtual_camera else None
     check_photos(photos or [])
-    from ..provenance import check_credentials, marked, marked_picture, sign  # brings torch: last
+    from ..media.marks import marked, marked_picture  # brings torch: last
+    from ..media.signing import check_credentials, sign  # brings torch: last
 
     check_credentials()
     pipe = load_pipeline(model, detector, device, engine)

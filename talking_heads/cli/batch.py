@@ -88,7 +88,7 @@ def batch(
     """Many videos with one start; what is there already is left, and a row that fails does not stop the others."""
     wanted = read_jobs(jobs)
     place = jobs.with_name(f"{jobs.stem}-report.csv") if report is None else report
-    from ..provenance import check_credentials  # brings torch: late
+    from ..media.signing import check_credentials  # brings torch: late
 
     check_credentials()
     pipe = load_pipeline(model, detector, device, engine)
@@ -118,7 +118,7 @@ def _done(job: Job, pipe: TalkingHeadPipeline, label: bool) -> dict[str, Any]:
 
 
 def _make(job: Job, pipe: TalkingHeadPipeline, label: bool) -> None:
-    from ..background import check_output, parse_background
+    from ..media.background import check_output, parse_background
 
     photos = [job.folder / word for word in job.words("photos")]
     check_photos(photos)

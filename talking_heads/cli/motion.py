@@ -23,7 +23,7 @@ def align(
     text: Said = None,
 ) -> None:
     """A voice -> its phones and their times, to be corrected and given to ``animate --voice --phones``."""
-    from ..video import check_writable
+    from ..files import check_writable
     from ..voice.phones import write_phones
     from ..voice.sound import listen
 
@@ -47,7 +47,8 @@ def track(
 ) -> None:
     """A clip -> how the face in it moves, or a voice -> how one does that says it; for other programs, and
     ``animate --motion-file``."""
-    from ..video import check_writable, has_pictures, probe
+    from ..files import check_writable
+    from ..media.reading import has_pictures, probe
 
     check_writable(output, (".csv",))
     if not has_pictures(clip):
@@ -61,7 +62,7 @@ def track(
         return
     check_no_voice(text, phones)
     probe(clip)
-    from ..faces import held_gaps
+    from ..tracking.tracks import held_gaps
 
     pipe = load_pipeline(None, detector, None)
     with printed_notes() as notes, progress_bars() as show:

@@ -86,8 +86,8 @@ def edit(
     device: Device = None,
 ) -> None:
     """Photos (or an avatar) -> a png of the person with another pose and expression; 0 is as in the photo."""
-    from ..background import parse_background
-    from ..video import check_writable
+    from ..files import check_writable
+    from ..media.background import parse_background
 
     check_one_of(photos, avatar)
     controls = FaceControls(
@@ -101,7 +101,7 @@ def edit(
     wall = parse_background(background)
     check_writable(output, (".png",))
     check_photos([*(photos or []), *([like] if like else [])])
-    from ..provenance import check_credentials, save_picture  # brings torch: last
+    from ..media.signing import check_credentials, save_picture  # brings torch: last
 
     check_credentials()
     pipe = load_pipeline(model, detector, device)
@@ -153,7 +153,10 @@ def demo(
     """A portrait of the public domain and the bundled clip -> a video, and a contact sheet to look at."""
     from skimage.data import astronaut
 
-    from ..video import check_writable, contact_sheet, read_frames, save_image
+    from ..files import check_writable
+    from ..media.composing import contact_sheet
+    from ..media.images import save_image
+    from ..media.reading import read_frames
 
     sheet = output.with_suffix(".png")
     check_writable(output)

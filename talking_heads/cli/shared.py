@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..avatar import Avatar
-    from ..background import Background
-    from ..faces import Portrait
+    from ..media.background import Background
     from ..pipeline import Size, TalkingHeadPipeline
     from ..result import FrameGenerator, ProgressCallback, TalkingHeadVideo
+    from ..tracking.crops import Portrait
 
 
 def later_of(new: np.ndarray | None, old: np.ndarray | None) -> np.ndarray | None:
@@ -77,7 +77,8 @@ def load_driver(
     seed: int = 0,
 ) -> Driver:
     """The one of a clip, a voice, a motion file and a preset that is given; a voice is listened to, with a bar."""
-    from ..video import probe, sound_duration
+    from ..media.reading import probe
+    from ..media.sound import sound_duration
 
     if driving is not None:
         probe(driving)
@@ -104,8 +105,8 @@ def check_photos(photos: Sequence[Path]) -> None:
 
 
 def load_pipeline(model: str | None, detector: str, device: str | None, engine: str = "auto") -> TalkingHeadPipeline:
-    from ..landmarks import load_detector
     from ..pipeline import TalkingHeadPipeline
+    from ..tracking.detectors import load_detector
 
     chosen = device_for(device)
     if engine == "openvino" and chosen != "cpu":

@@ -25,7 +25,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say whether a file carries marks of generated media. Exit code 0: it does; 1: none was found."""
-    from ..provenance import verify
+    from ..media.verifying import verify
 
     findings = verify(file)
     if as_json:
@@ -81,7 +81,7 @@ def benchmark(
     if minutes is not None and not memory:
         raise typer.BadParameter("it is for --memory.", param_hint="--minutes")
     if plot is not None:
-        from ..video import check_writable
+        from ..files import check_writable
 
         check_writable(plot, (".png",))
     if training:
@@ -98,8 +98,8 @@ def benchmark(
             )  # fmt: skip
     typer.echo(json.dumps(measured, indent=2) if as_json else as_table(measured))
     if plot is not None:
+        from ..media.images import save_image
         from ..plots import plot_speed
-        from ..video import save_image
 
         save_image(plot_speed(measured), plot)
 

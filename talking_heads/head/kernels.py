@@ -20,6 +20,10 @@ from numba import njit
 BEHIND = np.float32(1.5)
 """cm: the sheet lies on the head where the photo shows both."""
 FAR = np.float32(-1e30)
+SKIN, TEETH, INSIDE, EYE = 0, 1, 2, 3
+"""What a triangle is part of, for ``mend_teeth_and_edges``."""
+BETWEEN_TEETH = np.float32(0.72)
+"""Light between two teeth, over that on them."""
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -293,6 +297,73 @@ def compose(
             planes[i, j, 1] = layer
             planes[i, j, 2] = still
             planes[i, j, 3] = opacity
+
+
+@compiled
+def _open_to_change(planes, y, x):
+    """1 where the head is seen and has moved, 0 where nothing has, or hair lies before it."""
+    return (np.float32(1) - planes[y, x, 2]) * min(max(planes[y, x, 1], np.float32(0)), np.float32(1))
+
+
+@compiled
+def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
+    """Closes gaps between teeth that are at most ``gap`` pixels wide, and softens the outlines of teeth, mouth and
+    eyes: a pixel belongs to one triangle, so they have steps.
+
+    ``frame`` (H, W, 3) and ``planes`` (H, W, 4) as of ``compose``; ``layer`` (F,): SKIN, TEETH, INSIDE or EYE of each
+    triangle; ``box`` (4,): top, bottom, left and right of where to look. What has not moved, or is behind hair, stays.
+    """
+    height, width = nearest.shape
+    top, bottom = max(int(box[0]), 1), min(int(box[1]), height - 1)
+    left, right = max(int(box[2]), 1), min(int(box[3]), width - 1)
+    if bottom <= top or right <= left:
+        return
+    kind = np.zeros((bottom - top + 2, right - left + 2), np.int8)
+    for i in range(kind.shape[0]):
+        for j in range(kind.shape[1]):
+            f = nearest[top - 1 + i, left - 1 + j]
+            if f >= 0:
+                kind[i, j] = layer[f]
+    for i in range(kind.shape[0]):
+        last = -1  # tooth so far
+        for j in range(kind.shape[1]):
+            if kind[i, j] == SKIN:
+                last = -1
+            elif kind[i, j] == TEETH:
+                if last >= 0 and 1 < j - last <= gap + 1:
+                    y, before, after = top - 1 + i, left - 1 + last, left - 1 + j
+                    for k in range(last + 1, j):
+                        x = left - 1 + k
+                        kind[i, k] = TEETH
+                        share = (np.float32(1) - planes[y, x, 2]) * min(
+                            max(planes[y, x, 1], np.float32(0)), np.float32(1)
+                        )
+                        t = np.float32(k - last) / np.float32(j - last)
+                        for c in range(3):
+                            tooth = (np.float32(1) - t) * frame[y, before, c] + t * frame[y, after, c]
+                            frame[y, x, c] += share * (BETWEEN_TEETH * tooth - frame[y, x, c])
+                last = j
+    source = frame[top - 1 : bottom + 1, left - 1 : right + 1].copy()
+    for i in range(1, kind.shape[0] - 1):
+        for j in range(1, kind.shape[1] - 1):
+            own, edge = kind[i, j], False
+            for di in range(-1, 2):
+                for dj in range(-1, 2):
+                    edge |= kind[i + di, j + dj] != own
+            if not edge:
+                continue
+            y, x = top - 1 + i, left - 1 + j
+            share = (np.float32(1) - planes[y, x, 2]) * min(max(planes[y, x, 1], np.float32(0)), np.float32(1))
+            for c in range(3):
+                near = source[i - 1, j, c] + source[i + 1, j, c] + source[i, j - 1, c] + source[i, j + 1, c]
+                far = (
+                    source[i - 1, j - 1, c]
+                    + source[i - 1, j + 1, c]
+                    + source[i + 1, j - 1, c]
+                    + source[i + 1, j + 1, c]
+                )
+                soft = np.float32(0.25) * source[i, j, c] + np.float32(0.125) * near + np.float32(0.0625) * far
+                frame[y, x, c] += share * (soft - frame[y, x, c])
 
 
 @compiled

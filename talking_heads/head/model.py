@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InvalidModelError
+from .kernels import EYE, INSIDE, SKIN, TEETH
 
 ASSET = Path(__file__).parent / "face_model.safetensors"
 CAMERA_DISTANCE = 75.0
@@ -142,6 +143,15 @@ class FaceModel:
     def inside(self) -> np.ndarray:
         """(V,) bool: the inside of the mouth, and the eye sockets."""
         return ~self.skin & ~self.eyes
+
+    @cached_property
+    def layer(self) -> np.ndarray:
+        """(F,) int8: whether a triangle is of the skin, the teeth, the inside of the mouth or the eyes."""
+        corner = self.triangles[:, 0]
+        layer = np.where(self.skin[corner], SKIN, INSIDE)
+        layer[self.part[corner] == "teeth"] = TEETH
+        layer[np.char.startswith(self.part[corner], "eye")] = EYE
+        return layer.astype(np.int8)
 
     @cached_property
     def incisors_apart(self) -> np.ndarray:

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from ..landmarks import CHIN, FACE_OUTLINE, HAIRLINE, INNER_LIP
+from ..landmarks import CHIN, FACE_OUTLINE, HAIRLINE, INNER_LIP, OUTER_LIP
 from .fit import PersonFit, PhotoFit, detail_spread, eye_centres, posed, turn_eyes
 from .kernels import interpolate, rasterise, sample, vertex_normals
 from .model import NECK_JOINT, Camera, FaceModel, smoothstep
@@ -42,6 +42,8 @@ USUAL_COLOURFULNESS = 0.3
 """Of skin in a colour photo."""
 TEETH_IN_SHADE = 0.45
 """How much less light the last tooth that is seen has than the first."""
+THROAT = np.array([0.19, 0.09, 0.085], np.float32)
+"""In white light: no mouth is as black as a cave without walls."""
 MIN_TEETH = 12.0
 """Vertices of teeth that a photo must show before their light is taken from it."""
 UNKNOWN_WALL = 19
@@ -372,6 +374,7 @@ class _PhotoAnalysis:
             lid = model.lids[model.around_eyes].max(axis=1)[:, None]
             fill[model.around_eyes] += lid * (0.93 * (0.75 * under + 0.25 * skin) - fill[model.around_eyes])
         fill *= self._lashes(colours, skin)[:, None]
+        self._doubt_teeth_like_lips(colours)
         self._colour_eyes_and_mouth(fill, colours, skin)
         self.fill = fill.clip(0, 1).astype(np.float32)
 
@@ -406,6 +409,18 @@ class _PhotoAnalysis:
         light: np.ndarray = 1 - grown * (1 - np.clip(shade, 0.25, 0.7))
         return light
 
+    def _doubt_teeth_like_lips(self, colours: np.ndarray) -> None:
+        """What a photo shows where the model's teeth stand may be the tongue or the throat. Where most of it is as red
+        as the lips and darker, none is believed: half a row of teeth is worse than an invented one."""
+        model = self.model
+        seen = (model.part == "teeth") & (self.trust > 0.5)
+        lips = colours[model.landmark_vertices[OUTER_LIP]]
+        if not seen.any():
+            return
+        dark = np.median(colours[seen].mean(axis=1)) < 0.8 * lips.mean()
+        if seen.sum() < MIN_TEETH or (dark and np.median(redness(colours[seen])) > 0.75 * np.median(redness(lips))):
+            self.trust[model.part == "teeth"] = 0
+
     def _colour_eyes_and_mouth(self, fill: np.ndarray, colours: np.ndarray, skin: np.ndarray) -> None:
         """White and iris are round, so what the lids hide is what is seen elsewhere at the same angle."""
         model = self.model
@@ -435,6 +450,8 @@ class _PhotoAnalysis:
         inside[teeth] *= (1 - TEETH_IN_SHADE * smoothstep(0.5, 2.5, aside))[teeth]  # of the lips and cheeks
         deep = ~teeth & self.model.inside
         inside[deep] *= smoothstep(6.0, 10.5, self.model.mean[deep, 2:]) * 0.5 + 0.5
+        inside[deep] += (1 - inside[deep]) * THROAT
+        inside[teeth] = np.maximum(inside[teeth], 1.5 * THROAT)
         # A photo without colours, or with few, has no red mouth.
         grey = inside.mean(axis=1, keepdims=True)
         inside = grey + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (inside - grey)
@@ -507,6 +524,12 @@ def colourfulness(colour: np.ndarray) -> float:
     return float((colour.max() - colour.min()) / max(float(colour.max()), 1e-3))
 
 
+def redness(colours: np.ndarray) -> np.ndarray:
+    """(N, 3) in 0..1 -> (N,): red over the mean of the other two, in shares of the colour's mean."""
+    result: np.ndarray = (colours[:, 0] - colours[:, 1:].mean(axis=1)) / np.maximum(colours.mean(axis=1), 0.05)
+    return result
+
+
 def light_on(skin: np.ndarray, whites: np.ndarray) -> np.ndarray:
     """Colours in 0..1 of the skin (3,) and of the eyes' whites (N, 3) -> the light on teeth, (3,).
 
@@ -517,7 +540,8 @@ def light_on(skin: np.ndarray, whites: np.ndarray) -> np.ndarray:
     strength = float(np.clip(brightest.mean() * 1.25, 0.5, 0.92))
     cast = brightest / max(float(brightest.mean()), 1e-3)
     warm = skin / max(float(skin.mean()), 1e-3)
-    usual = np.array([1.25, 0.95, 0.80])  # of skin in white light, over its mean
+    # Of skin in white light, over its mean: less far from grey in a photo with few colours.
+    usual = 1 + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (np.array([1.25, 0.95, 0.80]) - 1)
     cast = 0.5 * cast + 0.5 * warm / usual
     return strength * np.clip(0.4 + 0.6 * cast, 0.8, 1.2)
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..background import Background
+from ..media.background import Background
 from .fit import FrameFit, eye_openness, eye_rotation, posed
-from .kernels import compose, pose_head, pose_sheet, rasterise, reduce_planes, stretch
+from .kernels import compose, mend_teeth_and_edges, pose_head, pose_sheet, rasterise, reduce_planes, stretch
 from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep
 from .person import MARGIN, REACH, SAME_WALL, Head, PhotoView, resized
@@ -25,6 +25,8 @@ SWAY = 1.5
 NEAR, FAR = 0.02, 0.05
 """Ways in sides of the frame: on one up to the first the wall around the outline goes along, with the loose hair that
 no mask finds; on one beyond the last it stays."""
+TOOTH_GAP = 0.15
+"""cm between two teeth that belong together: the model's stand apart, and what is seen there is the throat."""
 GREY = 128
 """What is behind a person whose background is transparent, before it is taken out again."""
 BANDS = 2
@@ -210,6 +212,10 @@ class Renderer:
             )  # fmt: skip
 
         _in_bands(band, self.size)
+        holes = points[~self.head.model.skin, :2]
+        box = np.concatenate([holes.min(axis=0), holes.max(axis=0) + 1])[[1, 3, 0, 2]].astype(np.int64)
+        gap = TOOTH_GAP * self.size * self.head.primary_view.fit.camera.scale
+        mend_teeth_and_edges(self._frame, self._planes, self._nearest[0], self.head.model.layer, box, gap)
         landmarks = points[self.head.model.landmark_vertices, :2] - np.float32(0.5)
         return Rendered(self._frame.copy(), self._planes.copy(), landmarks, self._photos[base])
 

@@ -24,7 +24,7 @@ class Judgement(NamedTuple):
 
 
 class Discriminator(ModelMixin, ConfigMixin):
-    """D = V(x, y)^T (W_i + w0) + b (equation 4); V is an encoder as the embedder's with one more block at 4x4.
+    """D = V(x, y)^T (W_i + w0) + b (equation 5); V is an encoder as the embedder's with one more block at 4x4.
 
     With ``patch_block`` it also scores patches, as a PatchGAN does: whether each place of that block's activation looks
     real, whoever it is. The paper's has none: one score for a whole image says little of where a mouth is wrong.

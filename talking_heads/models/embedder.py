@@ -11,7 +11,7 @@ from .layers import Encoder, Factory
 
 
 class Embedder(ModelMixin, ConfigMixin):
-    """Residual down blocks without normalisation, ReLU, sum over space (section 3.3).
+    """Residual down blocks without normalisation, ReLU, sum over space (section 3.4).
 
     ``channels[-1]`` is N, the embedding's dimension. ``patch_size`` 2 folds 2x2 pixels into channels first: a quarter
     of the arithmetic at the finest resolution. ``attention_resolution`` 0 leaves self-attention out.

@@ -26,7 +26,7 @@ reach from grey to black; with this factor it needs hundreds."""
 
 
 class Generator(ModelMixin, ConfigMixin):
-    """Image-to-image network of residual blocks whose AdaIN coefficients are psi_hat = P e (section 3.3).
+    """Image-to-image network of residual blocks whose AdaIN coefficients are psi_hat = P e (section 3.1).
 
     Two designs in one class:
 

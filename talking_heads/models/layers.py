@@ -1,4 +1,4 @@
-"""The blocks that embedder, generator and discriminator are made of (paper, section 3.3; BigGAN's residual blocks)."""
+"""The blocks that embedder, generator and discriminator are made of (paper, section 3.4; BigGAN's residual blocks)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UnreadableMediaError
-from ..video import read_sound, sound_duration
+from ..media.sound import read_sound, sound_duration
 from .phones import SILENCE, Phone, in_order, read_phones
 from .recogniser import RATE, phones_of_sound, phones_of_text
 

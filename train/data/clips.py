@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,9 +19,11 @@ import numpy as np
 from PIL import Image
 
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.faces import Crop
 from talking_heads.head.person import MARGIN, REACH
 from talking_heads.landmarks import NUM_LANDMARKS
+from talking_heads.tracking.crops import Crop
+
+from ..files import written_beside
 
 FORMAT_VERSION = 3
 
@@ -165,20 +165,6 @@ def write_clip(path: Path, clip: Clip) -> None:
         np.savez(file, meta=np.array(text), **{name: getattr(clip, name) for name in ARRAYS})
 
 
-@contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes ``path`` if the block ends well and vanishes if it does not.
-
-    It ends in .tmp: what a process leaves there that is killed is taken for no clip, shard or report.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield beside
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def load_clip(path: Path) -> Clip:
     """Reads one clip. Raises UnreadableMediaError for a file that is none, or of another format."""
     try:
@@ -198,18 +184,3 @@ def load_clip(path: Path) -> Clip:
         return Clip(**arrays, meta=ClipMeta(**meta))
     except TypeError:
         raise UnreadableMediaError(f"{path} is not a prepared clip: its description is not one.") from None
-
-
-def load_clips(folder: Path, split: str | None = "train") -> list[Clip]:
-    """All clips below a folder, of files and of shards, in the order of their names, of one split (None: of all).
-
-    Files are read into memory; what shards hold stays there until it is asked for.
-    """
-    from .shards import load_shard  # which imports this
-
-    clips = [load_clip(path) for path in sorted(folder.rglob("*.npz"))]
-    clips += [clip for path in sorted(folder.rglob("shard-*.json")) for clip in load_shard(path)]
-    clips = [clip for clip in clips if split is None or clip.meta.split == split]
-    if not clips:
-        raise UnreadableMediaError(f"There are no prepared clips in {folder}. Run python -m train.prepare first.")
-    return clips

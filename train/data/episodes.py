@@ -34,13 +34,14 @@ from talking_heads.head.model import face_model
 from talking_heads.head.motion import head_angles
 from talking_heads.head.person import MARGIN, Head
 from talking_heads.head.render import Renderer
-from talking_heads.images import to_float
 from talking_heads.landmarks import NAMED
+from talking_heads.media.images import to_float
 
+from ..config import MetaConfig
+from ..identity import chip_transform
 from .augment import View, degraded, face_mask, match_colours, weight_map
-from .clips import Clip, canvas_side, load_clips
-from .config import MetaConfig
-from .identity import chip_transform
+from .clips import Clip, canvas_side
+from .store import load_clips
 
 ALONE = 0.25
 """Share of groups whose shots are all the first one, as when one photo is all there is."""

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from .faces import Crop, Stretch, Track, crop_around
-from .head.fit import FrameFit, FrameFitter, fit_person
-from .head.model import Camera, FaceModel, face_model
-from .head.motion import Motion
-from .head.person import Head
-from .head.retarget import frame_of, most_neutral, motion_of
-from .head.smoothing import smoothed, smoothed_in_pieces
+from ..head.fit import FrameFit, FrameFitter, fit_person
+from ..head.model import Camera, FaceModel, face_model
+from ..head.motion import Motion
+from ..head.person import Head
+from ..head.retarget import frame_of, most_neutral, motion_of
+from ..head.smoothing import smoothed, smoothed_in_pieces
+from .crops import Crop, crop_around
+from .tracks import Stretch, Track
 
 IDENTITY_FRAMES = 8
 """Faces of a driver that his or her identity is taken from: enough that a round face is no puffed cheeks."""

@@ -31,9 +31,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from talking_heads.errors import NoFaceError, UnreadableMediaError
 
-from .animated_stills import StillHead, animate
 from .clips import Clip, ClipMeta, make_clip, write_clip
 from .loading import begin_worker
+from .stills import StillHead, animate
 
 FORMAT_VERSION = 1
 CLIPS, NETS = "clips.npz", "nets"

@@ -10,7 +10,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .errors import UnreadableMediaError
+from ..errors import UnreadableMediaError
+from ..files import check_writable, replacing
 
 MAX_PHOTO_SIDE = 2048
 """Photos larger than this are reduced on reading: detection and 256 px crops gain nothing from more."""
@@ -83,3 +84,10 @@ def _shrink_and_convert(image: Image.Image, max_side: int) -> np.ndarray:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
     return np.array(image.convert("RGB"))
+
+
+def save_image(image: np.ndarray, path: str | Path) -> None:
+    """Write uint8 RGB (H, W, 3) as PNG, whole or not at all. Raises OutputError."""
+    check_writable(path, (".png",))
+    with replacing(Path(path)) as part:
+        Image.fromarray(image).save(part)

@@ -14,7 +14,7 @@ _lock = threading.Lock()  # the graph is not re-entrant
 
 @cache
 def _segmenter() -> Any:
-    from .landmarks import silent_stderr
+    from .detectors import silent_stderr
 
     with silent_stderr():
         from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .errors import MissingDependencyError, UnreadableMediaError
+from ..errors import MissingDependencyError, UnreadableMediaError
 
 T = TypeVar("T")
 

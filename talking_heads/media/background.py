@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from .errors import OutputError, UnreadableMediaError
-from .video import TRANSPARENT_SUFFIXES
+from ..errors import OutputError, UnreadableMediaError
+from .writing import TRANSPARENT_SUFFIXES
 
 BLUR = 0.03
 """Sigma of the blur, in longer sides of the picture."""

@@ -41,19 +41,22 @@ from PIL import Image, ImageOps
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots
-from talking_heads.driver import motion_of_track
 from talking_heads.errors import FaceError, NoFaceError, UnreadableMediaError
-from talking_heads.faces import Gap, Track, crop_around
 from talking_heads.head.fit import FrameFit
 from talking_heads.head.motion import Motion
 from talking_heads.head.person import Head
 from talking_heads.head.render import PhotoChoice, PhotoChooser, Renderer
 from talking_heads.head.retarget import MotionOptions, frame_of, frames_of, most_neutral, retargeted
-from talking_heads.images import to_float, to_uint8
-from talking_heads.video import AI_GENERATED, VideoWriter, contact_sheet, read_frames, save_image
+from talking_heads.media.composing import contact_sheet
+from talking_heads.media.images import save_image, to_float, to_uint8
+from talking_heads.media.reading import read_frames
+from talking_heads.media.writing import AI_GENERATED, VideoWriter
+from talking_heads.tracking.crops import crop_around
+from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.tracks import Gap, Track
 
+from ..data.jobs import find_jobs
 from .metrics import FrameMetrics, clip_values, face_errors, following, jitter, stillest_run
-from .prepare import find_jobs
 from .report import (
     FACE_ERRORS,
     FACES,

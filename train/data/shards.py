@@ -24,7 +24,8 @@ import numpy as np
 from talking_heads.errors import UnreadableMediaError
 from talking_heads.landmarks import NUM_LANDMARKS
 
-from .clips import ARRAYS, FORMAT_VERSION, Clip, ClipMeta, written_beside
+from ..files import written_beside
+from .clips import ARRAYS, FORMAT_VERSION, Clip, ClipMeta
 
 OPEN_AT_ONCE = 64
 """Shards that a process has mapped: each takes a file descriptor."""

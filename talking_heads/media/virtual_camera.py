@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import MissingDependencyError
+from ..errors import MissingDependencyError
 
 
 class VirtualCamera:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from .clips import written_beside
+from ..files import written_beside
 from .metrics import mean
 
 

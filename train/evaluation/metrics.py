@@ -26,9 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talking_heads.errors import InvalidModelError
-from talking_heads.faces import Crop
 from talking_heads.head.model import face_model
-from talking_heads.images import to_float
 from talking_heads.landmarks import (
     INNER_LIP,
     IRISES,
@@ -37,13 +35,15 @@ from talking_heads.landmarks import (
     NUM_LANDMARKS,
     OUTER_LIP,
     RIGHT_EYE,
-    LandmarkDetector,
     eye_distance,
 )
+from talking_heads.media.images import to_float
+from talking_heads.tracking.crops import Crop
+from talking_heads.tracking.detectors import LandmarkDetector
 
-from .features import FeatureNet, filled, read_weights
-from .losses import perceptual_distance
-from .prepare import sharpness
+from ..data.preparation import sharpness
+from ..features import FeatureNet, filled, read_weights
+from ..losses import perceptual_distance
 
 BEST_PSNR = 100.0
 """Decibels of equal images, which would be infinite."""

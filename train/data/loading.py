@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, default_collate
 
 from talking_heads.head.render import draw_in_one_thread
 
-from .dataset import Episode, EpisodeDataset
+from .episodes import Episode, EpisodeDataset
 
 PICTURES = ("shots", "shot_landmarks", "image", "landmark_image")
 """Of an episode: made from bytes, and as bytes they travel without loss."""

@@ -1,0 +1,1 @@
+"""From files of people to the batches of a device: clips, animated stills, shards, packs, episodes."""
