@@ -552,6 +552,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         moved = [(person, motions[driver].resampled(fps), speaks, avatar)
                  for person, driver, speaks, avatar in zip(people, drivers, flags, made, strict=False)
                  if driver is not None]  # fmt: skip
+        still = [person for person, driver in zip(people, drivers, strict=True) if driver is None]
         videos = []
         for person, driver, speaks, known in moved:
             avatar = self.create_avatar([person]) if known is None else known
@@ -563,7 +564,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
             )  # fmt: skip
         clips = [driver for driver in drivers if driver is not None and not isinstance(driver, Motion)]
         return TalkingHeadVideo(
-            frames=partial(paste_group, videos, [person for person, *_ in moved]),
+            frames=partial(paste_group, videos, [person for person, *_ in moved], still),
             num_frames=max(len(video) for video in videos),
             fps=fps,
             driving=Path(sound) if sound is not None else Path(clips[0]) if clips else None,
