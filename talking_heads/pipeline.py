@@ -473,33 +473,51 @@ class TalkingHeadPipeline(DiffusionPipeline):
         ``sound``: a file whose sound belongs to the result; the clip's if None, the film's with a Motion. Raises
         ValueError for other parts, and what ``track`` raises. ``on_progress`` hears of the stage "tracking".
         """
-        unknown = [part for part in parts if part not in DUBBED_PARTS]
-        if unknown or not parts:
-            raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
-        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts), closed_lips=True)
-        info = probe(film)
-        track = self.track_landmarks(film, start=start, end=end, on_progress=on_progress)
-        person = FilmedPerson.of(track)
+        _check_dubbed_parts(parts)
+        person = FilmedPerson.of(self.track_landmarks(film, start=start, end=end, on_progress=on_progress))
         driver = driving if isinstance(driving, Motion) else self.track(driving, on_progress=on_progress)
-        driver = driver.resampled(track.fps)
+        if sound is None and not isinstance(driving, Motion):
+            sound = driving
+        return self.dub_followed(
+            film, person, self.avatar_from_shots(person.shots(film, start, end)), driver, parts=parts,
+            expression=expression, gaze=gaze, start=start, end=end, sound=sound, batch_size=batch_size,
+        )  # fmt: skip
 
-        def read() -> FrameGenerator:
-            return ahead(read_frames(info.path, start=start, end=end, fps=info.fps))
+    def dub_followed(
+        self,
+        film: str | Path,
+        person: FilmedPerson,
+        avatar: Avatar,
+        driver: Motion,
+        *,
+        parts: Sequence[str] = ("lips",),
+        expression: float = 1.0,
+        gaze: float = 1.0,
+        start: float | None = None,
+        end: float | None = None,
+        sound: str | Path | None = None,
+        batch_size: int = 4,
+    ) -> TalkingHeadVideo:
+        """The second half of ``dub``: the film was followed, and ``avatar`` is of ``person.shots``.
 
-        avatar = self.avatar_from_shots(Shots.of(person.portraits(read())))
+        The sound is the film's if ``sound`` is None. Raises ValueError for other parts.
+        """
+        _check_dubbed_parts(parts)
+        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts), closed_lips=True)
+        track, motion = person.track, driver.resampled(person.track.fps)
         pixels = self.frame_size(avatar, "photo")
 
         def frames() -> FrameGenerator:
-            with contextlib.closing(read()) as pictures:
+            with contextlib.closing(ahead(read_frames(film, start=start, end=end, fps=track.fps))) as pictures:
                 paint = partial(self.generate, avatar, size=pixels, batch_size=batch_size, num_frames=len(track))
-                yield from dubbed(pictures, person, avatar.head, driver, options, paint, pixels)
+                yield from dubbed(pictures, person, avatar.head, motion, options, paint, pixels)
 
         return TalkingHeadVideo(
             frames=frames,
             num_frames=len(track),
             fps=track.fps,
-            driving=Path(sound) if sound is not None else info.path if isinstance(driving, Motion) else Path(driving),
-            start=(start or 0.0) if sound is None and isinstance(driving, Motion) else 0.0,
+            driving=Path(film if sound is None else sound),
+            start=(start or 0.0) if sound is None else 0.0,
             warnings=track.warnings,
         )
 
@@ -515,14 +533,15 @@ class TalkingHeadPipeline(DiffusionPipeline):
         parts: Sequence[str] = (),
         speaking: Sequence[bool] = (),
         sound: str | Path | None = None,
+        avatars: Sequence[Avatar | None] = (),
         on_progress: ProgressCallback | None = None,
     ) -> TalkingHeadVideo:
         """Everybody in one photo (``people``), each moved by a clip or Motion of their own; None stays as in the photo.
 
         Frames are the whole photo, at the first driver's rate, until the last driver has ended; who has ended keeps the
         last pose. ``speaking``: whose Motion is that of a voice: lips that meet in it meet in a laughing face as well.
-        ``sound``: a file whose sound belongs to the result; the first clip's if None. Raises ValueError, and
-        what ``track`` raises.
+        ``sound``: a file whose sound belongs to the result; the first clip's if None. ``avatars``: of those people of
+        whom there is one already. Raises ValueError, and what ``track`` raises.
         """
         if len(people) != len(drivers) or all(driver is None for driver in drivers):
             raise ValueError(f"give one driver or None for each of the {len(people)} people, and one driver at least")
@@ -532,12 +551,14 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 motions[driver] = driver if isinstance(driver, Motion) else self.track(driver, on_progress=on_progress)
         fps = next(iter(motions.values())).fps
         flags = [*speaking, *[False] * len(people)]
-        moved = [(person, motions[driver].resampled(fps), speaks)
-                 for person, driver, speaks in zip(people, drivers, flags, strict=False)
+        made = [*avatars, *[None] * len(people)]
+        moved = [(person, motions[driver].resampled(fps), speaks, avatar)
+                 for person, driver, speaks, avatar in zip(people, drivers, flags, made, strict=False)
                  if driver is not None]  # fmt: skip
+        still = [person for person, driver in zip(people, drivers, strict=True) if driver is None]
         videos = []
-        for person, driver, speaks in moved:
-            avatar = self.create_avatar([person])
+        for person, driver, speaks, known in moved:
+            avatar = self.create_avatar([person]) if known is None else known
             videos.append(
                 self(
                     avatar, driver, motion=motion, head=head, expression=expression, gaze=gaze, parts=parts,
@@ -546,7 +567,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
             )  # fmt: skip
         clips = [driver for driver in drivers if driver is not None and not isinstance(driver, Motion)]
         return TalkingHeadVideo(
-            frames=partial(paste_group, videos, [person for person, *_ in moved]),
+            frames=partial(paste_group, videos, [person for person, *_ in moved], still),
             num_frames=max(len(video) for video in videos),
             fps=fps,
             driving=Path(sound) if sound is not None else Path(clips[0]) if clips else None,
@@ -756,6 +777,12 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if self.generator.dtype != torch.float32:
             return contextlib.nullcontext()
         return autocast(self.device)
+
+
+def _check_dubbed_parts(parts: Sequence[str]) -> None:
+    unknown = [part for part in parts if part not in DUBBED_PARTS]
+    if unknown or not parts:
+        raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
 
 
 def _num_frames(info: ClipInfo, start: float | None, end: float | None) -> int | None:
