@@ -25,6 +25,8 @@ from talking_heads.hub import BUNDLED, WEIGHTS_NAME
 from talking_heads.landmarks import eye_distance, eye_openness, mouth_openness
 from talking_heads.tracking.detectors import LandmarkDetector
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = ("embedder", "generator", "discriminator")
 
 

@@ -23,6 +23,8 @@ from talking_heads.tracking.crops import crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
 from talking_heads.tracking.tracks import Track
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 0.8
 
 

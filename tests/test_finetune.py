@@ -25,6 +25,8 @@ from train.export import trainable
 from train.finetune import main
 from train.losses import LossWeights
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12
 
 

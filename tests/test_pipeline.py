@@ -48,6 +48,8 @@ from talking_heads.tracking.crops import Portrait
 from talking_heads.tracking.detectors import LandmarkDetector
 from train.example_clip import SENTENCE
 
+pytestmark = pytest.mark.slow
+
 needs_openvino = pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="openvino is optional")
 DRIVING = Path(talking_heads.__file__).parent / "examples" / "driving.mp4"
 

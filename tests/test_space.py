@@ -20,6 +20,8 @@ from space.work import BEAT, Cancelled, Clock, RateEstimate, Work, in_words
 from talking_heads.errors import FaceError
 from talking_heads.media.background import Background
 
+pytestmark = pytest.mark.slow
+
 
 class TestLimits:
     def test_a_space_allows_less(self) -> None:
