@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 import typer
 from PIL import Image
+from safetensors.torch import save_file
 from tiny import SIZE, save_tiny_model
 from typer.testing import CliRunner
 
@@ -22,7 +24,8 @@ from talking_heads.media.images import to_float
 from talking_heads.tracking.detectors import LandmarkDetector
 from train import fine_tune
 from train.export import trainable
-from train.finetune import main
+from train.features import SqueezeNetFeatures, VGG16Features
+from train.finetune import FineTuning, main
 from train.losses import LossWeights
 
 pytestmark = pytest.mark.slow
@@ -61,7 +64,11 @@ def test_learns_the_person(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) 
     terms: list[dict[str, float]] = []
     start = pipe.create_avatar(photos)
     avatar = fine_tune(
-        pipe, photos, 40, generator_rate=5e-4, on_step=lambda _done, _total, values: terms.append(values)
+        pipe,
+        photos,
+        40,
+        settings=FineTuning(generator_rate=5e-4),
+        on_step=lambda _done, _total, values: terms.append(values),
     )
     # The pixels get nearer to the photos', and only in the avatar's own generator.
     assert len(terms) == 40
@@ -84,7 +91,7 @@ def test_starts_from_the_meta_learned_function(pipe: TalkingHeadPipeline, photos
 
 
 def test_with_a_rate_of_zero_nothing_changes(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:
-    avatar = fine_tune(pipe, photos[:1], 2, generator_rate=0.0, discriminator_rate=0.0)
+    avatar = fine_tune(pipe, photos[:1], 2, settings=FineTuning(generator_rate=0.0, discriminator_rate=0.0))
     assert avatar.generator is not None
     start = pipe.create_avatar(photos[:1])
     assert torch.equal(avatar.style, start.style)  # psi' = P e
@@ -123,12 +130,33 @@ def test_the_papers_generator_is_tuned_as_well(
     direct.detector = detector
     terms: list[float] = []
     avatar = fine_tune(
-        direct, photos, 30, generator_rate=1e-2,
-        weights=LossWeights(squeezenet=0.0, adversarial=0.0),  # random discriminators are no teachers
+        direct, photos, 30,
+        # Random discriminators are no teachers.
+        settings=FineTuning(LossWeights(squeezenet=0.0, adversarial=0.0), generator_rate=1e-2),
         on_step=lambda _done, _total, values: terms.append(values["pixel"]),
     )  # fmt: skip
     assert np.mean(terms[-5:]) < 0.7 * np.mean(terms[:5])
     assert next(iter(direct(avatar, load_preset("nod")[17:20]))).std() > 0
+
+
+def test_as_the_paper_does_it(pipe: TalkingHeadPipeline, photos: list[np.ndarray], tmp_path: Path) -> None:
+    """Two content networks, all of L_ADV, two steps of D, and no L_MCH."""
+    torch.manual_seed(0)
+    save_file(SqueezeNetFeatures().state_dict(), tmp_path / "squeezenet.safetensors")
+    save_file(VGG16Features().state_dict(), tmp_path / "vgg16.safetensors")
+    paper = FineTuning.of_preset("paper")
+    assert (paper.generator_rate, paper.discriminator_rate, paper.betas) == (5e-5, 2e-4, (0.0, 0.999))
+    assert paper.weights is not None and paper.weights.adversarial == 1.0 and paper.discriminator_steps == 2
+    assert FineTuning.of_preset("default") == FineTuning()
+    terms: list[dict[str, float]] = []
+    fine_tune(
+        pipe, photos, 1, settings=replace(paper, batch_size=1),
+        feature_net=[tmp_path / "squeezenet.safetensors", tmp_path / "vgg16.safetensors"],
+        on_step=lambda _done, _total, values: terms.append(values),
+    )  # fmt: skip
+    assert set(terms[0]) == {"content", "adversarial", "feature_matching", "hinge"}
+    with pytest.raises(ValueError, match="vgg19 and vggface"):
+        fine_tune(pipe, photos, 1, settings=paper)
 
 
 def test_can_be_cancelled(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:

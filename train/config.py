@@ -149,7 +149,8 @@ PRESETS: dict[str, MetaConfig] = {
     "paper": MetaConfig(discriminator_steps=2, mirror=0.0, jitter=0.0),
     # The paper's design (landmark image and AdaIN alone, all of its losses) at 128 pixels, small enough for two cores.
     # Not the paper's: widths, patches of 2 x 2 pixels, rates, an adversary that joins late, K of 1 to 4, augmentation
-    # (there are a thousand times fewer frames), and VGG16 in the place of VGG19 and VGGFace.
+    # (there are a thousand times fewer frames), VGG16 in the place of VGG19 and VGGFace, and a pixel term, without
+    # which VGG16's poolings leave a pattern of dots.
     "paper-128": MetaConfig(
         model=ModelConfig(
             embedder={"image_size": 128, "channels": [32, 64, 128, 256], "patch_size": 2, "attention_resolution": 16},
@@ -169,7 +170,7 @@ PRESETS: dict[str, MetaConfig] = {
                 "attention_resolution": 16,
             },
         ),
-        losses=LossWeights(squeezenet=0.0, vgg16=1.5e-1, pixel=0.0),
+        losses=LossWeights(squeezenet=0.0, vgg16=1.5e-1, pixel=50.0),
         image_size=128,
         num_shots=4,
         fewest_shots=1,

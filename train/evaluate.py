@@ -64,6 +64,7 @@ def main(
         list[int] | None, typer.Option(help="T, the number of source frames; may be given again.", show_default="1")
     ] = None,
     fine_tune: Annotated[int, typer.Option(help="Steps of fine-tuning; 0 for feed-forward only.", min=0)] = 0,
+    fine_tune_preset: Annotated[str, typer.Option(help="How that is done, see train.finetune --preset.")] = "default",
     feature_net: Annotated[
         Path | None, typer.Option(help="Weights for the perceptual distance and for fine-tuning's content loss.")
     ] = None,
@@ -104,6 +105,7 @@ def main(
         output=output,
         shots=chosen,
         fine_tune=fine_tune,
+        fine_tune_preset=fine_tune_preset,
         feature_net=feature_net,
         identity_net=identity_net,
         inception=inception,

@@ -4,14 +4,15 @@
 
 Starts where meta-learning says: psi' = P e becomes a vector that is trained itself, and the discriminator's
 w' = w0 + e likewise. L_CNT + L_ADV for G' (unless told else, without its first part: see DEFAULT_WEIGHTS), the hinge
-loss for D', no L_MCH. The feed-forward variant is ``pipe.create_avatar``: the same avatar at step 0.
+loss for D', no L_MCH. With ``--preset paper`` it is done as the paper does: all of L_ADV, its weights, rates and betas.
+The feed-forward variant is ``pipe.create_avatar``: the same avatar at step 0.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +31,7 @@ from talking_heads.head.person import REACH, resized
 from talking_heads.hub import check_push
 from talking_heads.pipeline import Photo, autocast
 
-from .config import MetaConfig, preset
+from .config import PRESETS, MetaConfig, preset
 from .data.clips import Clip, ClipMeta, canvas_side, make_clip
 from .data.episodes import EpisodeDataset
 from .data.stills import StillHead, animate
@@ -56,6 +57,32 @@ WEIGHTS_ALONE = replace(DEFAULT_WEIGHTS, squeezenet=0.0, feature_matching=100.0)
 """Without a content network: feature matching and pixels, for which nothing needs to be downloaded."""
 
 
+@dataclass(frozen=True)
+class FineTuning:
+    """How an avatar is tuned."""
+
+    weights: LossWeights | None = None
+    """Of the losses; there is no L_MCH here, whatever it weighs. None: DEFAULT_WEIGHTS, or WEIGHTS_ALONE where no
+    content network is given."""
+    batch_size: int = 4
+    generator_rate: float = 2e-4
+    discriminator_rate: float = 2e-4
+    betas: tuple[float, float] = PRESETS["default"].betas
+    discriminator_steps: int = 1
+
+    @classmethod
+    def of_preset(cls, name: str) -> FineTuning:
+        """As a preset's meta-learning does it; that of ``default`` is what is meant where nothing is said. ValueError
+        for an unknown name."""
+        if name == "default":
+            return cls()
+        config = preset(name)
+        return cls(
+            config.losses, config.batch_size, config.generator_rate, config.discriminator_rate, config.betas,
+            config.discriminator_steps,
+        )  # fmt: skip
+
+
 def fine_tune(pipe: TalkingHeadPipeline, photos: Sequence[Photo], steps: int = 40, **options: Any) -> Avatar:
     """A new avatar whose generator is tuned to the photos; neither ``pipe`` nor anything passed in is changed.
 
@@ -71,11 +98,8 @@ def fine_tune_avatar(
     start: Avatar,
     steps: int = 40,
     *,
-    feature_net: str | Path | None = None,
-    weights: LossWeights | None = None,
-    batch_size: int = 4,
-    generator_rate: float = 2e-4,
-    discriminator_rate: float = 2e-4,
+    feature_net: str | Path | Sequence[str | Path] | None = None,
+    settings: FineTuning = FineTuning(),
     seed: int = 0,
     on_step: OnStep | None = None,
     on_avatar: OnAvatar | None = None,
@@ -84,35 +108,35 @@ def fine_tune_avatar(
     """A new avatar, tuned to the photos of one that ``pipe`` made; neither of the two is changed.
 
     Each photo is animated, and the network learns to get from its copies back to the untouched photo; and, where there
-    are several, from one photo to the other. ``feature_net``: weights of a content network (features.py). ``weights``:
-    of the losses; there is no L_MCH here, whatever it weighs. ``on_avatar`` is given an avatar every ``avatar_every``
-    steps.
-    Raises InvalidModelError without a discriminator, ValueError for steps < 1.
+    are several, from one photo to the other. ``feature_net``: weights of a content network, or of several
+    (features.py). ``on_avatar`` is given an avatar every ``avatar_every`` steps.
+    Raises InvalidModelError without a discriminator; ValueError for steps < 1, and for losses without their network.
     """
     _check_steps(steps)
-    if weights is None:
-        weights = DEFAULT_WEIGHTS if feature_net else WEIGHTS_ALONE
+    content = [feature_net] if isinstance(feature_net, str | Path) else list(feature_net or ())
+    weights = settings.weights or (DEFAULT_WEIGHTS if content else WEIGHTS_ALONE)
     device = pipe.device
     person = _Person(pipe, start)
-    loss_nets = LossNets(replace(weights, match=0.0), [feature_net] if feature_net else []).to(device)
+    loss_nets = LossNets(replace(weights, match=0.0, identity=0.0), content).to(device)
     config = _episode_config(pipe, seed)
     clips = clips_of(start.shots, pipe.image_size, seed, person.conditioned)
+    batch_size, rates = settings.batch_size, (settings.generator_rate, settings.discriminator_rate)
     episodes = EpisodeDataset(clips, config, steps * batch_size)
-    optimizers = (
-        torch.optim.Adam(person.generator_parameters(), lr=generator_rate, betas=config.betas),
-        torch.optim.Adam(person.discriminator_parameters(), lr=discriminator_rate, betas=config.betas),
-    )
+    optimizers = [
+        torch.optim.Adam(parameters, lr=rate, betas=settings.betas)
+        for parameters, rate in zip(person.parameters(), rates, strict=True)
+    ]
     minimizers = [minimize_with(optimizer, partial(autocast, device)) for optimizer in optimizers]
 
     for step in range(steps):
         # Falling to zero: where steps are few, there is no time for an average to calm what the last ones do.
-        for optimizer, rate in zip(optimizers, (generator_rate, discriminator_rate), strict=True):
+        for optimizer, rate in zip(optimizers, rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * (1 - step / steps)
         first = step * batch_size
         batch = default_collate([episodes[i] for i in range(first, first + batch_size)])
         batch = {name: value.to(device) for name, value in batch.items()}
-        terms = training_step(person.networks(), [batch], loss_nets, *minimizers)
+        terms = training_step(person.networks(), [batch], loss_nets, *minimizers, settings.discriminator_steps)
         if on_step is not None:
             on_step(step + 1, steps, as_numbers(terms))
         if on_avatar is not None and (step + 1) % avatar_every == 0:
@@ -145,14 +169,11 @@ class _Person:
             identity=lambda who: self.identity.expand(len(who), -1),
         )
 
-    def generator_parameters(self) -> list[nn.Parameter]:
-        """psi and psi'. P has done its work: psi' is trained in its place."""
+    def parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """psi and psi', then theta, b and w'. P has done its work: psi' is trained in its place."""
         psi = [p for name, p in self.generator.named_parameters() if not name.startswith("projection")]
-        return [*psi, self.style]
-
-    def discriminator_parameters(self) -> list[nn.Parameter]:
-        """theta, b and w'."""
-        return [*(p for p in self.discriminator.parameters() if p.requires_grad), self.identity]
+        theta = [p for p in self.discriminator.parameters() if p.requires_grad]
+        return [*psi, self.style], [*theta, self.identity]
 
     def avatar(self, pipe: TalkingHeadPipeline) -> Avatar:
         """The person as they are now."""
@@ -205,7 +226,16 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for the avatar.")],
     model: Annotated[str | None, typer.Option(help="Base model: folder or org/name; else the bundled one.")] = None,
     steps: Annotated[int, typer.Option(help="Updates; 40 takes about a minute on a CPU.", min=1)] = 40,
-    feature_net: Annotated[Path | None, typer.Option(help="Weights of a content network, if there are some.")] = None,
+    feature_net: Annotated[
+        str, typer.Option(help="Weights of a content network, if there are some; several with commas.")
+    ] = "",
+    preset_name: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            help=f"Losses, rates and batches: one of {', '.join(PRESETS)}; all but default need a content network.",
+        ),
+    ] = "default",
     seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
     push: Annotated[
         str | None, typer.Option(help="Repository of the Hub (me/name) for the avatar as well; a private one.")
@@ -220,6 +250,7 @@ def main(
         TimeRemainingColumn(),
     )
     with mistakes_in_one_line(ValueError):
+        settings = FineTuning.of_preset(preset_name)
         check_folder(output)
         if push is not None:
             check_push("avatar", push, private=True)
@@ -227,7 +258,8 @@ def main(
         with Progress(*columns) as progress:
             bar = progress.add_task("", total=steps)
             avatar = fine_tune(
-                pipe, photos, steps, feature_net=feature_net, seed=seed,
+                pipe, photos, steps, feature_net=[path for path in feature_net.split(",") if path], settings=settings,
+                seed=seed,
                 on_step=lambda done, _total, _terms: progress.update(bar, completed=done),
             )  # fmt: skip
         avatar.save_pretrained(output)

@@ -97,6 +97,10 @@ def main(
     identity_weight: Annotated[float, typer.Option(help="Weight of that term.", min=0)] = 3.0,
     generator_rate: Annotated[float | None, typer.Option(help="Learning rate of E and G.")] = None,
     stills_share: Annotated[float | None, typer.Option(help="Share of groups of episodes from photos.")] = None,
+    real_targets: Annotated[
+        float | None,
+        typer.Option(help="Share of an animated photo's episodes whose target is the photo itself.", min=0, max=1),
+    ] = None,
     targets_per_head: Annotated[
         int | None, typer.Option(help="So many consecutive episodes share a first shot: fewer heads to build.", min=1)
     ] = None,
@@ -151,7 +155,8 @@ def main(
             "num_shots": num_shots, "adversarial_from": adversarial_from, "generator_rate": generator_rate,
             "stills_share": stills_share, "cooldown": cooldown, "ema": ema, "fewest_shots": fewest_shots,
             "discriminator_steps": discriminator_steps, "targets_per_head": targets_per_head, "reuse": reuse,
-            "minutes": minutes, "feature_net": feature_net, "identity_net": str(identity_net or ""), "seed": seed,
+            "real_targets": real_targets, "minutes": minutes, "feature_net": feature_net,
+            "identity_net": str(identity_net or ""), "seed": seed,
         }  # fmt: skip
         if minutes is not None:
             changes |= {"steps": steps or ENDLESS, "cooldown": CLOCK_COOLDOWN if cooldown is None else cooldown}

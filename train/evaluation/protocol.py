@@ -26,7 +26,7 @@ from talking_heads.tracking.driver import DriverFitter
 
 from ..data.jobs import Job
 from ..features import load_feature_net
-from ..finetune import fine_tune_avatar
+from ..finetune import FineTuning, fine_tune_avatar
 from .field import field_values, first_and_rest
 from .metrics import (
     FrameMetrics,
@@ -97,6 +97,7 @@ class Options:
     output: Path
     shots: tuple[int, ...] = (1,)
     fine_tune: int = 0
+    fine_tune_preset: str = "default"
     feature_net: Path | None = None
     identity_net: Path | None = None
     inception: Path | None = None
@@ -230,7 +231,8 @@ def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, op
         tuned = None
         if options.fine_tune:
             tuned = fine_tune_avatar(
-                pipe, avatar, options.fine_tune, feature_net=options.feature_net, seed=options.seed
+                pipe, avatar, options.fine_tune, feature_net=options.feature_net, seed=options.seed,
+                settings=FineTuning.of_preset(options.fine_tune_preset),
             )  # fmt: skip
         independent, consecutive = clip.independent(avatar.head, size), clip.consecutive(avatar.head, size)
         source = avatar.shots.crops(size)[:1]
