@@ -37,7 +37,7 @@ from talking_heads.media.verifying import verify
 from talking_heads.tracking.detectors import MediapipeDetector
 
 # Turned into an error, a warning within gradio's own threads stops its queue, and the client waits for ever.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 ENDPOINTS = [
     "animate", "animate_voice", "dub", "animate_group", "create_avatar", "animate_avatar", "personalise", "edit",

@@ -29,6 +29,8 @@ from talking_heads.media.sound import read_sound
 from talking_heads.media.verifying import verify
 from talking_heads.tracking.detectors import MediapipeDetector
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

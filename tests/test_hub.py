@@ -22,6 +22,8 @@ from tiny import save_tiny_model
 from talking_heads import TalkingHeadPipeline
 from talking_heads.hub import BUNDLED
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 ROOT = Path(__file__).parents[1]
 SHARED = """

@@ -27,6 +27,8 @@ from talking_heads import TalkingHeadPipeline
 from talking_heads.media.writing import AI_GENERATED
 from talking_heads.tracking.detectors import MediapipeDetector
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tab(tiny_model: Path, detector: MediapipeDetector, tmp_path_factory: pytest.TempPathFactory) -> LiveTab:

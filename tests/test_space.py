@@ -23,6 +23,8 @@ from talking_heads import TalkingHeadPipeline
 from talking_heads.errors import FaceError
 from talking_heads.media.background import Background
 
+pytestmark = pytest.mark.slow
+
 
 class TestLimits:
     def test_a_space_allows_less(self) -> None:

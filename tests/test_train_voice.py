@@ -36,6 +36,8 @@ from train.voice import (
     weights_of,
 )
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_grid = pytest.mark.skipif(not (DATA / "clips" / "grid").is_dir(), reason="needs ../shared/data/clips/grid")
 
