@@ -8,8 +8,9 @@ if lent := bool(os.environ.get("SPACES_ZERO_GPU")):  # a Space that is lent a GP
 import torch
 
 from space.demo import build_demo, launch_options
+from space.model import choose_model
 from space.settings import Limits
-from talking_heads import TalkingHeadPipeline
+from talking_heads.errors import TalkingHeadsError
 
 
 def on_gpu(function, seconds):
@@ -17,10 +18,14 @@ def on_gpu(function, seconds):
     return spaces.GPU(duration=seconds)(function)
 
 
-pipe = TalkingHeadPipeline.from_pretrained(os.environ.get("TALKING_HEADS_MODEL"))
+try:
+    model = choose_model()
+except TalkingHeadsError as error:
+    raise SystemExit(f"Error: {error}") from None
+pipe = model.pipe
 pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 limits = Limits.from_environment()
-demo = build_demo(pipe, limits, on_gpu if lent else None)
+demo = build_demo(pipe, limits, on_gpu if lent else None, model.sentence)
 
 if __name__ == "__main__":
-    demo.launch(**launch_options(limits))
+    demo.launch(**launch_options(limits, None if lent else pipe))

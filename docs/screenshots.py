@@ -14,6 +14,7 @@ import typer
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
+from skimage.data import astronaut
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "talking_heads" / "examples" / "driving.mp4"
@@ -45,7 +46,7 @@ def animate(page: Page) -> None:
 
 
 def main(url: str = "http://127.0.0.1:7860") -> None:
-    """Photographs the page as it is, with a result, editing, live, with a mistake, and on a phone."""
+    """Photographs the page as it is found, with a result, editing, live, with a mistake, and on a phone."""
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         # The camera sees the bundled clip, whom nobody filmed.
         seen = Path(folder) / "seen.mjpeg"
@@ -56,7 +57,9 @@ def main(url: str = "http://127.0.0.1:7860") -> None:
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox", *camera, f"--use-file-for-fake-video-capture={seen}"],
         )
-        page = visit(browser, url, 1280, 1200)
+        page = visit(browser, url, 1280, 800)
+        shoot(page, "page-first")
+        page = visit(browser, url, 1280, 1300)
         animate(page)
         shoot(page, "page-result")
         page.get_by_role("tab", name="Edit").click()
@@ -72,8 +75,12 @@ def main(url: str = "http://127.0.0.1:7860") -> None:
         page.locator("#live-picture img").wait_for(timeout=LONG)
         page.wait_for_timeout(8000)
         shoot(page, "page-live")
-        page = visit(browser, f"{url}?__theme=dark", 1280, 700)
-        page.click("#animate")
+        page = visit(browser, f"{url}?__theme=dark", 1280, 800)
+        mirrored = Path(folder) / "photo.png"
+        Image.fromarray(astronaut()[:, ::-1]).save(mirrored)  # no longer the example, which needs no consent
+        page.set_input_files("#photos input[type=file]", mirrored)
+        page.locator("#consent").wait_for(timeout=LONG)
+        page.click("#animate:enabled")
         page.locator(".toast-body").wait_for(timeout=LONG)
         page.wait_for_timeout(500)
         shoot(page, "page-error")

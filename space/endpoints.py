@@ -6,91 +6,60 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
 
 from talking_heads.head.motion import PARTS
 from talking_heads.head.presets import PRESETS, RANGES
-from talking_heads.tracking.detectors import DETECTORS
 
-from .handlers import LOOKS, RENDERS, Handler, own_folder, warn, with_user_errors
-from .page import Page
+from .endpoint_parts import (
+    add_endpoint,
+    consent,
+    detector,
+    face,
+    file,
+    followed,
+    label,
+    numbers,
+    numbers_by_name,
+    photo_files,
+    video,
+)
+from .handlers import LOOKS, RENDERS, own_folder, warn
 from .person import Person
-from .service import OUTPUTS, SIZES, AnimateRequest, Detector, FrameSize, Output, Part, WorkResult
+from .reports import WorkResult
+from .requests import (
+    OUTPUTS,
+    SIZES,
+    AnimateRequest,
+    Detector,
+    FrameSize,
+    Output,
+    Part,
+)
+from .scene_endpoints import SceneEndpoints
 from .settings import LimitError
-
-
-def photo_files(cache: str) -> gr.File:
-    """Several files. gradio's MCP server knows how to send one; in a list, addresses arrive here as they are.
-
-    Not a subclass of gr.File: gradio would write a stub file for it beside this one.
-    """
-
-    def fetched(item: Any) -> str:
-        try:
-            if isinstance(item, str):
-                fetch = save_base64_to_cache if item.startswith("data:") else ssrf_protected_download
-                path = fetch(item, cache)
-                files.temp_files.add(path)  # for gradio to delete it in time
-                return path
-            # Only files that are declared as files were checked to be uploads of this visitor's.
-            return gr.FileData.model_validate(item, context={"validate_meta": True}).path
-        except Exception as error:  # gradio's own, of many kinds
-            sentence = "A photo could not be fetched. Give an uploaded file, or an https: or data: address."
-            raise gr.Error(sentence, print_exception=False) from error
-
-    def paths(payload: list[Any] | None) -> list[str]:
-        if not isinstance(payload or [], list):
-            raise gr.Error("Give photos as a list of files or addresses.", print_exception=False)
-        return [fetched(item) for item in payload or []]
-
-    def described() -> dict[str, Any]:
-        one = gr.FileData.model_json_schema()  # in place: MCP servers lose references within a list
-        return {"$defs": one.pop("$defs"), "type": "array", "items": one, "additional_description": None}
-
-    files: Any = gr.File(label="Photos", file_count="multiple")
-    files.data_model, files.preprocess, files.api_info = None, paths, described
-    return files
-
-
-def numbers_by_name(label: str) -> gr.JSON:
-    """A JSON object of numbers; gradio's own description of JSON is no valid schema."""
-    component: Any = gr.JSON(label=label)
-    component.api_info = lambda: {"type": "object", "additionalProperties": {"type": "number"}}
-    return component
+from .visitor_files import VisitorFiles
 
 
 class Endpoints:
     """Named endpoints, hung at components that nobody sees: gradio checks files and describes types by components."""
 
-    def __init__(self, page: Page) -> None:
-        self.page, self.service = page, page.service
+    def __init__(self, files: VisitorFiles) -> None:
+        self.files, self.service = files, files.service
 
     def add(self) -> None:
         """Puts them into the Blocks that is open."""
 
         def photos() -> gr.File:
-            return photo_files(str(self.page.cache))
-
-        def file(label: str) -> gr.File:
-            return gr.File(label=label)
-
-        def consent() -> gr.Checkbox:
-            return gr.Checkbox(False, label="Consent")
-
-        def span() -> list[gr.components.Component]:
-            return [gr.Number(None, label=label) for label in ("Start", "End")]
+            return photo_files(str(self.files.cache))
 
         def movement() -> list[gr.components.Component]:
             return [
                 gr.File(label="Driving"),
                 gr.Dropdown(list(PRESETS), value=None, label="Preset"),
                 gr.Radio(["relative", "absolute"], value="relative", label="Motion"),
-                *(gr.Number(1.0, label=label) for label in ("Head", "Expression", "Gaze")),
-                *span(),
+                *numbers(1.0, "Head", "Expression", "Gaze"),
+                *numbers(None, "Start", "End"),
             ]
-
-        def label() -> gr.Checkbox:
-            return gr.Checkbox(True, label="Label")
 
         def more_movement() -> list[gr.components.Component]:
             return [file("Motion file"), gr.CheckboxGroup(list(PARTS), label="Parts")]
@@ -102,51 +71,44 @@ class Endpoints:
                 gr.File(label="Background picture"),
             ]
 
-        def detector() -> gr.Radio:
-            return gr.Radio(list(DETECTORS), value="mediapipe", label="Detector")
-
-        def video() -> gr.Video:
-            return gr.Video(label="Video")
-
         with gr.Row(visible=False):
             output = gr.Radio(list(OUTPUTS), value="head", label="Output")
             steps = gr.Number(40, label="Steps", precision=0)
             controls = [gr.Number(0.0, label=name) for name in RANGES]
             picture = gr.Image(label="Picture", type="filepath", format="png")
             seen, findings = gr.Gallery(label="Seen", format="png"), gr.JSON(label="Findings")
-            self._endpoint(
+            add_endpoint(
                 self.animate,
-                [photos(), consent(), *movement(), output, label(), *more_movement(), *frames(), detector()],
+                [photos(), consent(), *movement(), output, label(), *more_movement(), *frames(), detector(), face()],
                 video(),
                 RENDERS,
             )
             spoken = [
                 *(photos(), file("Voice"), consent(), gr.Textbox("", label="Text"), gr.Number(1.0, label="Liveliness")),
                 gr.Radio(["head", "in the photo"], value="head", label="Output"),
-                *(label(), *frames(), detector()),
+                *(label(), *frames(), detector(), face()),
             ]
-            self._endpoint(self.animate_voice, spoken, video(), RENDERS)
-            self._endpoint(self.create_avatar, [photos(), consent(), detector()], file("Avatar"), LOOKS)
-            self._endpoint(
+            add_endpoint(self.animate_voice, spoken, video(), RENDERS)
+            add_endpoint(self.create_avatar, [photos(), consent(), detector(), face()], file("Avatar"), LOOKS)
+            add_endpoint(
                 self.animate_avatar,
                 [file("Avatar"), consent(), *movement(), label(), *more_movement(), *frames(), detector()],
                 video(),
                 RENDERS,
             )
-            self._endpoint(self.personalise, [photos(), consent(), steps, detector()], file("Avatar"), RENDERS)
-            self._endpoint(
+            add_endpoint(self.personalise, [photos(), consent(), steps, detector(), face()], file("Avatar"), RENDERS)
+            add_endpoint(
                 self.edit,
-                [photos(), consent(), *controls, numbers_by_name("Coefficients"), *frames(), detector()],
+                [photos(), consent(), *controls, numbers_by_name("Coefficients"), *frames(), detector(), face()],
                 picture,
                 LOOKS,
             )
-            self._endpoint(self.track, [file("Driving"), *span(), detector()], file("Motion"), RENDERS)
-            self._endpoint(self.preview_landmarks, [photos(), detector()], seen, LOOKS)
-            self._endpoint(self.verify, [file("File")], findings, LOOKS)
-
-    @staticmethod
-    def _endpoint(handler: Handler, inputs: list[Any], output: Any, line: dict[str, Any]) -> None:
-        gr.Button(visible=False).click(with_user_errors(handler), inputs, output, api_name=handler.__name__, **line)
+            add_endpoint(
+                self.track, [file("Driving"), *numbers(None, "Start", "End"), detector()], file("Motion"), RENDERS
+            )
+            add_endpoint(self.preview_landmarks, [photos(), detector(), face()], seen, LOOKS)
+            add_endpoint(self.verify, [file("File")], findings, LOOKS)
+            SceneEndpoints(self.files).add()
 
     def animate(
         self,
@@ -168,6 +130,7 @@ class Endpoints:
         background: str = "keep",
         background_picture: str | None = None,
         detector: Detector = "mediapipe",
+        face: int | None = None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (this is how gradio finds it)
     ) -> Iterator[str | None]:
         """Make a video of a person who moves like a driving clip, like a preset motion, or as a motion file says.
@@ -192,6 +155,7 @@ class Endpoints:
             background: Behind the person: keep, blur, transparent (a webm), or a colour such as "#20a040" or "green".
             background_picture: A picture to put behind the person, instead of the background's name.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             An mp4, or a webm where it is transparent, with the clip's sound, marked as AI-generated.
@@ -200,7 +164,7 @@ class Endpoints:
             driving, preset, motion, head, expression, gaze, start, end, output, label, motion_file, parts, size,
             background, background_picture, detector,
         )  # fmt: skip
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
         yield from self._rendered(person, request, progress)
 
@@ -217,6 +181,7 @@ class Endpoints:
         background: str = "keep",
         background_picture: str | None = None,
         detector: Detector = "mediapipe",
+        face: int | None = None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[str | None]:
         """Make a video of a person who speaks with a voice: lips by the sound, and a head that nods and blinks.
@@ -233,6 +198,7 @@ class Endpoints:
             background: Behind the person: keep, blur, transparent (a webm), or a colour such as "#20a040" or "green".
             background_picture: A picture to put behind the person, instead of the background's name.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             An mp4, or a webm where it is transparent, with the voice in sync, marked as AI-generated.
@@ -243,7 +209,7 @@ class Endpoints:
             voice=voice, text=text or "", liveliness=liveliness, output=output, label=label, detector=detector,
             frames=self.service.frame_options(size, background, background_picture),
         )  # fmt: skip
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
         yield from self._rendered(person, request, progress)
 
@@ -297,7 +263,7 @@ class Endpoints:
             driving, preset, motion, head, expression, gaze, start, end, "head", label, motion_file, parts, size,
             background, background_picture, detector,
         )  # fmt: skip
-        person = Person(avatar=self.page.read_avatar(avatar))
+        person = Person(avatar=self.files.read_avatar(avatar))
         self.service.check_consent(person, consent)
         yield from self._rendered(person, request, progress)
 
@@ -307,42 +273,34 @@ class Endpoints:
         parts: list[Part] | None, size: str, background: str, background_picture: str | None, detector: Detector,
     ) -> AnimateRequest:  # fmt: skip
         return AnimateRequest(
-            driving, preset, motion, head, expression, gaze, start, end, output, label, motion_file,
-            tuple(parts or ()), self.service.frame_options(size, background, background_picture), detector,
+            driving=driving, preset=preset, motion_file=motion_file, start=start, end=end, detector=detector,
+            motion=motion, head=head, expression=expression, gaze=gaze, parts=tuple(parts or ()), output=output,
+            label=label, frames=self.service.frame_options(size, background, background_picture),
         )  # fmt: skip
 
     def _rendered(self, person: Person, request: AnimateRequest, progress: gr.Progress) -> Iterator[str | None]:
-        with own_folder(self.page.cache) as folder:
-            yield from self._followed(self.service.animate(person, request, folder), progress)
+        with own_folder(self.files.cache) as folder:
+            yield from followed(self.service.animate(person, request, folder), progress)
 
-    @staticmethod
-    def _followed(work: Iterator[Any], progress: gr.Progress) -> Iterator[str | None]:
-        """Tells of the progress; at the end the path of the file."""
-        for report in work:
-            if isinstance(report, WorkResult):
-                result = report
-            else:
-                progress((report.done, report.total), desc=report.stage, unit="frames")
-                yield None
-        warn(result.warnings)
-        yield str(result.file)
-
-    def create_avatar(self, photos: list[str], consent: bool = False, detector: Detector = "mediapipe") -> str:
+    def create_avatar(
+        self, photos: list[str], consent: bool = False, detector: Detector = "mediapipe", face: int | None = None
+    ) -> str:
         """Make an avatar of a person, to be animated as often as you like.
 
         Args:
             photos: Photos of one person, each with one face.
             consent: That the person in the photos agrees; without it nothing is made.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             The avatar, a .safetensors file.
         """
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
         avatar = self.service.avatar_of(person)
         warn(self.service.notes_on(avatar))
-        return self.page.saved(avatar)
+        return self.files.saved(avatar)
 
     def personalise(
         self,
@@ -350,6 +308,7 @@ class Endpoints:
         consent: bool = False,
         steps: int = 40,
         detector: Detector = "mediapipe",
+        face: int | None = None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[str | None]:
         """Make an avatar of a person and fine-tune it to the photos.
@@ -359,16 +318,17 @@ class Endpoints:
             consent: That the person in the photos agrees; without it nothing is made.
             steps: Steps of fine-tuning, 1 or more; 40 are a good start.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             The avatar with a generator of its own, a .safetensors file.
         """
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
         for report in self.service.personalise(person, int(steps or 0)):
             if isinstance(report, WorkResult):
                 assert report.avatar is not None
-                yield self.page.saved(report.avatar)
+                yield self.files.saved(report.avatar)
             else:
                 progress((report.done, report.total), desc=report.stage, unit="steps")
                 yield None
@@ -392,6 +352,7 @@ class Endpoints:
         background: str = "keep",
         background_picture: str | None = None,
         detector: Detector = "mediapipe",
+        face: int | None = None,
     ) -> str:
         """Change pose and expression of a person: one picture. All zero is the pose and expression of the photo.
 
@@ -413,18 +374,19 @@ class Endpoints:
             background: Behind the person: keep, blur, transparent, or a colour such as "#20a040" or "green".
             background_picture: A picture to put behind the person, instead of the background's name.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             A picture of the head, marked as AI-generated.
         """
         frames = self.service.frame_options(size, background, background_picture)
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
         values = (yaw, pitch, roll, mouth, lips, smile, eyelids, brows, gaze_x, gaze_y)
         controls: dict[str, Any] = dict(zip(RANGES, values, strict=True))
         if coefficients:
             controls["coefficients"] = _numbers_by_name(coefficients)
-        path = self.page.edited(person, controls, frames)
+        path = self.files.edited(person, controls, frames)
         warn(self.service.notes_on(self.service.avatar_of(person)))
         return path
 
@@ -447,20 +409,23 @@ class Endpoints:
         Returns:
             A CSV as Live Link Face writes it, which animate takes as motion_file; the head's way in cm is added.
         """
-        with own_folder(self.page.cache) as folder:
-            yield from self._followed(self.service.track(driving, start, end, detector, folder), progress)
+        with own_folder(self.files.cache) as folder:
+            yield from followed(self.service.track(driving, start, end, detector, folder), progress)
 
-    def preview_landmarks(self, photos: list[str], detector: Detector = "mediapipe") -> list[tuple[Any, str]]:
+    def preview_landmarks(
+        self, photos: list[str], detector: Detector = "mediapipe", face: int | None = None
+    ) -> list[tuple[Any, str]]:
         """What the model sees in photos: the crop and the landmarks, or what is wrong.
 
         Args:
             photos: Photos.
             detector: What finds the face: mediapipe, or face-alignment where it is installed.
+            face: Which face is meant where a photo shows several, from 1, from the left. None: each photo has one.
 
         Returns:
             The photos, drawn on, each with a sentence: "1: ready" if it can be used.
         """
-        person = self.service.look(photos or [], detector=detector)
+        person = self.service.look(photos or [], detector=detector, face=face)
         if not person.analyses:
             raise LimitError("Add at least one photo.")
         return person.pictures()
@@ -476,7 +441,7 @@ class Endpoints:
         """
         if not file:
             raise LimitError("Give a file.")
-        found = self.page.found(file)
+        found = self.files.found(file)
         return {"generated": found.generated, "sentences": list(found.sentences)}
 
 

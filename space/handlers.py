@@ -25,7 +25,7 @@ from talking_heads.errors import TalkingHeadsError
 from talking_heads.hub import WEIGHTS_NAME
 from talking_heads.media.writing import AI_GENERATED
 
-from .service import Report
+from .reports import Report
 from .settings import LimitError
 from .work import in_words
 

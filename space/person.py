@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from talking_heads import Avatar
 from talking_heads.drawing import PARTS
-from talking_heads.errors import FaceError, TalkingHeadsError
+from talking_heads.errors import FaceError, NoFaceError, TalkingHeadsError
 from talking_heads.media.images import read_photo
 from talking_heads.tracking.crops import Portrait
 from talking_heads.tracking.detectors import LandmarkDetector
@@ -32,7 +32,7 @@ class PhotoAnalysis:
 
     path: str
     faces: tuple[np.ndarray, ...] = field(default=(), repr=False)
-    """(L, 2) each, the largest first, in pixels of the photo as it is read."""
+    """(L, 2) each, from left to right, in pixels of the photo as it is read."""
     problem: str = ""
     """A sentence, where nothing can be done with the photo."""
     too_large: bool = False
@@ -78,11 +78,33 @@ class Person:
         """With one face of photo ``number`` (from 0) chosen: another person, so the avatar is dropped."""
         return Person(self.analyses, self.picked | {self.analyses[number].path: face})
 
+    def with_face(self, face: int) -> Person:
+        """With that face (from 1, from the left) chosen in every photo. Raises NoFaceError."""
+        for number, analysis in enumerate(self.analyses, start=1):
+            count = len(analysis.faces)
+            if analysis.faces and not 1 <= face <= count:
+                faces = "is 1 face" if count == 1 else f"are {count} faces"
+                where = "the photo" if len(self.analyses) == 1 else f"photo {number}"
+                raise NoFaceError(f"There {faces} in {where}, and no face {face}. Count from the left, from 1.")
+        picked = {analysis.path: face - 1 for analysis in self.analyses if len(analysis.faces) > 1}
+        return Person(self.analyses, picked)
+
+    def several(self) -> int | None:
+        """The first photo (from 0) that shows several people."""
+        return next((number for number, analysis in enumerate(self.analyses) if len(analysis.faces) > 1), None)
+
+    def everybody(self, number: int) -> list[Portrait]:
+        """All people in photo ``number`` (from 0), from left to right. Raises FaceError where there are none."""
+        analysis = self.analyses[number]
+        if analysis.problem:
+            raise FaceError(analysis.problem)
+        photo = read_photo(analysis.path)
+        return [Portrait.of(photo, face) for face in analysis.faces]
+
     def asked(self) -> int | None:
         """The photo of which a face is asked for: the first undecided one, else the first that shows several."""
-        several = (number for number, analysis in enumerate(self.analyses) if len(analysis.faces) > 1)
         undecided = self.undecided()
-        return next(several, None) if undecided is None else undecided
+        return self.several() if undecided is None else undecided
 
     def undecided(self) -> int | None:
         """The first photo in which a face must be chosen yet."""
@@ -124,11 +146,7 @@ def picture(analysis: PhotoAnalysis, picked: Mapping[str, int], number: int) -> 
         draw.rectangle((0, 0, shown.width - 1, shown.height - 1), outline=BAD, width=2 * width)
         return shown, f"{number}: {analysis.problem}"
     if len(analysis.faces) > 1 and analysis.path not in picked:
-        font = ImageFont.load_default(SHOWN / 16)
-        for label, face in enumerate(analysis.faces, start=1):
-            low, high = face.min(axis=0) * scale, face.max(axis=0) * scale
-            draw.rectangle((*low, *high), outline=GOOD, width=width)
-            draw.text(tuple(low + 2 * width), str(label), fill=GOOD, font=font, stroke_width=2, stroke_fill="black")
+        _number(draw, analysis, scale, width)
         return shown, f"{number}: {len(analysis.faces)} faces. Choose one below."
     face = analysis.faces[picked.get(analysis.path, 0)]
     crop = Portrait.of(np.asarray(photo), face).crop
@@ -139,6 +157,23 @@ def picture(analysis: PhotoAnalysis, picked: Mapping[str, int], number: int) -> 
         points = [tuple(point * scale) for point in face[part.first : part.last + 1]]
         draw.line(points + points[:1] * part.closed, fill=part.colour, width=width)
     return shown, f"{number}: ready" + (f", face {picked[analysis.path] + 1}" if analysis.path in picked else "")
+
+
+def numbered(analysis: PhotoAnalysis) -> Image.Image:
+    """A photo in which each face has its number, at most SHOWN pixels large."""
+    photo = Image.fromarray(read_photo(analysis.path))
+    scale = SHOWN / max(photo.size)
+    shown = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
+    _number(ImageDraw.Draw(shown), analysis, scale, max(2, SHOWN // 170))
+    return shown
+
+
+def _number(draw: ImageDraw.ImageDraw, analysis: PhotoAnalysis, scale: float, width: int) -> None:
+    font = ImageFont.load_default(SHOWN / 16)
+    for label, face in enumerate(analysis.faces, start=1):
+        low, high = face.min(axis=0) * scale, face.max(axis=0) * scale
+        draw.rectangle((*low, *high), outline=GOOD, width=width)
+        draw.text(tuple(low + 2 * width), str(label), fill=GOOD, font=font, stroke_width=2, stroke_fill="black")
 
 
 def check_pixels(path: str, megapixels: int) -> None:

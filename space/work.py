@@ -8,6 +8,12 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
+from talking_heads.result import ProgressCallback
+
+from .reports import Report
+
 T = TypeVar("T")
 BEAT = 0.5
 """Seconds after which the work is reported again although there is nothing new."""
@@ -122,6 +128,16 @@ class Clock:
         if done >= total and frames:
             self.rates.learn(stage, (now - self._began) / frames)
         return None if rate is None or rest is None else rate * (total - done) + rest
+
+    def reporter(
+        self, report: ReportCallback, picture: Callable[[], np.ndarray | None] = lambda: None
+    ) -> ProgressCallback:
+        """What the library calls with its progress: ``report`` is told, with the time left and the latest picture."""
+
+        def tell(stage: str, done: int, total: int | None) -> None:
+            report(Report(stage, done, total, self.left(stage, done, total), picture()))
+
+        return tell
 
 
 def in_words(seconds: float) -> str:

@@ -28,6 +28,7 @@ from . import __version__
 from .errors import TalkingHeadsError
 from .examples import EXAMPLE
 from .network_benchmark import measure_networks
+from .speak_benchmark import measure_speech
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,6 +149,23 @@ def measure_networks_alone(
         "machine": machine(pipe.device),
         "model": pipe.name,
         "networks": measure_networks(pipe, 0.1 * seconds),
+    }
+
+
+def measure_speech_alone(
+    seconds: float = 10.0, model: str | None = None, device: str | None = None, engine: str = "auto"
+) -> dict[str, Any]:
+    """How fast, and how late, a photo speaks with sound that comes in real time: see ``speak_benchmark``.
+
+    Raises TalkingHeadsError where the model cannot be loaded.
+    """
+    pipe = _load(model, device, engine)
+    return {
+        "talking_heads": __version__,
+        "machine": machine(pipe.device),
+        "calibration": _calibrate(pipe.device, 0.5),
+        "model": pipe.name,
+        "speak": measure_speech(pipe, _photos(1)[0], seconds),
     }
 
 

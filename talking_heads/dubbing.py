@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from .avatar import Shots
 from .errors import NoFaceError
 from .head.fit import FrameFit
 from .head.motion import DETAIL_LIDS, DETAIL_LIPS, PARTS, Motion
@@ -23,6 +25,8 @@ from .head.person import Head, fill_holes
 from .head.render import Renderer
 from .head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
 from .landmarks import INNER_LIP, LEFT_EYE, OUTER_LIP, RIGHT_EYE
+from .media.reading import read_frames
+from .media.streams import ahead
 from .pasting import Place
 from .tracking.crops import Crop, Portrait, crop_around
 from .tracking.driver import DriverFitter, motion_of_track
@@ -67,11 +71,13 @@ class FilmedPerson:
         chosen = np.unique(np.append(chosen, [seen[gaps.argmax()], seen[gaps.argmin()]]))  # teeth, and closed lips
         return cls(crop_around(faces, track.frame_size), tuple(int(k) for k in chosen), track)
 
-    def portraits(self, frames: FrameGenerator) -> list[Portrait]:
-        """The frames that an avatar is made of, out of all of them, which are closed."""
-        with contextlib.closing(frames):
+    def shots(self, film: str | Path, start: float | None = None, end: float | None = None) -> Shots:
+        """What an avatar is made of, out of the film's seconds ``start`` to ``end`` that were followed."""
+        with contextlib.closing(ahead(read_frames(film, start=start, end=end, fps=self.track.fps))) as frames:
             wanted = enumerate(islice(frames, self.photos[-1] + 1))
-            return [Portrait(frame, self.track.landmarks[k], self.crop) for k, frame in wanted if k in self.photos]
+            return Shots.of(
+                [Portrait(frame, self.track.landmarks[k], self.crop) for k, frame in wanted if k in self.photos]
+            )
 
     def motion(self, head: Head) -> Motion:
         """How the film moves the person's own head."""

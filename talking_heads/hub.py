@@ -335,6 +335,29 @@ def push(
         )  # fmt: skip
 
 
+def check_is_model(name: str, token: str | None = None) -> bool:
+    """Whether that model of the Hub is private. Raises HubError where there is none of this software."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    with _said_plainly(name):
+        try:
+            info = HfApi(token=token).model_info(name, timeout=SECONDS_TO_ANSWER)
+        except RepositoryNotFoundError:
+            raise HubError(f"There is no model {name} on the Hub. Push it first, or check the name.") from None
+    if MARKERS["model"] not in [sibling.rfilename for sibling in info.siblings or ()]:
+        raise HubError(f"{name} is no model of this software: it has no {MARKERS['model']}.")
+    return bool(info.private)
+
+
+def set_variable(space: str, name: str, value: str, token: str | None = None) -> None:
+    """Sets a variable of a Space, which restarts it. Raises HubError."""
+    from huggingface_hub import HfApi
+
+    with _said_plainly(space):
+        HfApi(token=token).add_space_variable(space, name, value)
+
+
 def push_model(
     folder: Path,
     repo_id: str,

@@ -81,6 +81,23 @@ def eye_distance(landmarks: np.ndarray) -> np.ndarray:
     return np.linalg.norm(landmarks[..., 36, :] - landmarks[..., 45, :], axis=-1)
 
 
+def eye_openness(landmarks: np.ndarray) -> np.ndarray:
+    """Height over width of the left and of the right eye, (..., L, 2) -> (..., 2): about 0.3 open, under 0.1 closed."""
+    ratios = []
+    for eye in (LEFT_EYE, RIGHT_EYE):
+        first, upper_a, upper_b, last, lower_b, lower_a = np.moveaxis(landmarks[..., eye, :], -2, 0)
+        heights = np.linalg.norm(upper_a - lower_a, axis=-1) + np.linalg.norm(upper_b - lower_b, axis=-1)
+        ratios.append(0.5 * heights / np.maximum(np.linalg.norm(last - first, axis=-1), 1e-6))
+    return np.stack(ratios, axis=-1)
+
+
+def mouth_openness(landmarks: np.ndarray) -> np.ndarray:
+    """Gap of the inner lips over the mouth's width, (..., L, 2) -> (...): 0 closed."""
+    gap = np.linalg.norm(landmarks[..., 61:64, :] - landmarks[..., [67, 66, 65], :], axis=-1).mean(axis=-1)
+    width = np.linalg.norm(landmarks[..., 48, :] - landmarks[..., 54, :], axis=-1)
+    return gap / np.maximum(width, 1e-6)
+
+
 def irises_within_lids(landmarks: np.ndarray) -> np.ndarray:
     """(..., L, 2) with the irises moved, across the eye, to between the lids; what lies there stays.
 

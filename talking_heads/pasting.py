@@ -26,11 +26,12 @@ def paste_back(heads: Iterable[np.ndarray], portrait: Portrait) -> Iterator[np.n
 
 
 def paste_group(
-    heads: Sequence[Iterable[np.ndarray]], portraits: Sequence[Portrait]
+    heads: Sequence[Iterable[np.ndarray]], portraits: Sequence[Portrait], still: Sequence[Portrait] = ()
 ) -> Generator[np.ndarray, None, None]:
     """Heads of several people over their crops of one photo -> the whole photo, uint8 (H, W, 3), until all have ended.
 
-    Who has ended keeps the last picture.
+    Who has ended keeps the last picture. ``still``: people of the photo who do not move. Crops of neighbours overlap:
+    each head changes what is nearer to it than to anybody else.
     """
     with contextlib.ExitStack() as stack:
         running = [stack.enter_context(contextlib.closing(iter(frames))) for frames in heads]  # type: ignore[type-var]
@@ -45,6 +46,9 @@ def paste_group(
                 last = [head for head in now if head is not None]
                 sizes = [len(head) for head in last]
                 places = [Place(p.crop, p.image.shape[:2], size) for p, size in zip(portraits, sizes, strict=True)]
+                crops = [person.crop for person in (*portraits, *still)]
+                for k, place in enumerate(places):
+                    place.keep_to(crops[k], [*crops[:k], *crops[k + 1 :]])
                 unmoved = [p.shot(size)[0].astype(np.float32) for p, size in zip(portraits, sizes, strict=True)]
             last = [before if head is None else head for before, head in zip(last, now, strict=True)]
             picture = portraits[0].image
@@ -73,6 +77,15 @@ class Place:
         self._in_crop = torch.from_numpy(at.astype(np.float32))[None]  # (1, h, w, 2)
         edge = ((1 - self._in_crop.abs()).amin(dim=-1) / (2 * FEATHER)).clamp(0, 1)
         self._share = (edge * edge * (3 - 2 * edge))[:, None]  # (1, 1, h, w)
+
+    def keep_to(self, crop: Crop, others: Sequence[Crop]) -> None:
+        """Only where its ``crop``, measured in sides, is nearer than all ``others``; with a soft border."""
+        pixels = np.stack(np.meshgrid(np.arange(self.columns.start, self.columns.stop),
+                                      np.arange(self.rows.start, self.rows.stop)), axis=-1)  # fmt: skip
+        own, *far = (np.hypot(pixels[..., 0] - c.x, pixels[..., 1] - c.y) / c.side for c in (crop, *others))
+        for distance in far:
+            nearer = np.clip(0.5 + (distance - own) / (2 * FEATHER), 0, 1).astype(np.float32)
+            self._share = self._share * torch.from_numpy(nearer)
 
     @torch.inference_mode()
     def add(self, picture: np.ndarray, change: np.ndarray) -> np.ndarray:

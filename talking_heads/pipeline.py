@@ -57,17 +57,20 @@ from .hub import (
 from .live import Live
 from .media.background import Background
 from .media.images import read_photo, to_float, to_uint8
+from .media.pieces import SoundPiece
 from .media.reading import ClipInfo, probe, read_frames
 from .media.sound import sound_duration
 from .media.streams import ahead
 from .models import Discriminator, Embedder, Generator
 from .pasting import paste_back, paste_group
 from .result import FrameGenerator, ProgressCallback, TalkingHeadVideo
+from .speaking import Speaker, SpokenFrames, speak
 from .tracking.crops import Portrait
 from .tracking.detectors import LandmarkDetector, load_detector
 from .tracking.driver import motion_in_pieces, motion_of_track
 from .tracking.finding import main_faces, only_face
 from .tracking.tracks import Track, follow_face, held_gaps, track_face
+from .voice.streaming import SpeechStream
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -470,33 +473,51 @@ class TalkingHeadPipeline(DiffusionPipeline):
         ``sound``: a file whose sound belongs to the result; the clip's if None, the film's with a Motion. Raises
         ValueError for other parts, and what ``track`` raises. ``on_progress`` hears of the stage "tracking".
         """
-        unknown = [part for part in parts if part not in DUBBED_PARTS]
-        if unknown or not parts:
-            raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
-        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts), closed_lips=True)
-        info = probe(film)
-        track = self.track_landmarks(film, start=start, end=end, on_progress=on_progress)
-        person = FilmedPerson.of(track)
+        _check_dubbed_parts(parts)
+        person = FilmedPerson.of(self.track_landmarks(film, start=start, end=end, on_progress=on_progress))
         driver = driving if isinstance(driving, Motion) else self.track(driving, on_progress=on_progress)
-        driver = driver.resampled(track.fps)
+        if sound is None and not isinstance(driving, Motion):
+            sound = driving
+        return self.dub_followed(
+            film, person, self.avatar_from_shots(person.shots(film, start, end)), driver, parts=parts,
+            expression=expression, gaze=gaze, start=start, end=end, sound=sound, batch_size=batch_size,
+        )  # fmt: skip
 
-        def read() -> FrameGenerator:
-            return ahead(read_frames(info.path, start=start, end=end, fps=info.fps))
+    def dub_followed(
+        self,
+        film: str | Path,
+        person: FilmedPerson,
+        avatar: Avatar,
+        driver: Motion,
+        *,
+        parts: Sequence[str] = ("lips",),
+        expression: float = 1.0,
+        gaze: float = 1.0,
+        start: float | None = None,
+        end: float | None = None,
+        sound: str | Path | None = None,
+        batch_size: int = 4,
+    ) -> TalkingHeadVideo:
+        """The second half of ``dub``: the film was followed, and ``avatar`` is of ``person.shots``.
 
-        avatar = self.avatar_from_shots(Shots.of(person.portraits(read())))
+        The sound is the film's if ``sound`` is None. Raises ValueError for other parts.
+        """
+        _check_dubbed_parts(parts)
+        options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts), closed_lips=True)
+        track, motion = person.track, driver.resampled(person.track.fps)
         pixels = self.frame_size(avatar, "photo")
 
         def frames() -> FrameGenerator:
-            with contextlib.closing(read()) as pictures:
+            with contextlib.closing(ahead(read_frames(film, start=start, end=end, fps=track.fps))) as pictures:
                 paint = partial(self.generate, avatar, size=pixels, batch_size=batch_size, num_frames=len(track))
-                yield from dubbed(pictures, person, avatar.head, driver, options, paint, pixels)
+                yield from dubbed(pictures, person, avatar.head, motion, options, paint, pixels)
 
         return TalkingHeadVideo(
             frames=frames,
             num_frames=len(track),
             fps=track.fps,
-            driving=Path(sound) if sound is not None else info.path if isinstance(driving, Motion) else Path(driving),
-            start=(start or 0.0) if sound is None and isinstance(driving, Motion) else 0.0,
+            driving=Path(film if sound is None else sound),
+            start=(start or 0.0) if sound is None else 0.0,
             warnings=track.warnings,
         )
 
@@ -512,14 +533,15 @@ class TalkingHeadPipeline(DiffusionPipeline):
         parts: Sequence[str] = (),
         speaking: Sequence[bool] = (),
         sound: str | Path | None = None,
+        avatars: Sequence[Avatar | None] = (),
         on_progress: ProgressCallback | None = None,
     ) -> TalkingHeadVideo:
         """Everybody in one photo (``people``), each moved by a clip or Motion of their own; None stays as in the photo.
 
         Frames are the whole photo, at the first driver's rate, until the last driver has ended; who has ended keeps the
         last pose. ``speaking``: whose Motion is that of a voice: lips that meet in it meet in a laughing face as well.
-        ``sound``: a file whose sound belongs to the result; the first clip's if None. Raises ValueError, and
-        what ``track`` raises.
+        ``sound``: a file whose sound belongs to the result; the first clip's if None. ``avatars``: of those people of
+        whom there is one already. Raises ValueError, and what ``track`` raises.
         """
         if len(people) != len(drivers) or all(driver is None for driver in drivers):
             raise ValueError(f"give one driver or None for each of the {len(people)} people, and one driver at least")
@@ -529,12 +551,14 @@ class TalkingHeadPipeline(DiffusionPipeline):
                 motions[driver] = driver if isinstance(driver, Motion) else self.track(driver, on_progress=on_progress)
         fps = next(iter(motions.values())).fps
         flags = [*speaking, *[False] * len(people)]
-        moved = [(person, motions[driver].resampled(fps), speaks)
-                 for person, driver, speaks in zip(people, drivers, flags, strict=False)
+        made = [*avatars, *[None] * len(people)]
+        moved = [(person, motions[driver].resampled(fps), speaks, avatar)
+                 for person, driver, speaks, avatar in zip(people, drivers, flags, made, strict=False)
                  if driver is not None]  # fmt: skip
+        still = [person for person, driver in zip(people, drivers, strict=True) if driver is None]
         videos = []
-        for person, driver, speaks in moved:
-            avatar = self.create_avatar([person])
+        for person, driver, speaks, known in moved:
+            avatar = self.create_avatar([person]) if known is None else known
             videos.append(
                 self(
                     avatar, driver, motion=motion, head=head, expression=expression, gaze=gaze, parts=parts,
@@ -543,7 +567,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
             )  # fmt: skip
         clips = [driver for driver in drivers if driver is not None and not isinstance(driver, Motion)]
         return TalkingHeadVideo(
-            frames=partial(paste_group, videos, [person for person, *_ in moved]),
+            frames=partial(paste_group, videos, [person for person, *_ in moved], still),
             num_frames=max(len(video) for video in videos),
             fps=fps,
             driving=Path(sound) if sound is not None else Path(clips[0]) if clips else None,
@@ -568,6 +592,51 @@ class TalkingHeadPipeline(DiffusionPipeline):
         The networks are the result's until it is closed. Raises IncompatibleAvatarError.
         """
         options = MotionOptions(motion, head, expression, gaze, tuple(parts), closed_lips=True)
+        return Live(self._at_once(avatar, options, size, background), self.detector)
+
+    def speak(
+        self,
+        avatar: Avatar,
+        chunks: Iterable[SoundPiece | None],
+        *,
+        rate: int = 16_000,
+        liveliness: float = 1.0,
+        seed: int = 0,
+        size: Size = None,
+        background: Background | None = None,
+    ) -> SpokenFrames:
+        """The avatar, speaking with sound that is still coming: pairs of a frame, uint8 RGB (S, S, 3), and the piece of
+        sound that goes with it, int16 (n,), 25 a second, 160 ms of sound later.
+
+        ``chunks``: one channel at ``rate``, in pieces of any length: bytes of s16le, int16 arrays, or floating point in
+        [-1, 1]; None, or an empty piece, is a frame of silence, in which life goes on. ``liveliness``, ``seed``: as for
+        ``Motion.from_voice``; ``size`` as for ``live``. By the clock, and with interruptions, see ``speaker``. Raises
+        ValueError, and IncompatibleAvatarError.
+        """
+        speaker = self.speaker(avatar, rate=rate, liveliness=liveliness, seed=seed, size=size, background=background)
+        return speak(speaker, chunks)
+
+    def speaker(
+        self,
+        avatar: Avatar,
+        *,
+        rate: int = 16_000,
+        liveliness: float = 1.0,
+        seed: int = 0,
+        size: Size = None,
+        background: Background | None = None,
+    ) -> Speaker:
+        """What ``speak`` is made of, for sound that other threads push: see ``speaking.Speaker``. Arguments alike."""
+        stream = SpeechStream(rate, liveliness, seed)
+        paint = self._at_once(avatar, MotionOptions(), size, background)
+        count = len(avatar.head.model.expression_names)
+        rest = frame_of(lips_apart(avatar.head), 0, count)
+        return Speaker(stream, lambda motion: paint(frame_of(motion, 0, count), rest))
+
+    def _at_once(
+        self, avatar: Avatar, options: MotionOptions, size: Size, background: Background | None
+    ) -> Callable[[FrameFit, FrameFit], np.ndarray]:
+        """(a driver's frame, the neutral one) -> the avatar's picture. What takes long the first time is done here."""
         self.check_fits(avatar)
         self._forward(avatar.generator or self.generator, None)  # converts now what would hold up the first frame
         pixels = self.frame_size(avatar, self.image_size if size is None else size)
@@ -579,7 +648,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
             return self._generate(avatar, [renderer.draw(target, chooser.choose(target))], pixels, None, background)[0]
 
         show(avatar.head.primary_view.fit.frame, avatar.head.primary_view.fit.frame)  # compiles what is not compiled
-        return Live(show, self.detector)
+        return show
 
     def edit(
         self, avatar: Avatar, controls: FaceControls, *, size: Size = None, background: Background | None = None
@@ -708,6 +777,12 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if self.generator.dtype != torch.float32:
             return contextlib.nullcontext()
         return autocast(self.device)
+
+
+def _check_dubbed_parts(parts: Sequence[str]) -> None:
+    unknown = [part for part in parts if part not in DUBBED_PARTS]
+    if unknown or not parts:
+        raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
 
 
 def _num_frames(info: ClipInfo, start: float | None, end: float | None) -> int | None:

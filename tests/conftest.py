@@ -101,23 +101,6 @@ def open_mouth(face: np.ndarray, amount: float) -> np.ndarray:
     return face
 
 
-def eye_openness(face: np.ndarray) -> np.ndarray:
-    """Height over width of the two eyes, (..., L, 2) -> (..., 2): about 0.3 open, under 0.1 closed."""
-
-    def apart(a: int, b: int) -> np.ndarray:
-        return np.linalg.norm(face[..., a, :] - face[..., b, :], axis=-1)
-
-    right = (apart(37, 41) + apart(38, 40)) / (2 * apart(36, 39))
-    left = (apart(43, 47) + apart(44, 46)) / (2 * apart(42, 45))
-    return np.stack([right, left], axis=-1)
-
-
-def mouth_openness(face: np.ndarray) -> np.ndarray:
-    """Gap of the inner lips over the mouth's width, (..., L, 2) -> (...): 0 closed."""
-    gap = np.linalg.norm(face[..., [61, 62, 63], :] - face[..., [67, 66, 65], :], axis=-1).mean(axis=-1)
-    return gap / np.linalg.norm(face[..., 48, :] - face[..., 54, :], axis=-1)
-
-
 def paint_face(
     image: np.ndarray, x: float, y: float, scale: float, roll: float = 0.0, person: int = 0, closed: float = 0.0
 ) -> None:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +52,10 @@ class HubDouble:
         """Where the connection breaks in the middle, once each: "PUT", "GET <path>" or "commit"."""
         self.corrupt: set[str] = set()
         """Paths whose last byte is not what was pushed."""
+        self.variables: dict[str, dict[str, str]] = {}
+        """Of Spaces, by their name."""
+        self.silent = 0.0
+        """Seconds for which questions wait for their answer."""
         self.loses = False
         """Whether large files arrive damaged."""
 
@@ -222,6 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(self.path.split("?")[0].strip("/"))
         self.hub.requests.append(f"{self.command} {path}")
+        time.sleep(self.hub.silent)
         if path == "api/agent-harnesses":
             return self.answer({})
         if self.headers.get("Authorization") and not self.user()[0]:
@@ -309,6 +315,10 @@ class _Handler(BaseHTTPRequestHandler):
         name = f"{space}{owner}/{short.removesuffix('.git')}"
         if self.may_not(owner):
             return None
+        if space and rest == "variables":
+            wanted = json.loads(body)
+            self.hub.variables.setdefault(name, {})[wanted["key"]] = wanted["value"]
+            return self.answer({key: {"value": value} for key, value in self.hub.variables[name].items()})
         if rest.startswith("preupload/"):
             stored, answers = self.hub.repositories[name], []
             for file in json.loads(body)["files"]:

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from space.service import AnimateRequest, FrameOptions, Service, WorkResult
+from space.reports import WorkResult
+from space.requests import AnimateRequest, DriverRequest, DubRequest, FrameOptions, GroupRequest
+from space.service import Service
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline, avatar
 from talking_heads.head import fit
@@ -106,6 +108,12 @@ def main(model: str, photo: str, another: str, clip: str, folder: str) -> None:
         place.mkdir()
         made = result_of(service.animate(person, request, place))
         assert made.file is not None and probe(made.file).num_frames
+    dubbing = DubRequest(clip, DriverRequest(preset="talking"))
+    made = result_of(service.dub(dubbing, Path(folder)))
+    assert made.file is not None and probe(made.file).num_frames
+    group = GroupRequest((DriverRequest(preset="blink"),))
+    made = result_of(service.animate_group(service.look([photo]), 0, group, Path(folder)))
+    assert made.file is not None and probe(made.file).num_frames
     green = FrameOptions("auto", Background("colour", colour=(0, 200, 0)))
     picture = service.edit(person, FaceControls(yaw=5), green)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3

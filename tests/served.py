@@ -19,6 +19,7 @@ from space.settings import Limits
 from talking_heads import TalkingHeadPipeline
 from talking_heads.examples import EXAMPLE
 from talking_heads.head.presets import load_preset
+from talking_heads.media.reading import read_frames
 from talking_heads.media.sound import read_sound
 from talking_heads.tracking.detectors import LandmarkDetector
 
@@ -53,7 +54,7 @@ def served(model: Path, detector: LandmarkDetector, cache: Path, limits: Limits 
         for thread in threading.enumerate():
             if thread.name == "warm-up":  # the page would say how long things take only then
                 thread.join()
-        demo.launch(**launch_options(limits), prevent_thread_lock=True, quiet=True)
+        demo.launch(**launch_options(limits, pipe), prevent_thread_lock=True, quiet=True)
         try:
             yield Served(str(demo.local_url), cache, demo)
         finally:
@@ -76,6 +77,7 @@ def visitors_files(folder: Path, astronaut: np.ndarray) -> Path:
     write_clip(folder / "moving.mp4", [np.roll(head, k % 4, axis=1) for k in range(10)], sound=beep(0.4, 0.1))
     write_clip(folder / "slow.mp4", [np.roll(head, k % 4, axis=1) for k in range(75)])
     write_clip(folder / "long.mp4", [grey(0)] * 12, fps=1)
+    write_clip(folder / "speaker.mp4", read_frames(EXAMPLE, end=0.6))
     speech = np.concatenate(list(read_sound(EXAMPLE)))
     write_wav(folder / "speech.wav", speech[:20_000])
     write_wav(folder / "sentence.wav", speech[:62_000])

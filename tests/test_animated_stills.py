@@ -35,6 +35,8 @@ from train.data.stills import (
     weights,
 )
 
+pytestmark = pytest.mark.slow
+
 EDGE = canvas_margin(SIZE)
 CENTRE = (slice(EDGE, EDGE + SIZE), slice(EDGE, EDGE + SIZE))
 FACE = (slice(EDGE + 80, EDGE + 190), slice(EDGE + 80, EDGE + 180))

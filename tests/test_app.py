@@ -26,7 +26,8 @@ from served import Served
 
 from space import demo
 from space.demo import KEPT_SECONDS, launch_options
-from space.service import AnimateRequest, Service
+from space.requests import AnimateRequest
+from space.service import Service
 from space.settings import Limits
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.head.motion import Motion
@@ -36,11 +37,11 @@ from talking_heads.media.verifying import verify
 from talking_heads.tracking.detectors import MediapipeDetector
 
 # Turned into an error, a warning within gradio's own threads stops its queue, and the client waits for ever.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 ENDPOINTS = [
-    "animate", "animate_voice", "create_avatar", "animate_avatar", "personalise", "edit", "track", "preview_landmarks",
-    "verify",
+    "animate", "animate_voice", "dub", "animate_group", "create_avatar", "animate_avatar", "personalise", "edit",
+    "track", "preview_landmarks", "verify",
 ]  # fmt: skip
 
 SIDE = 64
@@ -57,7 +58,7 @@ def ask(client: Client, visitors: Path, endpoint: str, photos: list[str] | None 
     given: dict[str, Any] = {}
     if photos is not None:
         given = {"photos": [handle_file(visitors / name) for name in photos], "consent": True}
-    for name in ("driving", "voice", "motion_file", "background_picture"):
+    for name in ("driving", "voice", "motion_file", "background_picture", "film", "photo"):
         if isinstance(options.get(name), str):
             options[name] = handle_file(visitors / options[name])
     return client.submit(**(given | options), api_name=f"/{endpoint}").result(timeout=100)
@@ -82,11 +83,12 @@ class TestAnimate:
 
     def test_options_reach_the_video(self, client: Client, visitors: Path) -> None:
         plain, absolute, still, silent = (
-            np.stack(list(read_frames(ask(client, visitors, "animate", ["ada.png"], driving="moving.mp4", **options))))
+            np.stack(list(read_frames(ask(client, visitors, "animate", ["ada.png"], driving="speaker.mp4", **options))))
             for options in ({}, {"motion": "absolute"}, {"head": 0, "expression": 0, "gaze": 0}, {"label": False})
         )
         assert (plain != absolute).any() and (plain != silent).any()
-        assert np.abs(np.diff(still.astype(int), axis=0)).max() <= np.abs(np.diff(plain.astype(int), axis=0)).max()
+        moved = [np.abs(clip.astype(int) - clip[0]).mean(axis=(1, 2, 3)).max() for clip in (still, plain)]
+        assert 2 * moved[0] < moved[1]
 
     def test_start_and_end_trim_the_clip(self, client: Client, visitors: Path) -> None:
         path = ask(client, visitors, "animate", ["ada.png"], driving="slow.mp4", start=1.0, end=1.4)
@@ -161,6 +163,81 @@ class TestVoice:
             stages |= {unit.desc for unit in job.status().progress_data or []}
             time.sleep(0.02)
         assert stages & {"listening", "painting"}
+
+
+class TestDub:
+    def test_a_films_lips_follow_a_voice_and_all_else_stays(
+        self, client: Client, visitors: Path, server: Served
+    ) -> None:
+        before = server.results()
+        path = ask(
+            client, visitors, "dub", film="moving.mp4", voice="speech.wav", text="Hello.", consent=True, label=False
+        )
+        info = probe(path)
+        assert (info.width, info.height, info.num_frames, info.fps, info.has_audio) == (240, 240, 10, 25, True)
+        assert len(server.results() - before) == 1 and verify(Path(path)).generated
+        change = np.abs(frames_of(path).astype(int) - frames_of(str(visitors / "moving.mp4"))).max(axis=(0, 3))
+        assert np.quantile(change[:90], 0.99) < 20 and change[130:200].max() > 60
+
+    def test_a_clip_drives_the_parts_that_are_named(self, client: Client, visitors: Path) -> None:
+        def change(*parts: str) -> np.ndarray:
+            path = ask(
+                client,
+                visitors,
+                "dub",
+                film="moving.mp4",
+                driving="speaker.mp4",
+                parts=parts,
+                consent=True,
+                label=False,
+            )
+            return np.abs(frames_of(path).astype(int) - frames_of(str(visitors / "moving.mp4"))).max(axis=(0, 3))
+
+        lips, eyes = change("lips"), change("eyes")
+        assert np.quantile(lips[:90], 0.99) < 20 < lips[130:200].max() and np.quantile(eyes[130:200], 0.99) < 20
+
+    def test_progress_is_told_and_cancelling_leaves_nothing(
+        self, client: Client, visitors: Path, server: Served
+    ) -> None:
+        before = server.results()
+        job = client.submit(
+            film=handle_file(visitors / "slow.mp4"), voice=handle_file(visitors / "speech.wav"), consent=True,
+            api_name="/dub",
+        )  # fmt: skip
+        while not job.outputs():
+            time.sleep(0.02)
+        assert {unit.desc for unit in job.status().progress_data or []} <= {"looking", "tracking", "listening"}
+        job.cancel()
+        ask(client, visitors, "dub", film="moving.mp4", voice="speech.wav", consent=True)
+        assert len(server.results() - before) == 1
+
+
+class TestGroup:
+    def test_each_moves_in_their_own_way(self, client: Client, visitors: Path, server: Served) -> None:
+        before = server.results()
+        speech = handle_file(visitors / "speech.wav")
+        path = ask(
+            client, visitors, "animate_group", photo="two.png", drivers=[None, speech], consent=True, label=False
+        )
+        info = probe(path)
+        assert (info.width, info.height, info.fps, info.has_audio) == (480, 240, 25, True)
+        assert len(server.results() - before) == 1 and verify(Path(path)).generated
+        change = np.ptp(frames_of(path).astype(int), axis=0).max(axis=2)
+        assert np.quantile(change[:, :200], 0.99) < 16 and change[130:200, 300:420].max() > 60
+        path = ask(client, visitors, "animate_group", photo="two.png", drivers=["shake", "nod"], consent=True)
+        change = np.ptp(frames_of(path).astype(int), axis=0).max(axis=2)
+        assert min(np.quantile(change[:, half], 0.9) for half in (slice(0, 240), slice(240, 480))) > 40
+
+    def test_of_several_faces_one_is_meant(self, client: Client, visitors: Path) -> None:
+        two = handle_file(visitors / "two.png")
+        seen = [client.predict([two], face=face, api_name="/preview_landmarks") for face in (None, 1, 2)]
+        assert [pictures[0]["caption"] for pictures in seen] == [
+            "1: 2 faces. Choose one below.", "1: ready, face 1", "1: ready, face 2",
+        ]  # fmt: skip
+        first, second = (
+            np.asarray(Image.open(ask(client, visitors, "edit", ["two.png"], face=face))).astype(int) for face in (1, 2)
+        )
+        assert np.abs(first - second).mean() > 2 * np.abs(first - second[:, ::-1]).mean()  # the other is in a mirror
 
 
 def frames_of(path: str) -> np.ndarray:
@@ -259,7 +336,7 @@ def test_notes_on_a_motion_file_are_told(tiny_model: Path, visitors: Path) -> No
     lines = (visitors / "nod.csv").read_text().splitlines()
     lines[1] = lines[1].replace(",61,0.000000,", ",61,1.500000,", 1)
     (visitors / "beyond.csv").write_text("\n".join(lines))
-    motion, notes = service._motion_without_clip(AnimateRequest(motion_file=str(visitors / "beyond.csv")))
+    motion, notes = service.drivers.without_clip(AnimateRequest(motion_file=str(visitors / "beyond.csv")))
     assert len(motion) == 76 and len(notes) == 1 and "1 coefficients beyond 0 and 1: clipped" in notes[0]
 
 
@@ -304,6 +381,7 @@ class TestPictures:
         assert all(Image.open(item["image"]).size[0] > 100 for item in seen)
 
 
+TWO: dict[str, Any] = {"photo": "two.png", "consent": True}
 MISTAKES: dict[str, tuple[str, list[str] | None, dict[str, Any], str]] = {
     "no consent": ("animate", ["ada.png"], {"driving": "moving.mp4", "consent": False}, "Confirm first that the"),
     "no consent to an avatar": ("create_avatar", ["ada.png"], {"consent": False}, "Confirm first that the"),
@@ -356,6 +434,29 @@ MISTAKES: dict[str, tuple[str, list[str] | None, dict[str, Any], str]] = {
     "another text": ("animate_voice", ["ada.png"], {"voice": "speech.wav", "text": "Nobody"}, "The text does not fit"),
     "a book": ("animate_voice", ["ada.png"], {"voice": "speech.wav", "text": "a" * 6000}, "The text has 6000 letters"),
     "liveliness of 3": ("animate_voice", ["ada.png"], {"voice": "speech.wav", "liveliness": 3}, "liveliness must lie"),
+    "no film": ("dub", None, {"film": None, "voice": "speech.wav", "consent": True}, "Add a film of one person"),
+    "no consent to a film": ("dub", None, {"film": "moving.mp4", "voice": "speech.wav"}, "Confirm first that the pers"),
+    "a film that nothing drives": ("dub", None, {"film": "moving.mp4", "consent": True}, "Choose what drives"),
+    "long film": ("dub", None, {"film": "long.mp4", "voice": "speech.wav", "consent": True}, "12 s of the film are"),
+    "nobody in the film": (
+        "dub", None, {"film": "long.mp4", "voice": "speech.wav", "end": 3, "consent": True}, "No face found in the",
+    ),
+    "head of a film": (
+        "dub", None, {"film": "moving.mp4", "voice": "speech.wav", "parts": ["head"], "consent": True}, "Value: 'head'",
+    ),
+    "no photo of a group": ("animate_group", None, {"photo": None, "drivers": ["nod"]}, "Add a photo of several"),
+    "no consent of a group": ("animate_group", None, {"photo": "two.png", "drivers": ["nod"]}, "Confirm first"),
+    "nobody moves": ("animate_group", None, TWO | {"drivers": [None]}, "Choose for 1 to 4"),
+    "a third of two": ("animate_group", None, TWO | {"drivers": [None, None, "nod"]}, "There are 2 faces"),
+    "no such preset": ("animate_group", None, TWO | {"drivers": ["jump"]}, "A driver could not be fetched"),
+    "a file of this machine drives": (
+        "animate_group", None, TWO | {"drivers": ["/etc/hosts"]}, "A driver could not be fetched",
+    ),
+    "nobody in a group": (
+        "animate_group", None, TWO | {"photo": "nobody.png", "drivers": ["nod"]}, "No face found in the photo",
+    ),
+    "face 3 of two": ("animate", ["two.png"], {"preset": "nod", "face": 3}, "There are 2 faces in the photo, and no"),
+    "face 0": ("edit", ["two.png"], {"face": 0}, "There are 2 faces in the photo, and no face 0"),
     "no clip to track": ("track", None, {"driving": None}, "Add a clip."),
     "long clip to track": ("track", None, {"driving": "long.mp4"}, "12 s of the clip are too many: 4 s are the limit"),
     "nobody to track": ("track", None, {"driving": "long.mp4", "end": 3}, "No face found in the clip"),
@@ -455,7 +556,7 @@ def test_printed_code_runs(
     """As it stands there, but for the port."""
     code = PRINTED[where].split("```python\n")[1].split("```")[0]
     assert "http://127.0.0.1:7860" in code
-    for name, photo in (("ada1.jpg", "ada.png"), ("ada2.jpg", "ada2.png")):
+    for name, photo in (("ada1.jpg", "ada.png"), ("ada2.jpg", "ada2.png"), ("two.jpg", "two.png")):
         Image.open(visitors / photo).save(tmp_path / name)
     (tmp_path / "speech.wav").write_bytes((visitors / "speech.wav").read_bytes())
     (tmp_path / "clip.mp4").write_bytes((visitors / "moving.mp4").read_bytes())
@@ -496,8 +597,8 @@ def test_a_gpu_is_asked_for_by_the_call(tiny_model: Path, visitors: Path, tmp_pa
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     asked = json.loads(run.stdout.splitlines()[-1])
-    assert set(asked) == {"_embed", "_paint", "_pose", "_tune"} and len(asked["_embed"]) == 2
-    clip, preset, _ = asked["_paint"]
+    assert set(asked) == {"embed", "paint", "paint_film", "paint_group", "pose", "tune"} and len(asked["embed"]) == 4
+    clip, preset, _ = asked["paint"]
     assert 0 < clip < preset < 60  # 10 and 76 frames
 
 

@@ -28,6 +28,8 @@ from talking_heads.tracking.crops import Portrait
 from talking_heads.tracking.detectors import MediapipeDetector
 from train.finetune import fine_tune
 
+pytestmark = pytest.mark.slow
+
 
 def numbers(values: dict[str, Any]) -> list[float]:
     found: list[float] = []

@@ -23,6 +23,7 @@ from talking_heads.media.verifying import verify
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # a warning in gradio's threads, turned into an error, stops its queue
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
 ]
@@ -197,8 +198,9 @@ def test_who_changes_the_photos_while_it_renders_gets_the_new_person(page: Page,
     page.locator("#progress .th-words").wait_for(timeout=LONG)
     page.locator("#photos").get_by_role("button", name="Clear").click()
     expect(page.locator("#seen")).to_be_hidden(timeout=LONG)
-    assert not page.is_checked("#consent input")  # it was said of somebody else
+    expect(page.locator("#consent")).to_be_hidden()
     add_photos(page, visitors, "two.png")
+    assert not page.is_checked("#consent input")  # it was said of somebody else
     page.locator("#face label", has_text="face 1").click()
     expect(page.locator("#seen")).to_contain_text("1: ready, face 1", timeout=LONG)
     result(page)
@@ -235,7 +237,7 @@ def test_the_avatar_moves_like_who_is_before_the_camera(page: Page, visitors: Pa
         known = f"!{sources}.includes(document.querySelector('#live-picture img').src)"
         page.wait_for_function(known, timeout=LONG)
         sources.append(picture.get_attribute("src"))
-    assert page.evaluate("document.querySelector('#live-picture img').naturalWidth") == 32
+    assert page.evaluate("document.querySelector('#live-picture img').naturalWidth") == 64
     page.locator("#camera button", has_text="Stop").click()
     expect(picture).to_have_count(0, timeout=LONG)
     expect(words).to_have_text("")
@@ -269,6 +271,44 @@ def test_edit_follows_the_sliders(page: Page, visitors: Path) -> None:
         page.wait_for_function(f"document.querySelector('#edited img') && {known}", timeout=LONG)
         sources.append(page.locator("#edited img").get_attribute("src"))
     assert len(set(sources)) == 2
+
+
+def test_a_film_that_is_dropped_as_the_person_is_dubbed(page: Page, visitors: Path) -> None:
+    page.set_input_files("#photos input[type=file]", visitors / "moving.mp4")
+    page.locator("#film video").wait_for(timeout=LONG)
+    expect(page.locator("#dub-plan")).to_contain_text("10 frames", timeout=LONG)
+    expect(page.locator("#notice")).to_contain_text("A film: choose under Dub a film")
+    expect(page.locator("#photos")).to_contain_text("Drop")  # empty again
+    page.set_input_files("#dub-voice input[type=file]", visitors / "speech.wav")
+    page.wait_for_timeout(500)
+    page.click("#dub")
+    expect(page.locator(".toast-body").first).to_contain_text("Confirm first that the person in the film", timeout=LONG)
+    page.check("#dub-consent input")
+    page.click("#dub")
+    page.locator("#dub-result video").wait_for(timeout=LONG)
+    page.wait_for_function("document.querySelector('#dub-result video').readyState >= 2", timeout=LONG)
+    assert page.evaluate("document.querySelector('#dub-result video').videoWidth") == 240
+
+
+def test_several_people_of_one_photo_move(page: Page, visitors: Path) -> None:
+    add_photos(page, visitors, "two.png")
+    expect(page.locator("#notice")).to_contain_text("move them all under Several people", timeout=LONG)
+    page.get_by_role("tab", name="Several people").click()
+    expect(page.locator("#group-picture img")).to_be_visible(timeout=LONG)
+    expect(page.locator("#group-who-2")).to_be_hidden()
+    page.check("#consent input")
+    page.click("#group")
+    expect(page.locator(".toast-body").first).to_contain_text("Choose for 1 to 4 people", timeout=LONG)
+    for k, word in enumerate(("blink", "a file")):
+        page.locator(f"#group-what-{k} input").click()
+        page.get_by_role("option", name=word, exact=True).click()
+        expect(page.get_by_role("option")).to_have_count(0)
+    page.set_input_files("#group-file-1 input[type=file]", visitors / "speech.wav")
+    page.locator("#group-file-1").get_by_text("speech").first.wait_for(timeout=LONG)
+    page.click("#group")
+    page.locator("#group-result video").wait_for(timeout=LONG)
+    page.wait_for_function("document.querySelector('#group-result video').readyState >= 2", timeout=LONG)
+    assert page.evaluate("document.querySelector('#group-result video').videoWidth") == 480
 
 
 def test_the_motion_of_a_clip_is_a_file_that_drives(page: Page, visitors: Path, tmp_path: Path) -> None:
@@ -386,6 +426,41 @@ def test_a_phone_shows_everything_in_one_column(browser: Browser, server: Served
     page.check("#consent input")
     page.click("#animate")
     assert result(page)["spread"] > 10
+    context.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_first_minute(browser: Browser, server: Served, visitors: Path, width: int, height: int) -> None:
+    """Results play; one click chooses a motion and asks for a photo; consent and the next step come with it."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.goto(server.url)
+    page.locator("#animate").wait_for(timeout=LONG)
+
+    def in_sight(selector: str) -> bool:
+        box = page.locator(selector).bounding_box()
+        return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= height
+
+    page.wait_for_function("[...document.querySelectorAll('#results img')].every(x => x.naturalWidth > 100)")
+    assert page.locator("#results img").count() == 5 and in_sight("#results") and in_sight("#photos")
+    assert in_sight("#animate") and page.locator("#animate").is_disabled()
+    assert not page.locator("#consent").is_visible() and not page.locator("#result").is_visible()
+    with page.expect_file_chooser() as chooser:
+        page.click("#result-nod")
+    chooser.value.set_files(visitors / "ada.png")
+    expect(page.locator("#seen")).to_be_visible(timeout=LONG)
+    expect(page.locator("#animate")).to_be_enabled(timeout=LONG)
+    assert page.is_checked("#preset label:has-text('nod') input") and in_sight("#animate")
+    expect(page.locator("#consent")).to_be_visible()
+    page.click("#result-voice")
+    expect(page.locator("#voice")).to_be_visible(timeout=LONG)
+    expect(page.locator("#plan")).to_contain_text("s of the voice are too many", timeout=LONG)  # 4 are allowed here
+    page.click("#result-nod")
+    expect(page.locator("#plan")).to_contain_text("frames: about", timeout=LONG)
+    page.check("#consent input")
+    page.click("#animate")
+    assert result(page)["spread"] > 10
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import eye_openness, mouth_openness
 from safetensors.torch import load_file
 
 from talking_heads import Avatar, TalkingHeadPipeline
@@ -23,8 +22,10 @@ from talking_heads.head.presets import FaceControls
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
 from talking_heads.hub import BUNDLED, WEIGHTS_NAME
-from talking_heads.landmarks import eye_distance
+from talking_heads.landmarks import eye_distance, eye_openness, mouth_openness
 from talking_heads.tracking.detectors import LandmarkDetector
+
+pytestmark = pytest.mark.slow
 
 NETWORKS = ("embedder", "generator", "discriminator")
 

@@ -29,6 +29,8 @@ from talking_heads.media.sound import read_sound
 from talking_heads.media.verifying import verify
 from talking_heads.tracking.detectors import MediapipeDetector
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -430,6 +432,16 @@ def test_live_plays_a_clip(run: Callable, tmp_path: Path, monkeypatch: pytest.Mo
     assert (info.width, info.height, info.has_audio) == (32, 32, False)
     assert everything_in(tmp_path / "out") == ["v.mp4"]
     assert verify(tmp_path / "out/v.mp4").generated
+
+
+def test_a_virtual_camera_without_its_package_is_told_of_at_once(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
+    code, out, err = run("live --photos ada.png --source one.mp4 --virtual-camera --model tiny")
+    assert (
+        (code, out) == (2, "") and "The virtual camera needs pyvirtualcam" in err and "pip install pyvirtualcam" in err
+    )
 
 
 def test_live_takes_parts_size_and_background(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

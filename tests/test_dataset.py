@@ -23,6 +23,8 @@ from train.data.episodes import EpisodeDataset
 from train.data.stills import animate, head_of_still
 from train.data.store import load_clips
 
+pytestmark = pytest.mark.slow
+
 CONFIG = preset("tiny", num_shots=3)
 PLAIN = replace(CONFIG, image_size=CROP, jitter=0.0, mirror=0.0)
 TINTS = {"ada": 1.0, "bob": 0.8, "cy": 0.6, "dora": 0.4}

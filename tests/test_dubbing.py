@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import eye_openness, mouth_openness
 from media import write_clip
 
 from talking_heads import Motion, TalkingHeadPipeline
@@ -18,10 +17,13 @@ from talking_heads.head.motion import INDEX
 from talking_heads.head.person import Head
 from talking_heads.head.presets import load_preset
 from talking_heads.head.retarget import MotionOptions
+from talking_heads.landmarks import eye_openness, mouth_openness
 from talking_heads.media.reading import probe, read_frames
 from talking_heads.tracking.crops import crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
 from talking_heads.tracking.tracks import Track
+
+pytestmark = pytest.mark.slow
 
 SECONDS = 0.8
 

@@ -25,6 +25,8 @@ from talking_heads.head.person import Head
 from talking_heads.head.presets import load_preset
 from talking_heads.models import Generator
 
+pytestmark = pytest.mark.slow
+
 PAINTER = Path(__file__).parents[1] / "examples" / "paint_with_onnx.py"
 needs_openvino = pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="openvino is optional")
 needs_onnx = pytest.mark.skipif(not importlib.util.find_spec("onnxruntime"), reason="onnxruntime is optional")

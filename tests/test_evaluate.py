@@ -39,6 +39,8 @@ from train.evaluation.reenact import Targets, methods_of, reduced
 from train.evaluation.report import summarise, wins
 from train.evaluation.results import fid, means_of_turned, write_results
 
+pytestmark = pytest.mark.slow
+
 app = typer.Typer()
 app.command()(evaluate.main)
 

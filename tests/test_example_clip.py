@@ -14,6 +14,8 @@ from talking_heads.tracking.detectors import LandmarkDetector
 from train.example_clip import FPS, SIZE, Studio, both_sides, mouth_tracks, nearest_surface, performance
 from train.reduce_face_model import load_source
 
+pytestmark = pytest.mark.slow
+
 DRIVING = Path(__file__).parents[1] / "talking_heads" / "examples" / "driving.mp4"
 FACE_MODEL = Path(__file__).parents[2] / "shared" / "data" / "face_model" / "ict_facekit.npz"
 

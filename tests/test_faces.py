@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MarkDetector, close_eyes, eye_openness, mean_face, paint_face
+from conftest import MarkDetector, close_eyes, mean_face, paint_face
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from talking_heads.errors import NoFaceError, SeveralFacesError
-from talking_heads.landmarks import eye_distance
+from talking_heads.landmarks import eye_distance, eye_openness
 from talking_heads.media.reading import read_frames
 from talking_heads.tracking import tracks
 from talking_heads.tracking.crops import CROP_SCALE, MIN_CROP_SCALE, Crop, crop_around, face_size, roll

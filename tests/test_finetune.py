@@ -28,6 +28,8 @@ from train.features import SqueezeNetFeatures, VGG16Features
 from train.finetune import FineTuning, main
 from train.losses import LossWeights
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12
 
 

@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import eye_openness, mouth_openness
 
 from talking_heads.head.fit import (
     GAZE_NAMES,
@@ -24,7 +23,7 @@ from talking_heads.head.fit import (
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import head_angles, head_rotation
 from talking_heads.head.person import Head
-from talking_heads.landmarks import INNER_LIP, NAMED
+from talking_heads.landmarks import INNER_LIP, NAMED, eye_openness, mouth_openness
 
 CAMERA = Camera(0.036, (0.5, 0.46))
 NO_DETAIL = np.zeros((32, 3), np.float32)

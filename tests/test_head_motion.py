@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from talking_heads.errors import OutputError, UnreadableMediaError
-from talking_heads.head import motion as module
+from talking_heads.head import motion_csv as module
 from talking_heads.head.motion import COEFFICIENTS, INDEX, PARTS, Motion, head_angles, head_rotation
 from talking_heads.head.presets import _KEYS, GAZE, PRESETS, RANGES, FaceControls, _eased, load_preset
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import close_eyes, mouth_openness
+from conftest import close_eyes
 from PIL import Image
 
 from talking_heads.avatar import Shots, make_head
@@ -15,7 +15,7 @@ from talking_heads.head.fit import FrameFit, face_extent, with_gaze
 from talking_heads.head.motion import head_rotation
 from talking_heads.head.person import MARGIN, REACH, Head
 from talking_heads.head.render import PhotoChoice, PhotoChooser, Rendered, Renderer, finished
-from talking_heads.landmarks import NAMED
+from talking_heads.landmarks import NAMED, mouth_openness
 from talking_heads.media.background import Background, parse_background
 from talking_heads.models.generator import RENDER_CHANNELS
 from talking_heads.tracking.detectors import LandmarkDetector

@@ -22,6 +22,8 @@ from tiny import save_tiny_model
 from talking_heads import TalkingHeadPipeline
 from talking_heads.hub import BUNDLED
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 ROOT = Path(__file__).parents[1]
 SHARED = """
@@ -442,19 +444,95 @@ def test_a_space_has_what_the_page_needs_and_nothing_else(hub: HubDouble, client
     assert "train/old.py" not in files and "owner.txt" in files
 
 
+def test_a_space_of_a_model_of_the_hub_does_not_hold_its_weights_again(hub: HubDouble, client) -> None:
+    hub.add("me/other", ROOT / "docs")
+    lines = client(
+        """
+        from train import push
+        command(push.app, "space", "me/page", "--model", "org/tiny")
+        for name in ("org/none", "me/other"):
+            command(push.app, "space", "me/none", "--model", name)
+        """
+    )
+    assert lines[0] == f"0 {hub.url}/spaces/me/page"
+    assert "There is no model org/none on the Hub" in lines[1] and "me/other is no model of this" in lines[2]
+    assert "spaces/me/none" not in hub.repositories
+    files = hub.repositories["spaces/me/page"]
+    assert card_of(hub, "spaces/me/page")[0]["models"] == ["org/tiny"]
+    assert hub.variables == {"spaces/me/page": {"TALKING_HEADS_MODEL": "org/tiny"}}
+    assert not [name for name in files if name.startswith("talking_heads/checkpoints/") and "safetensors" in name]
+    assert "talking_heads/head/face_model.safetensors" in files
+
+
+def test_the_page_runs_the_named_model_or_the_bundled_one(hub: HubDouble, client, tiny_model: Path) -> None:
+    for name in ("org/slow", "org/gone", "org/secret"):
+        hub.add(name, tiny_model)
+    hub.private.add("org/secret")
+    hub.add("org/wrong", ROOT / "docs")
+    shared = """
+    from space import model
+    model.SECONDS_TO_ANSWER = 0.5
+    def choose(name):
+        started = time.monotonic()
+        chosen = model.choose_model({"TALKING_HEADS_MODEL": name}, Path("none"))
+        assert time.monotonic() - started < 12
+        print(chosen.pipe.name, chosen.pipe.commit, "|", chosen.sentence)
+    """
+
+    def run(program: str, **names: object) -> list[str]:
+        return client(dedent(shared) + dedent(program), **names)
+
+    reached, by_readme, private, wrong, gone = run(
+        """
+        choose("org/tiny")
+        Path(here, "README.md").write_text("---\\nmodels:\\n- org/tiny\\n---\\nA page.\\n")
+        print(model.choose_model({}, Path(here, "README.md")).sentence)
+        choose("org/secret")
+        choose("org/wrong")
+        choose("org/none")
+        """
+    )
+    commit = hub.sha("org/tiny")
+    assert reached.startswith(f"org/tiny {commit} | Model: org/tiny at commit {commit[:7]} (")
+    assert by_readme == reached.split(" | ")[1]
+    for line, name, reason in ((private, "org/secret", "or it is private"), (wrong, "org/wrong", "has no model_index"),
+                               (gone, "org/none", "no Hub repository org/none")):  # fmt: skip
+        assert line.startswith("default  | Model: the bundled one (") and f"{name} cannot be used now: " in line
+        assert reason in line
+    hub.silent = 3.0
+    (slow,) = run('choose("org/slow")')
+    (known,) = run('choose("org/tiny")')
+    hub.silent = 0.0
+    assert "org/slow cannot be used now: the Hub does not answer" in slow and known == reached
+    with hub.out_of_reach():
+        unreachable, nothing = run(
+            """
+            choose("org/gone")
+            from talking_heads import pipeline
+            bundled, pipeline.BUNDLED = pipeline.BUNDLED, Path("none")
+            complaint(model.choose_model, {"TALKING_HEADS_MODEL": "org/gone"}, Path("none"))
+            pipeline.BUNDLED = bundled
+            """
+        )
+    assert unreachable.startswith("default  | ") and "the Hub does not answer" in unreachable
+    assert nothing.startswith("InvalidModelError: the Hub does not answer")
+
+
 def test_the_page_acts_for_the_visitor_and_never_for_its_owner(hub: HubDouble, client, tmp_path: Path) -> None:
     """Its machine is logged in as "me"; the visitor is "you"."""
     lines = client(
         """
-        from space.page import Page
+        from space.tabs.personalise import PersonaliseTab
+        from space.visitor_files import VisitorFiles
         from space.person import Person
         from space.settings import Limits
         from space.service import Service
         pipe = load("org/tiny", cache_dir=here)
         avatar = pipe.create_avatar([astronaut()])
         avatar.push_to_hub("me/ada")
-        page = Page(Service(pipe, Limits()), None, Path(here) / "cache")
+        page = VisitorFiles(Service(pipe, Limits()), Path(here) / "cache")
         page.cache.mkdir()
+        tab = PersonaliseTab(page, None)
         complaint(page.read_avatar, None, "me/ada")
         avatar.save_pretrained(Path(here) / "ada")
         home = os.getcwd()
@@ -462,10 +540,10 @@ def test_the_page_acts_for_the_visitor_and_never_for_its_owner(hub: HubDouble, c
         complaint(page.read_avatar, None, f"{Path(here).name}/ada")
         os.chdir(home)
         person = Person(avatar=avatar)
-        complaint(page._push, person, False, "you/ada", True, "hf_you")
-        complaint(page._push, person, True, "you/ada", True, "")
-        complaint(page._push, person, True, "me/ada", True, "hf_you")
-        print(page._push(person, True, "you/ada", True, "hf_you"))
+        complaint(tab._push, person, False, "you/ada", True, "hf_you")
+        complaint(tab._push, person, True, "you/ada", True, "")
+        complaint(tab._push, person, True, "me/ada", True, "hf_you")
+        print(tab._push(person, True, "you/ada", True, "hf_you"))
         complaint(page.read_avatar, None, "you/ada")
         again = page.read_avatar(None, "you/ada", "hf_you")
         page.service.limits = Limits(megabytes=0)

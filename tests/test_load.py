@@ -27,7 +27,7 @@ from talking_heads.media.reading import read_frames
 from talking_heads.tracking.detectors import MediapipeDetector
 
 # Turned into an error, a warning within gradio's own threads stops its queue, and the client waits for ever.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 VISITORS = 8
 
 

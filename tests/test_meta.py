@@ -37,6 +37,8 @@ from train.meta import main
 from train.trainer import Trainer, as_numbers, build_networks
 from train.training_loop import LoopOptions, train, validate
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = preset("tiny", jitter=0.0)
 app = typer.Typer()

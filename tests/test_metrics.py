@@ -18,7 +18,7 @@ from torch import Tensor
 
 from talking_heads.errors import InvalidModelError
 from talking_heads.head.motion import head_rotation
-from talking_heads.landmarks import MIRROR, NAMED, NUM_LANDMARKS
+from talking_heads.landmarks import MIRROR, NAMED, NUM_LANDMARKS, eye_openness, mouth_openness
 from talking_heads.media.images import read_photo, to_float
 from talking_heads.tracking.detectors import LandmarkDetector
 from train.evaluation import metrics
@@ -29,7 +29,6 @@ from train.evaluation.metrics import (
     MobileFaceNet,
     align_face,
     correlation_and_gain,
-    eye_openness,
     face_errors,
     fit_pose,
     following,
@@ -41,7 +40,6 @@ from train.evaluation.metrics import (
     load_identity_net,
     load_inception,
     mean,
-    mouth_openness,
     opening_errors,
     pose_error,
     psnr,
@@ -118,10 +116,10 @@ def test_l1_by_hand() -> None:
 
 def test_openness_by_hand() -> None:
     face = opened(0.3, 0.25, left_eye=0.1)
-    assert_allclose(eye_openness(face), [0.3, 0.1], atol=1e-5)
+    assert_allclose(eye_openness(face), [0.1, 0.3], atol=1e-5)  # the person's left first
     assert_allclose(mouth_openness(face), 0.25, atol=1e-5)
     track = np.stack([face, 3 * face, np.full_like(face, np.nan)])  # whatever the size
-    assert_allclose(eye_openness(track), [[0.3, 0.1], [0.3, 0.1], [np.nan, np.nan]], atol=1e-5)
+    assert_allclose(eye_openness(track), [[0.1, 0.3], [0.1, 0.3], [np.nan, np.nan]], atol=1e-5)
     assert_allclose(mouth_openness(track), [0.25, 0.25, np.nan], atol=1e-5)
     # One eye too far open and the other too little are two errors, not none.
     errors = opening_errors(opened(0.4, 0.1, left_eye=0.2), opened(0.3, 0.25))

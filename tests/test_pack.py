@@ -40,6 +40,8 @@ from train.pack import Summary, write_pack
 from train.trainer import Trainer
 from train.training_loop import LoopOptions, train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = preset("tiny", jitter=0.0)
 NOT_THERE = (

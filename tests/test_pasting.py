@@ -12,7 +12,7 @@ from PIL import Image
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
 from talking_heads.head.motion import Motion
-from talking_heads.pasting import paste_back
+from talking_heads.pasting import paste_back, paste_group
 from talking_heads.tracking.crops import Portrait, crop_around
 from talking_heads.tracking.detectors import MediapipeDetector
 
@@ -137,3 +137,15 @@ def test_everybody_in_a_photo_moves_by_themselves(astronaut: np.ndarray, detecto
         pipe.animate_group(people, [nod])
     with pytest.raises(ValueError, match="one driver at least"):
         pipe.animate_group(people, [None, None, None])
+
+
+@pytest.mark.parametrize("other_moves", [True, False])
+def test_neighbours_whose_crops_overlap_leave_each_other_alone(large: Portrait, other_moves: bool) -> None:
+    left, right = (Portrait(large.image, large.landmarks, type(large.crop)(x, 450, 500)) for x in (300, 600))
+    white, unmoved = np.full((SIZE, SIZE, 3), 255, np.uint8), right.shot(SIZE)[0]
+    if other_moves:
+        picture = next(paste_group([(head for head in [white]), (head for head in [unmoved])], [left, right]))
+    else:
+        picture = next(paste_group([(head for head in [white])], [left], [right]))
+    assert (picture[:, 500:] == large.image[:, 500:]).all()  # the border is at 450
+    assert picture[400:500, 250:400].mean() > 245

@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
-from conftest import mouth_openness
 from media import write_clip
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -40,6 +39,7 @@ from talking_heads.head.person import Head
 from talking_heads.head.presets import FaceControls, load_preset
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
+from talking_heads.landmarks import mouth_openness
 from talking_heads.media.background import Background, parse_background
 from talking_heads.media.images import to_float
 from talking_heads.media.reading import probe, read_frames
@@ -47,6 +47,8 @@ from talking_heads.media.sound import read_sound
 from talking_heads.tracking.crops import Portrait
 from talking_heads.tracking.detectors import LandmarkDetector
 from train.example_clip import SENTENCE
+
+pytestmark = pytest.mark.slow
 
 needs_openvino = pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="openvino is optional")
 DRIVING = Path(talking_heads.__file__).parent / "examples" / "driving.mp4"

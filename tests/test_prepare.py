@@ -27,6 +27,8 @@ from train.data.preparation import sharpness
 from train.data.preparing import prepare, write_report
 from train.prepare import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 app = typer.Typer()
 app.command()(main)

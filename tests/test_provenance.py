@@ -39,6 +39,8 @@ from talking_heads.media.signing import sign
 from talking_heads.media.verifying import verify
 from talking_heads.media.writing import AI_GENERATED, VideoWriter
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -58,6 +58,8 @@ from train.evaluation.reenact import (
     write_cross,
 )
 
+pytestmark = pytest.mark.slow
+
 DRIVING = Path(talking_heads.__file__).parent / "examples" / "driving.mp4"
 app = typer.Typer()
 app.command()(evaluate.main)

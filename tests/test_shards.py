@@ -29,6 +29,8 @@ from train.data.shards import load_shard
 from train.data.store import load_clips
 from train.prepare import main
 
+pytestmark = pytest.mark.slow
+
 app = typer.Typer()
 app.command()(main)
 PEOPLE = [f"p{k}" for k in range(6)]

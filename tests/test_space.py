@@ -14,11 +14,16 @@ from PIL import Image
 
 from space.handlers import without_folders
 from space.person import Person
-from space.service import AnimateRequest, FrameOptions, colour_of
+from space.requests import AnimateRequest, FrameOptions, colour_of
+from space.service import Service
 from space.settings import LimitError, Limits
+from space.tabs.results import FOLDER, RESULTS
 from space.work import BEAT, Cancelled, Clock, RateEstimate, Work, in_words
+from talking_heads import TalkingHeadPipeline
 from talking_heads.errors import FaceError
 from talking_heads.media.background import Background
+
+pytestmark = pytest.mark.slow
 
 
 class TestLimits:
@@ -240,3 +245,16 @@ class TestChecks:
     def test_sentences_name_files_without_their_folders(self) -> None:
         told = without_folders("/tmp/gradio/1/a.csv has no rows. See https://example.org/a/b, or (/var/log/x.txt).")
         assert told == "a.csv has no rows. See https://example.org/a/b, or (x.txt)."
+
+
+def test_the_results_that_the_page_begins_with_are_small_and_say_what_they_are() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 1.5e6
+    assert {path.stem for path in FOLDER.iterdir()} == set(RESULTS)
+    for path in FOLDER.iterdir():
+        with Image.open(path) as picture:
+            assert picture.n_frames > 20 and "AI-generated" in picture.getexif()[0x010E]  # type: ignore[attr-defined]
+
+
+def test_the_page_begins_with_512_pixels_where_the_model_paints_them(tiny_model: Path) -> None:
+    sizes = [Service(TalkingHeadPipeline.from_pretrained(name), Limits()).usual_size for name in (None, tiny_model)]
+    assert sizes == ["512", "auto"]

@@ -10,12 +10,17 @@ from media import grey, write_clip
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.errors import UnreadableMediaError
+from talking_heads.examples import EXAMPLE
 from talking_heads.head.motion import INDEX, Motion
+from talking_heads.media.sound import read_sound
 from talking_heads.tracking.detectors import LandmarkDetector
 from talking_heads.voice.mouth import LIPS, MouthModel, features, opening
 from talking_heads.voice.phones import VOWELS, Phone
-from talking_heads.voice.sound import BANDS, Voice
-from train.evaluate_voice import Measured, correlation, measure, meetings, offset, table
+from talking_heads.voice.sound import BANDS, Voice, listen
+from talking_heads.voice.streaming import STREAMED
+from train.evaluate_voice import METHODS, Measured, correlation, measure, meetings, offset, table
+from train.streamed_voice import Heard, hear
+from train.streamed_voice import fit as fit_streamed
 from train.voice import (
     WIDEST,
     Spoken,
@@ -25,11 +30,13 @@ from train.voice import (
     grid_clips,
     lips_of,
     ridge,
+    save_mouth,
     scaled,
     sentence_of,
     weights_of,
-    write,
 )
+
+pytestmark = pytest.mark.slow
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_grid = pytest.mark.skipif(not (DATA / "clips" / "grid").is_dir(), reason="needs ../shared/data/clips/grid")
@@ -99,7 +106,7 @@ def test_what_speakers_have_in_common_is_learned(tmp_path: Path) -> None:
     clips = [a_speaker(f"s{k}", strength, k) for k, strength in enumerate((0.5, 1.0, 2.0, 1.0))]
     assert np.quantile(opening(scaled(clips[:1]).reshape(-1, LIPS, 3)), 0.95) == pytest.approx(WIDEST)
     assert min(foretold(clips).values()) > 0.8
-    write(clips, tmp_path / "mouth.safetensors")
+    save_mouth(fit(clips), clips, tmp_path / "mouth.safetensors")
     model = MouthModel.load(tmp_path / "mouth.safetensors")
     learned = fit(clips)  # again: nothing of it is left to chance
     assert np.allclose(model.weights[:, 1::3], 1.15 * learned.weights[:, 1::3], atol=1e-5)
@@ -130,7 +137,26 @@ def test_lips_are_counted_from_where_they_meet() -> None:
 def measured(shift: int, closed: bool) -> Measured:
     filmed = np.abs(np.sin(np.arange(100) * 0.35))
     painted = np.roll(filmed, shift) + (0 if closed else 0.5)
-    return Measured("a", "s", 25.0, (Phone(1.8, 1.84, "B"),), filmed, dict.fromkeys(("film", "text", "sound"), painted))
+    return Measured("a", "s", 25.0, (Phone(1.8, 1.84, "B"),), filmed, dict.fromkeys(METHODS, painted))
+
+
+def test_what_is_heard_while_it_comes_is_learned() -> None:
+    """Of the bundled clip's voice: what each hearing sees, and lips that follow from it."""
+    samples = np.concatenate(list(read_sound(EXAMPLE)))
+    voice = listen(EXAMPLE)
+    times = np.arange(round(voice.seconds * 25)) / 25
+    lips = np.zeros((len(times), LIPS, 3))
+    lips[:, 13:16, 1] = np.interp(times * 100, np.arange(len(voice.bands)), voice.loudness)[:, None]
+    rng = np.random.default_rng(0)
+    heard = []
+    for hearing, speaker in enumerate("abc"):
+        clip = Spoken(Path(speaker), speaker, voice, times, lips.reshape(len(times), -1))
+        heard.append(Heard(clip, hear(clip, samples, hearing, rng), scaled([clip])))
+    assert heard[0].features.shape == (len(times), STREAMED.features)
+    assert not np.array_equal(heard[0].features, heard[1].features)  # another loudness, and noise
+    model = fit_streamed(heard[:2])
+    said = opening(model.lips(heard[2].features).reshape(-1, LIPS, 3))
+    assert np.corrcoef(said, heard[2].clip.opening)[0, 1] > 0.8
 
 
 def test_lateness_is_found() -> None:
@@ -146,7 +172,7 @@ def test_lips_that_meet_are_counted() -> None:
     assert meetings(clips, lambda clip: clip.painted["text"]) == (1, 2)
     assert meetings(clips, lambda clip: clip.filmed) == (2, 2)
     text = table(clips)
-    assert "| voice, with the text | 1.00 | 1.00 | +0 | 1 of 2 |" in text and text.count("\n") == 5
+    assert "| voice, with the text | 1.00 | 1.00 | +0 | 1 of 2 |" in text and text.count("\n") == 6
 
 
 @needs_grid

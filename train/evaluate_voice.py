@@ -3,9 +3,10 @@
     python -m train.evaluate_voice --clips ../shared/data [--output voice.md]
 
 Of each clip of GRID of the split "validation" (see train/voice.py; nobody of them is learned from) the most neutral
-frame is the photo. It is animated three times: by the film's own motion, which is the most that can be reached, by its
-sound with the text, and by its sound alone. Landmarks are then found in the painted frames as in the filmed ones, and
-the opening of the mouth (the mean distance of the inner lips, in distances of the eyes) is compared:
+frame is the photo. It is animated four times: by the film's own motion, which is the most that can be reached, by its
+sound with the text, by its sound alone, and by its sound as it comes (``SpeechStream``). Landmarks are then found in
+the painted frames as in the filmed ones, and the opening of the mouth (the mean distance of the inner lips, in
+distances of the eyes) is compared:
 
 * ``correlation`` with the film's opening, the mean of the clips, and of each speaker's;
 * ``offset`` in ms: where the mean cross-correlation of all clips is highest; positive: the painted lips are late;
@@ -28,19 +29,22 @@ from talking_heads import TalkingHeadPipeline
 from talking_heads.head.motion import Motion
 from talking_heads.head.retarget import most_neutral
 from talking_heads.media.reading import probe, read_frames
+from talking_heads.media.sound import read_sound
 from talking_heads.tracking.tracks import Track, track_face
 from talking_heads.voice.phones import BILABIALS, Phone
 from talking_heads.voice.sound import listen
 from talking_heads.voice.speech import spoken
+from talking_heads.voice.streaming import FPS, SpeechStream
 
 from .terminal import mistakes_in_one_line
 from .voice import grid_clips, sentence_of
 
-METHODS = ("film", "text", "sound")
+METHODS = ("film", "text", "sound", "streamed")
 NAMES = {
     "film": "the film's own motion",
     "text": "voice, with the text",
     "sound": "voice, without the text",
+    "streamed": "voice, while it is still coming",
 }
 MAX_LAG = 8
 """Frames that lips are shifted by, at most."""
@@ -92,9 +96,23 @@ def measure(pipe: TalkingHeadPipeline, path: Path, speaker: str) -> Measured:
         "film": seen(motion, None),
         "text": seen(spoken(heard, fps=info.fps), path),
         "sound": seen(spoken(listen(path), fps=info.fps), path),
+        "streamed": seen(streamed(path).resampled(info.fps), path),
     }
     bilabials = tuple(phone for phone in heard.phones if phone.name in BILABIALS)
     return Measured(path.name, speaker, info.fps, bilabials, openings(filmed), painted)
+
+
+def streamed(path: Path) -> Motion:
+    """What is said in a clip, as if its sound were still coming."""
+    stream = SpeechStream()
+    for block in read_sound(path):
+        stream.push(block)
+    motions = []
+    while stream.pending > 0:
+        stream.end()
+        motions.append(stream.step()[0])
+    arrays = ("coefficients", "head", "gaze", "translation")
+    return Motion(*(np.concatenate([getattr(one, name) for one in motions]) for name in arrays), FPS)
 
 
 def correlation(one: np.ndarray, other: np.ndarray, lag: int = 0) -> float:

@@ -2,7 +2,7 @@
 
     python -m train.push model FOLDER me/name [--results RESULTS/results.json] [--private] [--variant fp16]
     python -m train.push avatar FOLDER me/ada [--public]
-    python -m train.push space me/name [--private]
+    python -m train.push space me/name [--model me/talking-heads] [--private]
 
 A command that was interrupted is given again: what has arrived is not sent twice. The token is the one that
 ``hf auth login`` keeps, or HF_TOKEN.
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from huggingface_hub import EvalResult
+from huggingface_hub import EvalResult, RepoCard
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.cards import TASK, Evaluation
 from talking_heads.errors import HubError, InvalidModelError
-from talking_heads.hub import check_push, push, push_model, read_json
+from talking_heads.hub import check_is_model, check_push, push, push_model, read_json, set_variable
 
 from .evaluation.protocol import CONTESTS, FID, METRICS, Result
 from .evaluation.report import summary_table
@@ -33,6 +33,9 @@ ROOT = Path(__file__).parents[1]
 SPACE_FILES = ("README.md", "LICENSE", "app.py", "packages.txt", "requirements.txt")
 SPACE_FOLDERS = ("docs", "space", "talking_heads", "train")
 """``docs`` for the README's picture; ``train`` because the page fine-tunes."""
+CHECKPOINTS = "talking_heads/checkpoints/"
+VARIABLE = "TALKING_HEADS_MODEL"
+"""What ``app.py`` looks for before the README's ``models:``."""
 
 Repository = Annotated[str, typer.Argument(metavar="REPO", help="Of the Hub, as in me/name.")]
 Folder = Annotated[Path, typer.Argument(exists=True, file_okay=False)]
@@ -84,16 +87,31 @@ def avatar(
 
 
 @app.command()
-def space(repository: Repository, private: Private = False) -> None:
-    """The page as a Space, out of a checkout of this project: what it needs to run, with the bundled model."""
+def space(
+    repository: Repository,
+    model: Annotated[
+        str | None, typer.Option(help="Of the Hub, which the page loads: the weights here are not sent, then.")
+    ] = None,
+    private: Private = False,
+) -> None:
+    """The page as a Space, out of a checkout of this project: what it needs to run, with its own model or another."""
     with mistakes_in_one_line():
-        files = space_files(ROOT)
+        files = space_files(ROOT, model)
+        if model is not None:
+            private_model = check_is_model(model)
         commit = push("space", repository, files, private=private or None, replaces=SPACE_FOLDERS)
+        if model is not None:
+            set_variable(repository, VARIABLE, model)
+            if private_model:
+                typer.echo(f"{model} is private: give the Space a secret HF_TOKEN that may read it.", err=True)
     typer.echo(commit.repo_url)
 
 
-def space_files(root: Path) -> dict[str, Path | bytes]:
-    """What a Space needs of a checkout, by its path there. Raises HubError for another folder."""
+def space_files(root: Path, model: str | None = None) -> dict[str, Path | bytes]:
+    """What a Space needs of a checkout, by its path there; with ``model``, its name instead of the bundled weights.
+
+    Raises HubError for another folder.
+    """
     missing = [name for name in (*SPACE_FILES, *SPACE_FOLDERS) if not (root / name).exists()]
     if missing:
         raise HubError(
@@ -102,11 +120,17 @@ def space_files(root: Path) -> dict[str, Path | bytes]:
     paths = [root / name for name in SPACE_FILES]
     paths += [path for name in SPACE_FOLDERS for path in sorted((root / name).rglob("*")) if path.is_file()]
     names = {path.relative_to(root).as_posix(): path for path in paths}
-    return {
+    files: dict[str, Path | bytes] = {
         name: path
         for name, path in names.items()
         if not any(part == "__pycache__" or part.startswith(".") for part in name.split("/"))
+        and not (model is not None and name.startswith(CHECKPOINTS) and name.endswith(".safetensors"))
     }
+    if model is not None:
+        card = RepoCard.load(root / "README.md", ignore_metadata_errors=True)
+        card.data["models"] = [model]
+        files["README.md"] = str(card).encode()
+    return files
 
 
 def read_evaluation(path: Path, measured_on: str) -> Evaluation:

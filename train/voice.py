@@ -211,15 +211,15 @@ def foretold(clips: Sequence[Spoken]) -> dict[str, float]:
     return found
 
 
-def write(clips: Sequence[Spoken], output: Path) -> None:
-    """Fits all clips and writes the file, whole or not at all."""
-    model, strength = fit(clips), np.tile(STRENGTH, LIPS)
+def save_mouth(model: MouthModel, clips: Sequence[Spoken], output: Path, maker: str = "python -m train.voice") -> None:
+    """Writes a filter that was fitted to clips, at its full STRENGTH; whole or not at all."""
+    strength = np.tile(STRENGTH, LIPS)
     arrays = asdict(model)
     for name in ("weights", "bias", "output"):
         arrays[name] = strength * arrays[name]
     speakers = sorted({clip.speaker for clip in clips})
     words = {
-        "maker": "python -m train.voice",
+        "maker": maker,
         "source": "GRID audio-visual speech corpus, Cooke et al. 2006, CC BY 4.0, doi 10.5281/zenodo.3625687",
         "clips": f"{len(clips)} clips of {len(speakers)} speakers",
         "visemes": json.dumps(VISEMES),
@@ -256,7 +256,7 @@ def main(
             raise UnreadableMediaError("At least two speakers are needed. Give more clips.")
         for speaker, correlation in foretold(spoken).items():
             typer.echo(f"{speaker}: correlation of the opening {correlation:.2f}")
-        write(spoken, output)
+        save_mouth(fit(spoken), spoken, output)
     typer.echo(output)
 
 

@@ -355,6 +355,10 @@ def live(
     avatar: SavedAvatar = None,
     source: Annotated[str, typer.Option(help="Number of a camera, or a clip, which is played in real time.")] = "0",
     output: Annotated[Path | None, typer.Option(help="An mp4 of what was to be seen.", show_default=False)] = None,
+    virtual_camera: Annotated[
+        bool,
+        typer.Option("--virtual-camera", help="Also a camera for video calls; its pictures say AI-generated."),
+    ] = False,
     head: Strength = 1.0,
     expression: Strength = 1.0,
     gaze: Strength = 1.0,
@@ -371,6 +375,7 @@ def live(
     from ..media.background import parse_background
     from ..media.camera import Window, in_real_time, read_camera
     from ..media.reading import probe, read_frames
+    from ..media.virtual_camera import VirtualCamera
     from ..media.writing import AI_GENERATED, VideoWriter
 
     check_one_of(photos, avatar)
@@ -386,8 +391,9 @@ def live(
         fps = probe(source).fps
         if output is not None:
             check_other_file(output, Path(source))
+    other = VirtualCamera(fps) if virtual_camera else None
     check_photos(photos or [])
-    from ..media.marks import marked_picture  # brings torch: last
+    from ..media.marks import marked, marked_picture  # brings torch: last
     from ..media.signing import check_credentials, sign  # brings torch: last
 
     check_credentials()
@@ -401,6 +407,9 @@ def live(
                 person, head=head, expression=expression, gaze=gaze, parts=parts or (), size=pixels, background=wall
             )
         )
+        if other is not None:
+            stack.callback(other.close)
+            typer.echo(f"virtual camera: {other.open(pipe.frame_size(person, pixels or pipe.image_size))}", err=True)
         camera = read_camera(int(source)) if source.isdecimal() else in_real_time(read_frames(source), fps)
         stop = threading.Event()
 
@@ -435,6 +444,8 @@ def live(
                 picture = heads.take(timeout=1 / fps)
                 record()
                 seen = later_of(picture, seen)
+                if other is not None and picture is not None:
+                    other.show(next(marked([picture], label=True, invisible=False)))  # the invisible mark takes 15 ms
                 if seen is not None and not window.show(seen):
                     break
         stop.set()

@@ -67,17 +67,25 @@ def benchmark(
             "--networks", help="The networks alone, with CUDA graphs where they are: needs no detector and no films."
         ),
     ] = False,
+    speak: Annotated[
+        bool,
+        typer.Option("--speak", help="Speaking with sound that comes in real time: frames a second, and the delay."),
+    ] = False,
     model: Model = None,
     device: Device = None,
     engine: Engine = "auto",
 ) -> None:
     """Measure this machine: each part of the work, and a clip from end to end; or how fast it meta-trains."""
-    from ..benchmark import SIZES, as_table, measure, measure_networks_alone
+    from ..benchmark import SIZES, as_table, measure, measure_networks_alone, measure_speech_alone
 
-    if training and (model or device or engine != "auto" or memory or fine_tuning or size or plot or networks):
+    if training and (model or device or engine != "auto" or memory or fine_tuning or size or plot or networks or speak):
         raise typer.BadParameter("it goes with no other option than --json and --seconds.", param_hint="--training")
     if networks and (engine != "auto" or memory or fine_tuning or size or plot):
         raise typer.BadParameter("it goes with --json, --seconds, --model and --device.", param_hint="--networks")
+    if speak and (memory or fine_tuning or size or plot or networks):
+        raise typer.BadParameter(
+            "it goes with --json, --seconds, --model, --device and --engine.", param_hint="--speak"
+        )
     if minutes is not None and not memory:
         raise typer.BadParameter("it is for --memory.", param_hint="--minutes")
     if plot is not None:
@@ -88,6 +96,8 @@ def benchmark(
         measured = _training_tools("benchmark").measure(seconds)
     elif networks:
         measured = measure_networks_alone(seconds, model, None if device is None else device_for(device))
+    elif speak:
+        measured = measure_speech_alone(seconds, model, None if device is None else device_for(device), engine)
     else:
         tools = partial(_training_tools, "benchmark") if fine_tuning else None  # imported late: loading is measured
         with progress_bars() as show:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN
+from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN, eye_openness
 from .kernels import normal_equations
 from .model import EYES, NECK_JOINT, Camera, FaceModel, face_model, rotation_by, smoothstep
 from .motion import GAZE_AT_ONE
@@ -129,16 +129,6 @@ def single_blas_thread() -> Iterator[None]:
 @cache
 def _openblas() -> Any:
     return ThreadpoolController().select(internal_api="openblas")
-
-
-def eye_openness(landmarks: np.ndarray) -> np.ndarray:
-    """Height over width of the left and of the right eye, (L, 2) -> (2,): about 0.3 open, under 0.1 closed."""
-    result = []
-    for eye in (LEFT_EYE, RIGHT_EYE):
-        first, upper, upper_too, last, lower_too, lower = landmarks[eye]
-        height = np.linalg.norm(upper - lower) + np.linalg.norm(upper_too - lower_too)
-        result.append(0.5 * height / max(float(np.linalg.norm(last - first)), 1e-9))
-    return np.array(result)
 
 
 def face_extent(landmarks: np.ndarray) -> float:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..landmarks import eye_openness
 from ..media.background import Background
-from .fit import FrameFit, eye_openness, eye_rotation, posed
+from .fit import FrameFit, eye_rotation, posed
 from .kernels import compose, mend_teeth_and_edges, pose_head, pose_sheet, rasterise, reduce_planes, stretch
 from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep

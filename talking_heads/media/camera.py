@@ -60,6 +60,11 @@ class Window:
         there = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         self._cv2 = _opencv() if there else None
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a screen to show it on."""
+        return self._cv2 is not None
+
     def show(self, frame: np.ndarray) -> bool:
         """Shows uint8 RGB (H, W, 3); False once the user has pressed Escape or q."""
         if self._cv2 is None:

@@ -65,7 +65,7 @@ def life(voice: Voice, times: np.ndarray, liveliness: float, seed: int) -> Life:
         return Life(coefficients, head, np.zeros((len(times), 4)), translation)
     # Each draws from a generator of its own: what one of them draws does not change the others.
     sway, blinks, glances, nods = rng.spawn(4)
-    begin = _eased(np.clip(times / FADE, 0, 1))
+    begin = eased(np.clip(times / FADE, 0, 1))
     for axis, degrees in enumerate(SWAY):
         head[:, axis] += degrees * _wander(times, voice.seconds, sway)
     translation[:, 0] += 0.08 * _wander(times, voice.seconds, sway)
@@ -75,7 +75,7 @@ def life(voice: Voice, times: np.ndarray, liveliness: float, seed: int) -> Life:
     head[:, :2] += 0.25 * _lagging(look, times)
     gaze = np.tile(liveliness * begin[:, None] * look, 2)
     coefficients *= liveliness * begin[:, None]
-    _look(gaze, coefficients)
+    look_coefficients(gaze, coefficients)
     lids = _blinks(times, voice, liveliness, blinks)
     for side in ("Left", "Right"):
         coefficients[:, INDEX["eyeBlink" + side]] = lids
@@ -83,7 +83,8 @@ def life(voice: Voice, times: np.ndarray, liveliness: float, seed: int) -> Life:
     return Life(np.clip(coefficients, 0, 1), scale * head, gaze, scale * translation)
 
 
-def _eased(share: np.ndarray) -> np.ndarray:
+def eased(share: np.ndarray) -> np.ndarray:
+    """0..1 -> 0..1, slowly at both ends."""
     eased: np.ndarray = share * share * (3 - 2 * share)
     return eased
 
@@ -166,7 +167,7 @@ def _blinks(times: np.ndarray, voice: Voice, liveliness: float, rng: np.random.G
         since = times - second
         level = np.where(since < 0, 1 + since / close, 1 - (since - stay) / reopen)
         closed = np.maximum(closed, np.clip(level, 0, 1))
-    return _eased(closed)
+    return eased(closed)
 
 
 def _moments(
@@ -188,7 +189,7 @@ def _glances(times: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.nd
         target = np.clip(rng.normal(0, 1, 2), -1.8, 1.8) * GLANCE
         target[1] -= 0.5
         end = second + rng.uniform(*GLANCE_LASTS)
-        gone = _eased(np.clip((times - second) / SACCADE, 0, 1)) * _eased(np.clip((end - times) / SACCADE, 0, 1))
+        gone = eased(np.clip((times - second) / SACCADE, 0, 1)) * eased(np.clip((end - times) / SACCADE, 0, 1))
         look += gone[:, None] * target
     # Fixations drift and jump by less than a degree.
     starts = np.cumsum(rng.uniform(0.3, 1.1, int(voice.seconds / 0.3) + 4))
@@ -209,7 +210,7 @@ def _lagging(look: np.ndarray, times: np.ndarray) -> np.ndarray:
     return followed
 
 
-def _look(gaze: np.ndarray, coefficients: np.ndarray) -> None:
+def look_coefficients(gaze: np.ndarray, coefficients: np.ndarray) -> None:
     """The coefficients eyeLook* that go with a gaze, for programs that read no angles."""
     across, down = gaze[:, 0] / LOOK_AT_ONE, gaze[:, 1] / LOOK_AT_ONE
     for name, strength in (

@@ -43,7 +43,24 @@ _BAND_BLUR = np.ones(5)
 _BAND_WEIGHT = 2.0
 """Of the loudness against the phones: ridge regression holds back what is small."""
 _EMPHASIS_BLUR = np.hanning(19)[1:-1]
-FEATURES = len(VISEMES) * len(PHONE_LAGS) + BANDS * len(BAND_LAGS)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a filter sees around a moment."""
+
+    phone_lags: np.ndarray = field(repr=False)
+    """In frames of 10 ms."""
+    band_lags: np.ndarray = field(repr=False)
+
+    @property
+    def features(self) -> int:
+        """Numbers that it sees."""
+        return len(VISEMES) * len(self.phone_lags) + BANDS * len(self.band_lags)
+
+
+WHOLE = Context(PHONE_LAGS, BAND_LAGS)
+"""Of sound that is there from its beginning to its end."""
 
 LIPS = 20
 """Points of the outer and the inner outline of the lips."""
@@ -135,11 +152,11 @@ class MouthModel:
     """What was learned: lips = features weights + bias + relu(features hidden + hidden_bias) output."""
 
     weights: np.ndarray = field(repr=False)
-    """(FEATURES, 3 LIPS) cm."""
+    """(F, 3 LIPS) cm, for the F features of a Context."""
     bias: np.ndarray = field(repr=False)
     """(3 LIPS,) cm."""
     hidden: np.ndarray = field(repr=False)
-    """(FEATURES, H)"""
+    """(F, H)"""
     hidden_bias: np.ndarray = field(repr=False)
     """(H,)"""
     output: np.ndarray = field(repr=False)
@@ -148,20 +165,20 @@ class MouthModel:
     """(3 LIPS,) cm: the mean shape of lips that meet."""
 
     @classmethod
-    def load(cls, path: str | Path = ASSET) -> MouthModel:
-        """Read a file of ``train.voice``. Raises InvalidModelError for another one."""
+    def load(cls, path: str | Path = ASSET, context: Context = WHOLE) -> MouthModel:
+        """Read a file of ``train.voice``, for what ``context`` sees. Raises InvalidModelError for another one."""
         try:
             with safe_open(path, framework="np") as file:
                 values = {name: file.get_tensor(name).astype(float) for name in cls.__dataclass_fields__}
                 visemes = json.loads((file.metadata() or {})["visemes"])
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise InvalidModelError(f"{path} is no model of a mouth ({error}). Install the package anew.") from error
-        if visemes != [list(names) for names in VISEMES] or values["weights"].shape != (FEATURES, 3 * LIPS):
+        if visemes != [list(names) for names in VISEMES] or values["weights"].shape != (context.features, 3 * LIPS):
             raise InvalidModelError(f"{path} is of another version of this software. Make it again: train.voice.")
         return cls(**values)
 
     def lips(self, seen: np.ndarray) -> np.ndarray:
-        """(T, FEATURES) -> (T, 3 LIPS) cm from rest."""
+        """(T, F) -> (T, 3 LIPS) cm from rest."""
         lips: np.ndarray = (
             seen @ self.weights + self.bias + np.maximum(seen @ self.hidden + self.hidden_bias, 0) @ self.output
         )
@@ -179,14 +196,14 @@ def mouth_model() -> MouthModel:
     return MouthModel.load()
 
 
-def features(voice: Voice, times: np.ndarray) -> np.ndarray:
-    """What the filter sees at seconds ``times``: (T, FEATURES)."""
+def features(voice: Voice, times: np.ndarray, context: Context = WHOLE) -> np.ndarray:
+    """What the filter sees at seconds ``times``: (T, F)."""
     seen = _blurred(_activity(voice.phones, len(voice.bands)), _PHONE_BLUR)
     heard = _BAND_WEIGHT * _blurred(voice.bands.astype(float), _BAND_BLUR)
     at = np.rint(np.asarray(times) * FRAMES).astype(int)[:, None]
     rows = [
         values[np.clip(at + lags, 0, len(values) - 1)].reshape(len(at), -1)
-        for values, lags in ((seen, PHONE_LAGS), (heard, BAND_LAGS))
+        for values, lags in ((seen, context.phone_lags), (heard, context.band_lags))
     ]
     return np.concatenate(rows, axis=1)
 
@@ -253,7 +270,7 @@ def closures(voice: Voice, times: np.ndarray) -> np.ndarray:
     return smooth
 
 
-def _emphasis(voice: Voice, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def emphasis(voice: Voice, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(T,) and (T,): how much lips are rounded besides what was learned, and 0 to 1 in vowels."""
     strengths = np.zeros((len(VISEMES), 2))
     for name, strength in ROUNDED.items():
@@ -268,13 +285,18 @@ def _emphasis(voice: Voice, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def mouth_coefficients(voice: Voice, times: np.ndarray) -> np.ndarray:
     """float64 (T, 52): what the mouth does at seconds ``times``, evenly spaced; all else is at rest."""
+    shapes = mouth_model().shapes(voice, times)
+    return spoken_coefficients(shapes, closures(voice, times), *emphasis(voice, times))
+
+
+def spoken_coefficients(shapes: np.ndarray, closed: np.ndarray, rounded: np.ndarray, vowel: np.ndarray) -> np.ndarray:
+    """float64 (T, 52): lips of ``shapes`` (T, 3 LIPS), made to meet, to round and to part: see ``closures`` and
+    ``emphasis``."""
     model, lips = mouth_model(), lip_shapes()
-    shut = closures(voice, times)[:, None]
-    rounded, vowel = _emphasis(voice, times)
-    shapes = model.shapes(voice, times)
+    shut = closed[:, None]
     lacking = np.maximum(PARTED * vowel - opening(shapes.reshape(-1, LIPS, 3)), 0)
     jaw = SINGLE.index("jawOpen")
-    shapes += np.where(vowel > 0, lacking, 0)[:, None] / lips.gap[jaw] * lips.basis[:, jaw]
+    shapes = shapes + np.where(vowel > 0, lacking, 0)[:, None] / lips.gap[jaw] * lips.basis[:, jaw]
     shapes = (1 - shut) * shapes + shut * model.closed
     found = lips.coefficients(shapes)
     pucker = SINGLE.index("mouthPucker")
@@ -283,7 +305,7 @@ def mouth_coefficients(voice: Voice, times: np.ndarray) -> np.ndarray:
     open_by = np.maximum(found @ lips.gap, 0)[:, None] * shut
     close = SINGLE.index("mouthClose")
     found[:, close] = np.clip(found[:, close] - open_by[:, 0] / lips.gap[close], 0, 1)
-    result = np.zeros((len(times), len(COEFFICIENTS)))
+    result = np.zeros((len(shapes), len(COEFFICIENTS)))
     for column, name in enumerate(SINGLE):
         result[:, INDEX[name]] = found[:, column]
     for column, name in enumerate(DOUBLE, start=len(SINGLE)):

@@ -24,6 +24,8 @@ FRAME = 0.01
 """Seconds of its frames."""
 STRETCH = (8.0, 16.0)
 """Seconds of sound that are decoded at a time, at least and at most: cut where it is quietest."""
+LONGEST, QUIET, OVERLAP = 12.0, 0.35, 0.4
+"""Seconds of an utterance in a stream at most, of the pause that ends one, and with which the next one begins."""
 MIN_SCORE, LOW_SCORE = -36.0, -27.0
 """Mean scores of a frame of aligned speech: below the first a text is another one than what is said, below the second
 perhaps. In 61 clips the right text had -34 at least, and -17 on average; of 160 wrong texts three in four could not be
@@ -66,7 +68,7 @@ def phones_of_sound(blocks: Iterable[np.ndarray], on_done: OnDone | None = None)
 
     ``on_done`` is called with the seconds of sound that are done.
     """
-    decoder = _decoder(allphone=_model_path("en-us-phone.lm.bin"), lw=2.0, beam=1e-20, pbeam=1e-20, dict=None)
+    decoder = _sound_decoder()
     start = 0.0
     for stretch in _stretches(blocks):
         for name, first, last in _decoded(decoder, stretch):
@@ -74,6 +76,53 @@ def phones_of_sound(blocks: Iterable[np.ndarray], on_done: OnDone | None = None)
         start += len(stretch) / RATE
         if on_done is not None:
             on_done(start)
+
+
+class PhoneStream:
+    """The phones of sound that is still coming, as far as they can be told by now.
+
+    The last of them change while more is heard. Utterances are ended in pauses, and after LONGEST at the latest, so
+    that what is kept does not grow.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = _sound_decoder()
+        self._decoder.start_utt()
+        self._samples = 0
+        self._start = self._seam = 0.0  # seconds: of the utterance, and from which on its phones are taken
+        self._before: list[Phone] = []
+        self._now: list[Phone] = []
+        self._last = np.zeros(0, np.int16)
+
+    def push(self, samples: np.ndarray) -> None:
+        """int16 (n,) at RATE. What is likely by now is searched anew with each call: a few are better than many."""
+        self._samples += len(samples)
+        self._last = np.concatenate([self._last, samples])[-round(OVERLAP * RATE) :]
+        self._hear(samples)
+        now = self._samples / RATE
+        quiet = now - max((phone.end for phone in self._now if phone.name != SILENCE), default=self._start)
+        if now - self._start > LONGEST or (now - self._start > 1 and quiet > QUIET):
+            self._begin_anew(now)
+
+    def phones(self, since: float) -> list[Phone]:
+        """Those that end after second ``since`` of all sound, in order; not further back than OVERLAP."""
+        return [phone for phone in (*self._before, *self._now) if phone.end > since]
+
+    def _begin_anew(self, now: float) -> None:
+        """Ends the utterance; the next one begins with the last OVERLAP, which it hears again."""
+        seam = now - OVERLAP / 2
+        kept = [phone for phone in (*self._before, *self._now) if phone.end > now - 2 * OVERLAP and phone.start < seam]
+        self._before = [Phone(phone.start, min(phone.end, seam), phone.name) for phone in kept]
+        _ended(self._decoder)
+        self._decoder.start_utt()
+        self._start, self._seam = now - len(self._last) / RATE, seam
+        self._hear(self._last)
+
+    def _hear(self, samples: np.ndarray) -> None:
+        self._decoder.process_raw(samples.tobytes(), no_search=False, full_utt=False)
+        found = [] if self._decoder.hyp() is None else self._decoder.seg()  # without a hypothesis, asking would raise
+        times = ((self._start + s.start_frame * FRAME, self._start + (s.end_frame + 1) * FRAME, s.word) for s in found)
+        self._now = [Phone(max(a, self._seam), b, _plain(name)) for a, b, name in times if b > self._seam]
 
 
 def phones_of_text(sound: Callable[[], Iterable[np.ndarray]], text: str, on_done: OnDone | None = None) -> list[Phone]:
@@ -292,6 +341,11 @@ def _decoder(**options: Any) -> Any:
     import pocketsphinx
 
     return pocketsphinx.Decoder(**({"lm": None, "loglevel": "FATAL"} | options))
+
+
+def _sound_decoder() -> Any:
+    """One that needs no text."""
+    return _decoder(allphone=_model_path("en-us-phone.lm.bin"), lw=2.0, beam=1e-20, pbeam=1e-20, dict=None)
 
 
 def _model_path(name: str) -> str:

@@ -148,7 +148,7 @@ class _Meter:
         if count:
             windows = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[: count * _HOP : _HOP]
             power = np.abs(np.fft.rfft(windows * np.hanning(_WINDOW), _FFT)) ** 2
-            self._rows.append(np.log(power @ _filters() + _FLOOR).astype(np.float32))
+            self._rows.append(np.log(power @ mel_filters() + _FLOOR).astype(np.float32))
         self._tail = samples[count * _HOP :]
 
     def bands(self) -> np.ndarray:
@@ -163,7 +163,7 @@ class _Meter:
 
 
 @cache
-def _filters() -> np.ndarray:
+def mel_filters() -> np.ndarray:
     """(frequencies, BANDS): triangles that overlap, evenly spaced on the mel scale."""
     low, high = (2595 * math.log10(1 + edge / 700) for edge in _BAND_EDGES)
     edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)

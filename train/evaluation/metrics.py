@@ -36,6 +36,8 @@ from talking_heads.landmarks import (
     OUTER_LIP,
     RIGHT_EYE,
     eye_distance,
+    eye_openness,
+    mouth_openness,
 )
 from talking_heads.media.images import to_float
 from talking_heads.tracking.crops import Crop
@@ -262,23 +264,6 @@ def psnr(painted: np.ndarray, truth: np.ndarray) -> float:
 def l1(painted: np.ndarray, truth: np.ndarray) -> float:
     """Mean absolute difference of two uint8 images, in 0..1."""
     return float(np.abs(painted.astype(np.float64) - truth).mean() / 255)
-
-
-def eye_openness(landmarks: np.ndarray) -> np.ndarray:
-    """Height over width of the two eyes, (..., L, 2) -> (..., 2): about 0.3 open, under 0.1 closed."""
-    ratios = []
-    for eye in (RIGHT_EYE, LEFT_EYE):
-        first, upper_a, upper_b, last, lower_b, lower_a = np.moveaxis(landmarks[..., eye, :], -2, 0)
-        heights = np.linalg.norm(upper_a - lower_a, axis=-1) + np.linalg.norm(upper_b - lower_b, axis=-1)
-        ratios.append(0.5 * heights / np.maximum(np.linalg.norm(first - last, axis=-1), 1e-6))
-    return np.stack(ratios, axis=-1)
-
-
-def mouth_openness(landmarks: np.ndarray) -> np.ndarray:
-    """Gap of the inner lips over the mouth's width, (..., L, 2) -> (...): 0 closed."""
-    gap = np.linalg.norm(landmarks[..., 61:64, :] - landmarks[..., [67, 66, 65], :], axis=-1).mean(axis=-1)
-    width = np.linalg.norm(landmarks[..., 48, :] - landmarks[..., 54, :], axis=-1)
-    return gap / np.maximum(width, 1e-6)
 
 
 def opening_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
