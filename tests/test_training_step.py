@@ -129,12 +129,14 @@ def test_a_step_takes_the_mean_gradient_of_its_batches():
         torch.testing.assert_close(value, whole.state()[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_before_the_discriminator_joins_it_neither_teaches_nor_learns():
-    setup = Setup()
-    before = {name: value.clone() for name, value in setup.state().items()}
-    assert set(setup.step([episode(0)], replace(WEIGHTS, match=1.0), adversarial=False)) == {"content", "pixel"}
-    changed = {name[0] for name, value in setup.state().items() if not torch.equal(value, before[name])}
-    assert changed == {"E", "G"}
+def test_before_the_discriminator_joins_it_neither_teaches_nor_learns_and_then_learns_first():
+    weights = replace(WEIGHTS, match=1.0)
+    for steps, terms, learning in ((0, {"content", "pixel"}, "EG"), (1, {"content", "pixel", "hinge"}, "DEGW")):
+        setup = Setup()
+        before = {name: value.clone() for name, value in setup.state().items()}
+        assert set(setup.step([episode(0)], weights, teaching=False, discriminator_steps=steps)) == terms
+        changed = {name[0] for name, value in setup.state().items() if not torch.equal(value, before[name])}
+        assert changed == set(learning)
 
 
 def test_the_discriminator_takes_its_number_of_steps():
