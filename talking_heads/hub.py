@@ -26,8 +26,11 @@ from .models.layers import settings_of
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
-BUNDLED = Path(__file__).parent / "checkpoints" / "default"
-"""The model that comes with the package."""
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+BUNDLED = CHECKPOINTS / "default"
+"""The model that is meant where none is named."""
+BUNDLED_MODELS = {name: CHECKPOINTS / name for name in ("default", "paper")}
+"""All that come with the package: ``default`` paints over a rendered head, ``paper`` from landmarks alone."""
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 FORMAT_VERSION = 4
 """Of models and avatars. 4: generators paint over a head that is rendered in three dimensions; avatars hold its photos

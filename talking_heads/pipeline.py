@@ -42,7 +42,7 @@ from .head.retarget import (
     retargeted,
 )
 from .hub import (
-    BUNDLED,
+    BUNDLED_MODELS,
     FORMAT_VERSION,
     TRAINING,
     check_format,
@@ -98,7 +98,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         self.register_modules(embedder=embedder, generator=generator)
         self.register_to_config(format_version=format_version)
         self.name = ""
-        """Where it was loaded from, as avatars remember it: "default", a folder, or "org/name" of the Hub."""
+        """Where it was loaded from, as avatars remember it: "default", "paper", a folder, or "org/name" of the Hub."""
         self.commit = ""
         """The commit of ``name``, if that is of the Hub."""
         self._folder: Path | None = None
@@ -124,7 +124,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         token: str | None = None,
         engine: str = "auto",
     ) -> Self:
-        """The bundled model (None or "default"), a folder of ``save_pretrained``, or "org/name" of the Hub.
+        """A bundled model (None or "default"; "paper": the paper's design), a folder, or "org/name" of the Hub.
 
         ``variant``: of the weights' files, e.g. "fp16"; their precision in memory is ``torch_dtype``, float32 if None.
         ``revision``: branch, tag or commit. ``engine``: see there. Raises InvalidModelError with a sentence where it is
@@ -133,7 +133,7 @@ class TalkingHeadPipeline(DiffusionPipeline):
         check_engine(engine)
         source = "default" if pretrained_model_name_or_path is None else os.fspath(pretrained_model_name_or_path)
         named = pretrained_model_name_or_path is not None and Path(source).exists()  # a folder of that name goes before
-        place = BUNDLED if source == "default" and not named else source
+        place = BUNDLED_MODELS.get(source, source) if not named else source
         locate = partial(
             resolve,
             place,
@@ -153,8 +153,11 @@ class TalkingHeadPipeline(DiffusionPipeline):
         if embedder.embedding_dim != generator.config.embedding_dim:
             raise InvalidModelError(f"Embedder and generator in {folder} do not belong together.")
         pipe = cls(embedder, generator)
-        pipe.name = "default" if folder == BUNDLED else source
-        if folder not in (BUNDLED, Path(source)):  # a snapshot of the Hub, which is named by its commit
+        pipe.name = next((name for name, bundled in BUNDLED_MODELS.items() if bundled == folder), source)
+        if folder not in (
+            *BUNDLED_MODELS.values(),
+            Path(source),
+        ):  # a snapshot of the Hub, which is named by its commit
             pipe.commit = folder.name
         # Of the Hub only when it is asked for, and then of the same commit.
         files = network_files("discriminator", variant)

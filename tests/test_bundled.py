@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from talking_heads import Avatar, TalkingHeadPipeline
@@ -18,10 +20,10 @@ from talking_heads.errors import InvalidModelError
 from talking_heads.examples import EXAMPLE
 from talking_heads.head.model import ASSET, FaceModel
 from talking_heads.head.person import Head
-from talking_heads.head.presets import FaceControls
+from talking_heads.head.presets import FaceControls, load_preset
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, most_neutral
-from talking_heads.hub import BUNDLED, WEIGHTS_NAME
+from talking_heads.hub import BUNDLED, BUNDLED_MODELS, WEIGHTS_NAME
 from talking_heads.landmarks import eye_distance, eye_openness, mouth_openness
 from talking_heads.tracking.detectors import LandmarkDetector
 
@@ -52,6 +54,20 @@ def test_it_is_small_and_spectral_norm_is_folded(pipe: TalkingHeadPipeline) -> N
 def test_its_card_says_what_it_is() -> None:
     card = (BUNDLED / "README.md").read_text(encoding="utf-8").lower()
     assert all(word in card for word in ("license", "steps", "limits", "grid", "cc"))
+
+
+def test_the_papers_design_is_there_too_and_adain_carries_a_person(detector: LandmarkDetector, shots: Shots) -> None:
+    paper = TalkingHeadPipeline.from_pretrained("paper")
+    files = [BUNDLED_MODELS["paper"] / name / WEIGHTS_NAME for name in NETWORKS]
+    assert sum(path.stat().st_size for path in files) < 20e6
+    assert paper.name == "paper" and paper.image_size == 128 and not paper.generator.config.render_conditioned
+    dark = replace(shots, canvases=(0.3 * shots.canvases).astype(np.uint8))
+    motion = load_preset("nod")[10:40:10]
+    bright, shaded = (list(paper(paper.avatar_from_shots(some), motion)) for some in (shots, dark))
+    assert np.mean(bright) > np.mean(shaded) + 30  # the same landmarks
+    for frame in bright:
+        enlarged = np.asarray(Image.fromarray(frame).resize((256, 256)))
+        assert len(detector.detect(enlarged)) == 1
 
 
 def test_the_face_model_comes_with_its_licence() -> None:

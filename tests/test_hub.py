@@ -509,9 +509,9 @@ def test_the_page_runs_the_named_model_or_the_bundled_one(hub: HubDouble, client
             """
             choose("org/gone")
             from talking_heads import pipeline
-            bundled, pipeline.BUNDLED = pipeline.BUNDLED, Path("none")
+            bundled, pipeline.BUNDLED_MODELS = pipeline.BUNDLED_MODELS, {"default": Path("none")}
             complaint(model.choose_model, {"TALKING_HEADS_MODEL": "org/gone"}, Path("none"))
-            pipeline.BUNDLED = bundled
+            pipeline.BUNDLED_MODELS = bundled
             """
         )
     assert unreachable.startswith("default  | ") and "the Hub does not answer" in unreachable
