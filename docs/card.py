@@ -1,6 +1,6 @@
 """Brings the tables of a model's card up to date.
 
-    python docs/card.py results.json talking_heads/checkpoints/default/README.md
+    python -m docs.card results.json talking_heads/checkpoints/default/README.md
 
 ``results.json`` is that of ``train.evaluate``. Replaced are the tables of each T that both have, the sentences on
 turned heads below them, and the same numbers in the card's front matter; all other words stay.
@@ -13,6 +13,8 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from talking_heads.files import written_whole
 
 ROWS = (
     ("ssim", "SSIM (higher)", 3),
@@ -111,7 +113,8 @@ def main() -> None:
         raise SystemExit(__doc__)
     results, card = map(Path, sys.argv[1:])
     text = with_results(card.read_text(encoding="utf-8"), json.loads(results.read_text(encoding="utf-8")))
-    card.write_text(text, encoding="utf-8")
+    with written_whole(card, "utf-8") as file:
+        file.write(text)
 
 
 if __name__ == "__main__":

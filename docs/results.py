@@ -1,4 +1,4 @@
-"""Makes the row of results at the top of the page, ``space/results/``: ``python docs/results.py``.
+"""Makes the row of results at the top of the page, ``space/results/``: ``python -m docs.results``.
 
 A photo of the public domain and a face that this project's own renderer made, moved by presets, the bundled clip and
 its voice.

@@ -1,4 +1,4 @@
-"""The README's pictures of the page: run ``python app.py`` in another terminal, then ``python docs/screenshots.py``.
+"""The README's pictures of the page: run ``python app.py`` in another terminal, then ``python -m docs.screenshots``.
 
 Needs Chromium and the packages of requirements-dev.txt. Shows the public-domain example alone.
 """

@@ -1,6 +1,6 @@
 """Makes docs/voice.jpg: a portrait that speaks with the voice of the bundled clip, at some of its sounds.
 
-python docs/voice.py
+python -m docs.voice
 """
 
 from __future__ import annotations

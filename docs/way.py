@@ -1,6 +1,6 @@
 """Makes docs/way.jpg: a photo, the head that is fitted to it, that head in another pose, and the finished frame.
 
-python docs/way.py
+python -m docs.way
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Kinds = tuple[Any, ...]
 @contextlib.contextmanager
 def written_whole(path: Path, encoding: str = "ascii") -> Iterator[TextIO]:
     """A file to write to, beside ``path``, whose name it takes if the block ends well. Raises OutputError."""
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part")
+    part = beside(path)
     try:
         with part.open("w", encoding=encoding, newline="") as file:
             yield file
@@ -27,8 +27,7 @@ def written_whole(path: Path, encoding: str = "ascii") -> Iterator[TextIO]:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {_reason(error)}. Choose another place, or make room.") from error
     finally:
-        with contextlib.suppress(OSError):  # renamed, or never made
-            part.unlink()
+        remove(part)
 
 
 def unreadable(path: Path, error: OSError) -> UnreadableMediaError:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from talking_heads.errors import InvalidModelError
 
 from .losses import LossWeights
+
+if TYPE_CHECKING:
+    from talking_heads import TalkingHeadPipeline
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,14 @@ def preset(name: str, **changes: Any) -> MetaConfig:
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
     return replace(PRESETS[name], **changes)
+
+
+def as_photographed(pipe: TalkingHeadPipeline, **changes: Any) -> MetaConfig:
+    """Of episodes as the pipeline's networks take them, with people as their photos show them: nothing is mirrored,
+    framed or coloured anew, or degraded. ``changes``: of other fields."""
+    config = preset("default", image_size=pipe.image_size, jitter=0.0, mirror=0.0, degraded_share=0.0, **changes)
+    generator = config.model.generator | {"render_conditioned": bool(pipe.generator.config.render_conditioned)}
+    return replace(config, model=replace(config.model, generator=generator))
 
 
 def read_config(path: Path) -> MetaConfig:

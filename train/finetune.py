@@ -31,7 +31,7 @@ from talking_heads.head.person import REACH, resized
 from talking_heads.hub import check_push
 from talking_heads.pipeline import Photo, autocast
 
-from .config import PRESETS, MetaConfig, preset
+from .config import PRESETS, as_photographed, preset
 from .data.clips import Clip, ClipMeta, canvas_side, make_clip
 from .data.episodes import EpisodeDataset
 from .data.stills import StillHead, animate
@@ -118,7 +118,7 @@ def fine_tune_avatar(
     device = pipe.device
     person = _Person(pipe, start)
     loss_nets = LossNets(replace(weights, match=0.0, identity=0.0), content).to(device)
-    config = _episode_config(pipe, seed)
+    config = as_photographed(pipe, num_shots=1, seed=seed, stills_share=1.0, real_targets=1.0)
     clips = clips_of(start.shots, pipe.image_size, seed, person.conditioned)
     batch_size, rates = settings.batch_size, (settings.generator_rate, settings.discriminator_rate)
     episodes = EpisodeDataset(clips, config, steps * batch_size)
@@ -182,16 +182,6 @@ class _Person:
             start.embedding, self.style.detach(), start.shots, pipe.name, pipe.fingerprint, folded(self.generator),
             pipe.commit, start.head,
         ).to(pipe.device)  # fmt: skip
-
-
-def _episode_config(pipe: TalkingHeadPipeline, seed: int) -> MetaConfig:
-    """Of episodes as the pipeline's networks take them, from one person's photos as they are."""
-    config = preset(
-        "default", image_size=pipe.image_size, num_shots=1, seed=seed, jitter=0.0, mirror=0.0, stills_share=1.0,
-        real_targets=1.0, degraded_share=0.0,
-    )  # fmt: skip
-    generator = config.model.generator | {"render_conditioned": bool(pipe.generator.config.render_conditioned)}
-    return replace(config, model=replace(config.model, generator=generator))
 
 
 def clips_of(shots: Shots, size: int, seed: int, animated: bool) -> list[Clip]:

@@ -9,7 +9,7 @@ AdaIN carries a person, the other's style changes the picture, and one's own is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from torch.utils.data import default_collate
 
 from talking_heads import TalkingHeadPipeline
 
-from .config import MetaConfig, preset
+from .config import as_photographed
 from .data.episodes import Episode, EpisodeDataset
 from .terminal import mistakes_in_one_line
 
@@ -45,11 +45,9 @@ def episodes_of(
     pipe: TalkingHeadPipeline, folders: list[Path], shots: int, people: int, seed: int
 ) -> Iterator[Episode]:
     """One of each of the first ``people`` of the validation split, at the model's size, nothing degraded."""
-    config = preset("default", image_size=pipe.image_size, num_shots=shots, seed=seed, jitter=0.0, mirror=0.0)
-    config = replace(
-        config, degraded_share=0.0, face_weight=FACE_WEIGHT, mouth_weight=MOUTH_WEIGHT, eye_weight=FACE_WEIGHT
+    config = as_photographed(
+        pipe, num_shots=shots, seed=seed, face_weight=FACE_WEIGHT, mouth_weight=MOUTH_WEIGHT, eye_weight=FACE_WEIGHT
     )
-    config = _for(pipe, config)
     data = EpisodeDataset.from_folders(folders, config, people * config.targets_per_head, split="validation")
     seen: set[int] = set()
     for group in range(8 * people):  # people come in random order, and videos between photos
@@ -59,11 +57,6 @@ def episodes_of(
             yield episode
         if len(seen) == min(people, len(data.identities)):
             return
-
-
-def _for(pipe: TalkingHeadPipeline, config: MetaConfig) -> MetaConfig:
-    generator = config.model.generator | {"render_conditioned": bool(pipe.generator.config.render_conditioned)}
-    return replace(config, model=replace(config.model, generator=generator))
 
 
 @torch.inference_mode()

@@ -309,6 +309,50 @@ def _open_to_change(planes, y, x):
 
 
 @compiled
+def _close_gaps(frame, planes, kind, top, left, gap):
+    """Between two teeth of a row of ``kind`` (h, w), whose corner is at ``top`` and ``left``, is tooth as well."""
+    for i in range(kind.shape[0]):
+        y, last = top + i, -1  # tooth so far
+        for j in range(kind.shape[1]):
+            if kind[i, j] == SKIN:
+                last = -1
+            if kind[i, j] != TEETH:
+                continue
+            if last >= 0 and 1 < j - last <= gap + 1:
+                for k in range(last + 1, j):
+                    kind[i, k] = TEETH
+                    share = _open_to_change(planes, y, left + k)
+                    t = np.float32(k - last) / np.float32(j - last)
+                    for c in range(3):
+                        tooth = (np.float32(1) - t) * frame[y, left + last, c] + t * frame[y, left + j, c]
+                        frame[y, left + k, c] += share * (BETWEEN_TEETH * tooth - frame[y, left + k, c])
+            last = j
+
+
+@compiled
+def _soften(frame, planes, kind, top, left):
+    """Where ``kind`` changes, pixels take their neighbours' colours, by the weights 1, 2, 1 along both axes."""
+    height, width = kind.shape
+    source = frame[top : top + height, left : left + width].copy()
+    for i in range(1, height - 1):
+        for j in range(1, width - 1):
+            edge = False
+            for di in range(-1, 2):
+                for dj in range(-1, 2):
+                    edge |= kind[i + di, j + dj] != kind[i, j]
+            if not edge:
+                continue
+            y, x = top + i, left + j
+            share = _open_to_change(planes, y, x)
+            for c in range(3):
+                near = source[i - 1, j, c] + source[i + 1, j, c] + source[i, j - 1, c] + source[i, j + 1, c]
+                above = source[i - 1, j - 1, c] + source[i - 1, j + 1, c]
+                far = above + source[i + 1, j - 1, c] + source[i + 1, j + 1, c]
+                soft = np.float32(0.25) * source[i, j, c] + np.float32(0.125) * near + np.float32(0.0625) * far
+                frame[y, x, c] += share * (soft - frame[y, x, c])
+
+
+@compiled
 def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
     """Closes gaps between teeth that are at most ``gap`` pixels wide, and softens the outlines of teeth, mouth and
     eyes: a pixel belongs to one triangle, so they have steps.
@@ -318,61 +362,22 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
     The inside of the mouth counts as hardly to be corrected: see MOUTH_KEPT.
     """
     height, width = nearest.shape
-    top, bottom = max(int(box[0]), 1), min(int(box[1]), height - 1)
-    left, right = max(int(box[2]), 1), min(int(box[3]), width - 1)
-    if bottom <= top or right <= left:
+    top, bottom = max(int(box[0]), 1) - 1, min(int(box[1]), height - 1) + 1
+    left, right = max(int(box[2]), 1) - 1, min(int(box[3]), width - 1) + 1
+    if bottom - top <= 2 or right - left <= 2:
         return
-    kind = np.zeros((bottom - top + 2, right - left + 2), np.int8)
+    kind = np.zeros((bottom - top, right - left), np.int8)
     for i in range(kind.shape[0]):
         for j in range(kind.shape[1]):
-            f = nearest[top - 1 + i, left - 1 + j]
+            f = nearest[top + i, left + j]
             if f >= 0:
                 kind[i, j] = layer[f]
-    for i in range(kind.shape[0]):
-        last = -1  # tooth so far
-        for j in range(kind.shape[1]):
-            if kind[i, j] == SKIN:
-                last = -1
-            elif kind[i, j] == TEETH:
-                if last >= 0 and 1 < j - last <= gap + 1:
-                    y, before, after = top - 1 + i, left - 1 + last, left - 1 + j
-                    for k in range(last + 1, j):
-                        x = left - 1 + k
-                        kind[i, k] = TEETH
-                        share = (np.float32(1) - planes[y, x, 2]) * min(
-                            max(planes[y, x, 1], np.float32(0)), np.float32(1)
-                        )
-                        t = np.float32(k - last) / np.float32(j - last)
-                        for c in range(3):
-                            tooth = (np.float32(1) - t) * frame[y, before, c] + t * frame[y, after, c]
-                            frame[y, x, c] += share * (BETWEEN_TEETH * tooth - frame[y, x, c])
-                last = j
-    source = frame[top - 1 : bottom + 1, left - 1 : right + 1].copy()
-    for i in range(1, kind.shape[0] - 1):
-        for j in range(1, kind.shape[1] - 1):
-            own, edge = kind[i, j], False
-            for di in range(-1, 2):
-                for dj in range(-1, 2):
-                    edge |= kind[i + di, j + dj] != own
-            if not edge:
-                continue
-            y, x = top - 1 + i, left - 1 + j
-            share = (np.float32(1) - planes[y, x, 2]) * min(max(planes[y, x, 1], np.float32(0)), np.float32(1))
-            for c in range(3):
-                near = source[i - 1, j, c] + source[i + 1, j, c] + source[i, j - 1, c] + source[i, j + 1, c]
-                far = (
-                    source[i - 1, j - 1, c]
-                    + source[i - 1, j + 1, c]
-                    + source[i + 1, j - 1, c]
-                    + source[i + 1, j + 1, c]
-                )
-                soft = np.float32(0.25) * source[i, j, c] + np.float32(0.125) * near + np.float32(0.0625) * far
-                frame[y, x, c] += share * (soft - frame[y, x, c])
+    _close_gaps(frame, planes, kind, top, left, gap)
+    _soften(frame, planes, kind, top, left)
     for i in range(1, kind.shape[0] - 1):
         for j in range(1, kind.shape[1] - 1):
             if kind[i, j] == TEETH or kind[i, j] == INSIDE:
-                y, x = top - 1 + i, left - 1 + j
-                planes[y, x, 2] = max(planes[y, x, 2], MOUTH_KEPT)
+                planes[top + i, left + j, 2] = max(planes[top + i, left + j, 2], MOUTH_KEPT)
 
 
 @compiled

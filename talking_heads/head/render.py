@@ -179,6 +179,7 @@ class Renderer:
         seen = [view.texture_at[model.landmark_vertices] for view in head.views]
         self._openness = np.maximum([eye_openness(places) for places in seen], LEAST_OPENNESS)  # (K, 2)
         self._lids = Lids.of(model)
+        self._holes = np.flatnonzero(~model.skin)  # mouth and eyes
         self._eyeballs = [np.flatnonzero(model.part == name) for name in EYES]
 
     def draw(self, frame: FrameFit, choice: PhotoChoice | None = None) -> Rendered:
@@ -214,7 +215,7 @@ class Renderer:
             )  # fmt: skip
 
         _in_bands(band, self.size)
-        holes = points[~self.head.model.skin, :2]
+        holes = points[self._holes, :2]
         box = np.concatenate([holes.min(axis=0), holes.max(axis=0) + 1])[[1, 3, 0, 2]].astype(np.int64)
         gap = TOOTH_GAP * self.size * self.head.primary_view.fit.camera.scale
         mend_teeth_and_edges(self._frame, self._planes, self._nearest[0], self.head.model.layer, box, gap)
