@@ -60,6 +60,7 @@ class Batches(Dataset[list[dict[str, Tensor]]]):
         """Nobody wants more: processes stop within an episode, not after the many of a list."""
         self._ended.set()
 
+    @threadpool_limits.wrap(limits=1)  # sums of several threads differ in their last digits: workers have one
     def __getitem__(self, block: list[list[int]]) -> list[dict[str, Tensor]]:
         batches = []
         for batch in block:
