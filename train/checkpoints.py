@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from talking_heads import TalkingHeadPipeline
 from talking_heads.errors import InvalidModelError
 from talking_heads.models import Discriminator
-from talking_heads.models.layers import load_folded
+from talking_heads.models.layers import load_folded, settings_of
 
 from .files import written_beside
 from .trainer import Trainer
@@ -70,19 +70,33 @@ def start_from_model(trainer: Trainer, folder: Path) -> None:
     InvalidModelError where it is none, or does not fit this configuration.
     """
     pipe = TalkingHeadPipeline.from_pretrained(folder)
-    networks = (trainer.embedder, trainer.generator, trainer.discriminator)
-    published = (pipe.embedder, pipe.generator, pipe.load_discriminator())
+    discriminator = trainer.accelerator.unwrap_model(trainer.discriminator)
     try:
-        for net, start in zip(networks, published, strict=True):
-            own = trainer.accelerator.unwrap_model(net)
-            if isinstance(own, Discriminator) and own.config.patch_block != start.config.patch_block:
-                trainer.accelerator.print("The discriminator begins anew: that of the model scores other patches.")
-                continue
-            load_folded(own, start.state_dict())
+        for net, start in ((trainer.embedder, pipe.embedder), (trainer.generator, pipe.generator)):
+            load_folded(trainer.accelerator.unwrap_model(net), start.state_dict())
+        published = _published_discriminator(pipe)
+        if published is None:
+            trainer.accelerator.print("The discriminator begins anew: the model has none.")
+        elif _design(published) != _design(discriminator):
+            trainer.accelerator.print("The discriminator begins anew: that of the model is of another design.")
+        else:
+            load_folded(discriminator, published.state_dict())
     except (ValueError, RuntimeError) as error:
         raise InvalidModelError(f"{folder} does not fit this configuration ({error}).") from error
     for name, net in (("embedder", trainer.embedder), ("generator", trainer.generator)):
         trainer.averages[name].restart(trainer.accelerator.unwrap_model(net))
+
+
+def _published_discriminator(pipe: TalkingHeadPipeline) -> Discriminator | None:
+    try:
+        return pipe.load_discriminator()
+    except InvalidModelError:  # it is published for fine-tuning, and not by all
+        return None
+
+
+def _design(discriminator: Discriminator) -> dict[str, Any]:
+    """What it was constructed with; published ones have their spectral norm folded."""
+    return settings_of(discriminator.config) | {"spectral_norm": True}
 
 
 def write_json(path: Path, value: Any) -> None:

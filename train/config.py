@@ -131,11 +131,19 @@ PRESETS: dict[str, MetaConfig] = {
                 "render_conditioned": True,
                 "skips": True,
             },
-            discriminator={"channels": [32, 64, 128, 256, 256], "patch_size": 2, "patch_block": 2},
+            discriminator={
+                "channels": [32, 64, 128, 256, 256],
+                "patch_size": 2,
+                "patch_block": 2,
+                "score_scale": 1 / 256,
+                "patch_width": 64,
+            },
         ),
-        # The discriminator learns, but does not teach: in as few steps as a CPU takes it does not get to know painted
-        # from real (its hinge loss stays above 2, which is chance), and what such a one teaches spoils a face.
-        losses=LossWeights(squeezenet=2.0, adversarial=0.0, feature_matching=0.0, match=2.0),
+        # So that, as gradients with respect to the picture, what D teaches is about a third of what content does. It has
+        # to know painted from real first: hence the warm-up.
+        losses=LossWeights(
+            squeezenet=2.0, vgg16=2e-2, pixel=20.0, adversarial=5.0, patches=2.0, feature_matching=50.0, match=2.0
+        ),
         num_shots=2,
         batch_size=4,
         steps=4000,
@@ -175,9 +183,10 @@ PRESETS: dict[str, MetaConfig] = {
                 "channels": [32, 64, 128, 256],
                 "patch_size": 2,
                 "attention_resolution": 16,
+                "score_scale": 1 / 256,
             },
         ),
-        losses=LossWeights(squeezenet=0.0, vgg16=1.5e-1, pixel=50.0),
+        losses=LossWeights(squeezenet=0.0, vgg16=5e-2, pixel=25.0, adversarial=2.0, feature_matching=30.0),
         image_size=128,
         num_shots=4,
         fewest_shots=1,

@@ -352,15 +352,16 @@ class Trainer:
         embedder = self.accelerator.unwrap_model(self.embedder).eval()
         discriminator = self.accelerator.unwrap_model(self.discriminator).eval()
         converge_spectral_norms(discriminator)
+        scale = float(discriminator.config.score_scale)
         column = self.identities.weight.zero_()
-        vectors = torch.zeros_like(column)  # V of each person's portrait
+        vectors = torch.zeros_like(column)  # V of each person's portrait, as it counts
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         for portraits in grouped(self.data.portraits(rank, processes), PORTRAITS_AT_ONCE):
             who = torch.tensor([identity for identity, _, _ in portraits], device=column.device)
             images = torch.stack([image for _, image, _ in portraits]).to(column.device)  # (P, 3, H, W)
             lines = torch.stack([lines for _, _, lines in portraits]).to(column.device)
             column[who] = embedder(images[:, None], lines[:, None])[:, 0]
-            vectors[who] = discriminator.encoder(torch.cat([lines, images], dim=1))[0]
+            vectors[who] = scale * discriminator.encoder(torch.cat([lines, images], dim=1))[0]
         column.copy_(self.accelerator.reduce(column))  # each row is zero in all processes but one
         vectors = self.accelerator.reduce(vectors)
         embedder.train()

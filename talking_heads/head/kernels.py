@@ -24,7 +24,7 @@ SKIN, TEETH, INSIDE, EYE = 0, 1, 2, 3
 """What a triangle is part of, for ``mend_teeth_and_edges``."""
 BETWEEN_TEETH = np.float32(0.72)
 """Light between two teeth, over that on them."""
-MOUTH_KEPT = np.float32(0.75)
+MOUTH_KEPT = np.float32(0.4)
 """Stillness of the inside of the mouth. Small, blurred mouths of films taught the network to fill it with grey: what is
 drawn there looks more like a mouth."""
 
