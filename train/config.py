@@ -139,8 +139,8 @@ PRESETS: dict[str, MetaConfig] = {
                 "patch_width": 64,
             },
         ),
-        # So that, as gradients with respect to the picture, what D teaches is about a third of what content does. It has
-        # to know painted from real first: hence the warm-up.
+        # So that, as gradients with respect to the picture, what D teaches is about a third of what content does. It
+        # has to know painted from real first: hence the warm-up.
         losses=LossWeights(
             squeezenet=2.0, vgg16=2e-2, pixel=20.0, adversarial=5.0, patches=2.0, feature_matching=50.0, match=2.0
         ),

@@ -24,6 +24,8 @@ SKIN, TEETH, INSIDE, EYE = 0, 1, 2, 3
 """What a triangle is part of, for ``mend_teeth_and_edges``."""
 BETWEEN_TEETH = np.float32(0.72)
 """Light between two teeth, over that on them."""
+LAYER_STEP = np.float32(0.7)
+"""Between neighbours, of the plane that is -1 on a wall, 0 on hair and 1 on a face: it makes an outline with steps."""
 MOUTH_KEPT = np.float32(0.4)
 """Stillness of the inside of the mouth. Small, blurred mouths of films taught the network to fill it with grey: what is
 drawn there looks more like a mouth."""
@@ -298,7 +300,8 @@ def compose(
             frame[i, j, 0], frame[i, j, 1], frame[i, j, 2] = red, green, blue
             planes[i, j, 0] = trust
             planes[i, j, 1] = layer
-            planes[i, j, 2] = still
+            # Nothing is painted on a wall: shadows and curls that a network adds around a head swim along with it.
+            planes[i, j, 2] = max(still, one - opacity)
             planes[i, j, 3] = opacity
 
 
@@ -378,6 +381,33 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
         for j in range(1, kind.shape[1] - 1):
             if kind[i, j] == TEETH or kind[i, j] == INSIDE:
                 planes[top + i, left + j, 2] = max(planes[top + i, left + j, 2], MOUTH_KEPT)
+
+
+@compiled
+def soften_outline(frame, planes, top, bottom, out):
+    """Rows ``top`` to ``bottom`` of ``out`` (H, W, 3): the frame, with its neighbours' colours by the weights 1, 2, 1
+    along both axes where face, hair and wall meet in a step and have moved.
+    """
+    height, width = planes.shape[:2]
+    for i in range(top, bottom):
+        for j in range(width):
+            for c in range(3):
+                out[i, j, c] = frame[i, j, c]
+            if i == 0 or j == 0 or i == height - 1 or j == width - 1:
+                continue
+            layer = planes[i, j, 1]
+            step = max(abs(planes[i - 1, j, 1] - layer), abs(planes[i + 1, j, 1] - layer))
+            step = max(step, max(abs(planes[i, j - 1, 1] - layer), abs(planes[i, j + 1, 1] - layer)))
+            if step < LAYER_STEP:
+                continue
+            still = min(planes[i, j, 2], min(planes[i - 1, j, 2], planes[i + 1, j, 2]))
+            still = min(still, min(planes[i, j - 1, 2], planes[i, j + 1, 2]))
+            for c in range(3):
+                near = frame[i - 1, j, c] + frame[i + 1, j, c] + frame[i, j - 1, c] + frame[i, j + 1, c]
+                above = frame[i - 1, j - 1, c] + frame[i - 1, j + 1, c]
+                far = above + frame[i + 1, j - 1, c] + frame[i + 1, j + 1, c]
+                soft = np.float32(0.25) * frame[i, j, c] + np.float32(0.125) * near + np.float32(0.0625) * far
+                out[i, j, c] += (np.float32(1) - still) * (soft - frame[i, j, c])
 
 
 @compiled

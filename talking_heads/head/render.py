@@ -14,7 +14,16 @@ import numpy as np
 from ..landmarks import eye_openness
 from ..media.background import Background
 from .fit import FrameFit, eye_rotation, posed
-from .kernels import compose, mend_teeth_and_edges, pose_head, pose_sheet, rasterise, reduce_planes, stretch
+from .kernels import (
+    compose,
+    mend_teeth_and_edges,
+    pose_head,
+    pose_sheet,
+    rasterise,
+    reduce_planes,
+    soften_outline,
+    stretch,
+)
 from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep
 from .person import MARGIN, REACH, SAME_WALL, Head, PhotoView, resized
@@ -220,7 +229,9 @@ class Renderer:
         gap = TOOTH_GAP * self.size * self.head.primary_view.fit.camera.scale
         mend_teeth_and_edges(self._frame, self._planes, self._nearest[0], self.head.model.layer, box, gap)
         landmarks = points[self.head.model.landmark_vertices, :2] - np.float32(0.5)
-        return Rendered(self._frame.copy(), self._planes.copy(), landmarks, self._photos[base])
+        picture = np.empty_like(self._frame)
+        _in_bands(lambda a, b: soften_outline(self._frame, self._planes, a, b, picture), self.size)
+        return Rendered(picture, self._planes.copy(), landmarks, self._photos[base])
 
     def _points(self, frame: FrameFit, view: PhotoView) -> tuple[np.ndarray, np.ndarray]:
         """Head (V, 3) and sheet (P, 3) in pixels and depth."""

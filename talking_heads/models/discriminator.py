@@ -29,10 +29,10 @@ class Discriminator(ModelMixin, ConfigMixin):
     With ``patch_block`` it also scores patches, as a PatchGAN does: whether each place of that block's activation looks
     real, whoever it is. The paper's has none: one score for a whole image says little of where a mouth is wrong.
 
-    ``score_scale`` multiplies D. The paper has none: with 1, scores are sums over positions and channels, which start in
+    ``score_scale`` multiplies D. The paper has none: with 1, scores are sums over positions and channels. They start in
     the hundreds where W starts at embeddings, and a hinge of that height undoes what G knows within some steps.
-    ``patch_width`` is that of a hidden layer of the patches' head, which then is free of spectral norm: under it scores
-    of painted and real patches stay within thousandths of each other. 0: one layer, under the norm.
+    ``patch_width`` is that of a hidden layer of the patches' head, which then is free of spectral norm: under it the
+    scores of painted and real patches stay within thousandths of each other. 0: one layer, under the norm.
 
     W is not in here: the column W_i comes in as ``identity``. It lives in training (one column a person) and is never
     published; in fine-tuning ``identity`` is a trainable vector that starts at e, so that identity + w0 is w'.
