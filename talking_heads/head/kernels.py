@@ -397,11 +397,11 @@ def soften_outline(frame, planes, top, bottom, out):
                 continue
             layer = planes[i, j, 1]
             step = max(abs(planes[i - 1, j, 1] - layer), abs(planes[i + 1, j, 1] - layer))
-            step = max(step, max(abs(planes[i, j - 1, 1] - layer), abs(planes[i, j + 1, 1] - layer)))
+            step = max(step, abs(planes[i, j - 1, 1] - layer), abs(planes[i, j + 1, 1] - layer))
             if step < LAYER_STEP:
                 continue
-            still = min(planes[i, j, 2], min(planes[i - 1, j, 2], planes[i + 1, j, 2]))
-            still = min(still, min(planes[i, j - 1, 2], planes[i, j + 1, 2]))
+            still = min(planes[i, j, 2], planes[i - 1, j, 2], planes[i + 1, j, 2])
+            still = min(still, planes[i, j - 1, 2], planes[i, j + 1, 2])
             for c in range(3):
                 near = frame[i - 1, j, c] + frame[i + 1, j, c] + frame[i, j - 1, c] + frame[i, j + 1, c]
                 above = frame[i - 1, j - 1, c] + frame[i - 1, j + 1, c]
