@@ -206,15 +206,25 @@ def test_each_step_has_its_number_of_shots(start):
     assert set(seen) == {1}
 
 
-def test_a_discriminator_of_other_patches_begins_anew(start, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"patch_block": 1}, "of another design"),
+        ({"patch_block": 1, "patch_width": 4}, "of another design"),
+        ({"score_scale": 1 / 256}, "of another design"),
+        (None, "the model has none"),
+    ],
+)
+def test_a_discriminator_that_does_not_fit_begins_anew(start, tmp_path, capsys, change, reason):
     """While embedder and generator go on from the model."""
     first = start(steps=1)
     train(first, [], LoopOptions(workers=0))
     model = first.config.model
-    patched = replace(model, discriminator=model.discriminator | {"patch_block": 1})
-    run = start(steps=1, seed=5, model=patched)
+    if change is None:
+        shutil.rmtree(tmp_path / "run" / "model" / "discriminator")
+    run = start(steps=1, seed=5, model=replace(model, discriminator=model.discriminator | (change or {})))
     start_from_model(run, tmp_path / "run" / "model")
-    assert "begins anew" in capsys.readouterr().out
+    assert reason in capsys.readouterr().out
     _, published, before = (net.state_dict() for net in first.averaged())
     _, generator, discriminator = (net.state_dict() for net in run.averaged())
     for name, value in published.items():
@@ -603,7 +613,7 @@ def test_errors_are_one_sentence_and_exit_code_2(no_validation, tmp_path):
     empty.mkdir()
     for arguments, words in (
         ([*base, str(empty), "--preset", "tiny"], "There are no prepared clips in"),
-        ([*base, str(clips)], "the content loss needs the weights of squeezenet"),
+        ([*base, str(clips)], "the content loss needs the weights of vgg16 and squeezenet"),
         ([*base, str(clips), "--preset", "paper"], "needs the weights of vgg19 and vggface"),
         ([*base, str(clips), "--preset", "tiny", "--image-size", "30"], "image_size must be a multiple of 8"),
         ([*base, str(clips), "--feature-net", str(tmp_path / "absent.npz")], "There are no feature weights at"),
