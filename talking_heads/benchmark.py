@@ -184,7 +184,7 @@ def _precision(device: Any) -> str:
     """Of the arithmetic with which the pipeline paints on a torch.device."""
     import torch
 
-    from .pipeline import autocast
+    from .engines import autocast
 
     with autocast(device):
         return "bf16" if torch.is_autocast_enabled(device.type) else "fp32"
@@ -217,7 +217,7 @@ def machine(device: Any) -> dict[str, Any]:
     """What computes, where and with what; ``device`` is a torch.device."""
     import torch
 
-    from .pipeline import fast_bf16
+    from .engines import fast_bf16
 
     facts = {
         "processor": processor_name(),

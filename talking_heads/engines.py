@@ -102,6 +102,18 @@ def _core() -> Any:
     return _openvino().Core()
 
 
+def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """bfloat16 arithmetic on float32 weights where the device has instructions for it, else none."""
+    if device.type == "cuda" or (device.type == "cpu" and fast_bf16()):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def fast_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 faster than float32 (AVX-512 BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 # --------------------------------------------------------------------------------------------------------- converting
 
 

@@ -26,10 +26,11 @@ from torch.utils.data import default_collate
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots, check_folder
+from talking_heads.engines import autocast
 from talking_heads.errors import NoFaceError
 from talking_heads.head.person import REACH, resized
 from talking_heads.hub import check_push
-from talking_heads.pipeline import Photo, autocast
+from talking_heads.pipeline import Photo
 
 from .config import PRESETS, as_photographed, preset
 from .data.clips import Clip, ClipMeta, canvas_side, make_clip
