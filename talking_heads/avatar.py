@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from .cards import avatar_card
 from .errors import InvalidModelError, OutputError
 from .files import check_writable, replacing
+from .head.filters import resized
 from .head.fit import fit_person
 from .head.model import face_model
-from .head.person import MARGIN, REACH, Head, resized
+from .head.person import Head
+from .head.photo import MARGIN, REACH
 from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, push, resolve, written_whole
 from .landmarks import NUM_LANDMARKS
 from .models import Generator

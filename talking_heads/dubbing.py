@@ -19,9 +19,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from .avatar import Shots
 from .errors import NoFaceError
+from .head.filters import fill_holes
 from .head.fit import FrameFit
 from .head.motion import DETAIL_LIDS, DETAIL_LIPS, PARTS, Motion
-from .head.person import Head, fill_holes
+from .head.person import Head
 from .head.render import Renderer
 from .head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
 from .landmarks import INNER_LIP, LEFT_EYE, OUTER_LIP, RIGHT_EYE

@@ -31,7 +31,8 @@ from .drawing import draw_landmarks
 from .driving import clip_being_tracked, known_motion
 from .dubbing import FilmedPerson, check_dubbed_parts, dubbed
 from .group import Member, group_video, members
-from .head.fit import FrameFit, fit_warnings
+from .head.fit import FrameFit
+from .head.fit_checks import fit_warnings
 from .head.motion import Motion
 from .head.person import Head
 from .head.presets import FaceControls

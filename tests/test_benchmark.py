@@ -21,7 +21,7 @@ from talking_heads.avatar import Shots
 from talking_heads.benchmark import peak_memory, write_clip
 from talking_heads.cli import main
 from talking_heads.errors import TalkingHeadsError
-from talking_heads.head.person import REACH
+from talking_heads.head.photo import REACH
 from talking_heads.media.reading import probe
 from talking_heads.plots import BLUE, PALE, plot_speed
 from talking_heads.tracking.crops import Portrait

@@ -28,7 +28,8 @@ from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots, check_folder
 from talking_heads.engines import autocast
 from talking_heads.errors import NoFaceError
-from talking_heads.head.person import REACH, resized
+from talking_heads.head.filters import resized
+from talking_heads.head.photo import REACH
 from talking_heads.hub import check_push
 from talking_heads.pipeline import Photo
 
