@@ -28,11 +28,12 @@ from torch.nn import functional as F
 from . import __version__
 from .drawing import draw_landmarks
 from .errors import MissingDependencyError, OutputError
+from .files import replacing_folder
 from .head.fit import FrameFit
 from .head.model import face_model
 from .head.motion import head_rotation
 from .head.render import Renderer, finished
-from .hub import fingerprint, written_whole
+from .hub import fingerprint
 from .media.images import to_float, to_uint8
 from .models import Generator
 from .models.generator import RENDER_CHANNELS
@@ -214,7 +215,7 @@ def _kept(core: Any, generator: Generator) -> Any:
             logger.info("The converted network in %s is damaged (%s) and made anew.", folder, error)
     model = _converted(generator)
     # A cache that cannot be written costs time and nothing else.
-    with contextlib.suppress(OutputError), written_whole(folder) as beside:
+    with contextlib.suppress(OutputError), replacing_folder(folder) as beside:
         beside.mkdir(parents=True)
         _save(model, beside)
     return model
@@ -246,7 +247,7 @@ def export(generator: Generator, folder: Path, format: Format, avatar: Avatar | 
         raise MissingDependencyError(
             f"An export to {format} needs {' and '.join(missing)}. Install: pip install talking-heads[{extra}]."
         )
-    with written_whole(folder) as beside:
+    with replacing_folder(folder) as beside:
         beside.mkdir()
         if format == "onnx":
             _write_onnx(generator, beside / "generator.onnx")

@@ -6,9 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from .cards import Evaluation, model_card
-from .errors import HubError, InvalidModelError, OutputError
+from .errors import HubError, InvalidModelError
 from .models.layers import settings_of
 
 if TYPE_CHECKING:
@@ -230,29 +228,6 @@ def build_strictly(
         state[name] = value.to(own[name].dtype)
     model.load_state_dict(state, assign=True)
     return model.eval()
-
-
-@contextlib.contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write into, beside ``folder``, whose place it takes at the end: whole, or not at all.
-
-    Files that were in ``folder`` and are not written anew (a card, say) stay. Raises OutputError with a sentence.
-    """
-    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
-    try:
-        yield beside
-        if folder.exists():
-            for kept in folder.iterdir():
-                if not (beside / kept.name).exists():
-                    (shutil.copytree if kept.is_dir() else shutil.copy2)(kept, beside / kept.name)
-            folder.replace(old)
-        beside.replace(folder)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{folder} cannot be written: {reason}. Choose another folder, or make room.") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

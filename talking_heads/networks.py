@@ -17,6 +17,7 @@ from diffusers import DiffusionPipeline
 
 from .engines import EngineName, Generate, autocast, check_engine, choose_engine, compile_openvino
 from .errors import IncompatibleAvatarError, InvalidModelError
+from .files import replacing_folder
 from .hub import (
     BUNDLED_MODELS,
     FORMAT_VERSION,
@@ -28,7 +29,6 @@ from .hub import (
     push_model,
     read_json,
     resolve,
-    written_whole,
 )
 from .models import Discriminator, Embedder, Generator
 
@@ -124,7 +124,7 @@ class NetworkPipeline(DiffusionPipeline):
 
         ``variant`` goes into the names of the weights' files; their precision is the pipeline's.
         """
-        with written_whole(Path(save_directory)) as beside:
+        with replacing_folder(Path(save_directory)) as beside:
             super().save_pretrained(beside, variant=variant)
 
     def push_to_hub(
