@@ -78,9 +78,10 @@ def measure(
     Raises TalkingHeadsError where the model cannot be loaded, or cannot be fine-tuned if it shall be.
     """
     show = on_progress or (lambda _stage, _done, _total: None)
+    loading = (model, device, engine)
     show("loading", 0, 1)
     begin = time.perf_counter()
-    pipe = _load(model, device, engine)
+    pipe = _load(*loading)
     assert pipe.detector  # which is loaded by the question
     load_seconds = time.perf_counter() - begin
     show("loading", 1, 1)
@@ -95,20 +96,7 @@ def measure(
         folder = Path(name)
         clip = folder / "clip.mp4"
         write_clip(clip, _num_frames(seconds))
-        photo = _photos(1)[0]
-        measured: dict[str, Any] = {
-            "talking_heads": __version__,
-            "machine": machine(pipe.device),
-            "calibration": calibrate(pipe.device, budget),
-            "model": {
-                "name": pipe.name,
-                "image_size": pipe.image_size,
-                "generator_parameters": sum(p.numel() for p in pipe.generator.parameters()),
-                "precision": _precision(pipe.device),
-                "load_seconds": round(load_seconds, 2),
-            },
-            "photo": f"a frame of the bundled clip, enlarged to {photo.shape[1]} x {photo.shape[0]}",
-        }
+        measured = _conditions(pipe, load_seconds, budget)
 
         def add(name: str, work: Callable[[], Any]) -> None:
             stage = name.replace("_", " ")
@@ -123,17 +111,35 @@ def measure(
             stage = f"end_to_end_{size}" if size == SIZES[1] else "end_to_end"
             add(stage, partial(_end_to_end, pipe, clip, folder, size, stream=False))
         add("end_to_end_as_a_stream", lambda: _end_to_end(pipe, clip, folder, sizes[0], stream=True))
-        add("responsiveness", lambda: _responsiveness(pipe, clip, (model, device, engine)))
+        add("responsiveness", lambda: _responsiveness(pipe, clip, loading))
         if pipe.device.type == "cuda":
             add("networks", partial(measure_networks, pipe, budget))
         measured["peak_memory_mb"] = peak_memory()
         if lengths:
             add("frames_per_second_by_seconds", lambda: _by_seconds(pipe, seconds, folder, sizes[0]))
         if memory_minutes is not None:
-            measured["memory"] = _memory(60 * memory_minutes, folder, (model, device, engine), show)
+            measured["memory"] = _memory(60 * memory_minutes, folder, loading, show)
         if tools is not None:
             measured["fine_tuning"] = tools.measure_fine_tuning(pipe, show)
     return measured
+
+
+def _conditions(pipe: TalkingHeadPipeline, load_seconds: float, budget: float) -> dict[str, Any]:
+    """What all else was measured on and with."""
+    photo = _photos(1)[0]
+    return {
+        "talking_heads": __version__,
+        "machine": machine(pipe.device),
+        "calibration": calibrate(pipe.device, budget),
+        "model": {
+            "name": pipe.name,
+            "image_size": pipe.image_size,
+            "generator_parameters": sum(p.numel() for p in pipe.generator.parameters()),
+            "precision": _precision(pipe.device),
+            "load_seconds": round(load_seconds, 2),
+        },
+        "photo": f"a frame of the bundled clip, enlarged to {photo.shape[1]} x {photo.shape[0]}",
+    }
 
 
 def measure_networks_alone(
