@@ -17,7 +17,7 @@ from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots, make_head
 from talking_heads.dubbing import FilmedPerson
 from talking_heads.errors import FaceError, MissingDependencyError, NoFaceError
-from talking_heads.head.fit import fit_warnings
+from talking_heads.head.fit_checks import fit_warnings
 from talking_heads.head.motion import Motion
 from talking_heads.head.presets import FaceControls
 from talking_heads.live import Live

@@ -22,11 +22,13 @@ from torch import Tensor, nn
 
 from .cards import avatar_card
 from .errors import InvalidModelError, OutputError
-from .files import check_writable, replacing
+from .files import check_writable, replacing, replacing_folder
+from .head.filters import resized
 from .head.fit import fit_person
 from .head.model import face_model
-from .head.person import MARGIN, REACH, Head, resized
-from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, push, resolve, written_whole
+from .head.person import Head
+from .head.photo import MARGIN, REACH
+from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, push, resolve
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
 from .models.layers import settings_of
@@ -204,7 +206,7 @@ class Avatar(ModelMixin, ConfigMixin):
         """
         folder = Path(save_directory)
         check_folder(folder)
-        with written_whole(folder) as beside:
+        with replacing_folder(folder) as beside:
             super().save_pretrained(beside)
 
     def _public_config(self) -> dict[str, Any]:

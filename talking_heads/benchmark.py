@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .errors import TalkingHeadsError
 from .examples import EXAMPLE
+from .machine import calibrate, machine, milliseconds, peak_memory
 from .network_benchmark import measure_networks
 from .speak_benchmark import measure_speech
 
@@ -78,9 +78,10 @@ def measure(
     Raises TalkingHeadsError where the model cannot be loaded, or cannot be fine-tuned if it shall be.
     """
     show = on_progress or (lambda _stage, _done, _total: None)
+    loading = (model, device, engine)
     show("loading", 0, 1)
     begin = time.perf_counter()
-    pipe = _load(model, device, engine)
+    pipe = _load(*loading)
     assert pipe.detector  # which is loaded by the question
     load_seconds = time.perf_counter() - begin
     show("loading", 1, 1)
@@ -95,20 +96,7 @@ def measure(
         folder = Path(name)
         clip = folder / "clip.mp4"
         write_clip(clip, _num_frames(seconds))
-        photo = _photos(1)[0]
-        measured: dict[str, Any] = {
-            "talking_heads": __version__,
-            "machine": machine(pipe.device),
-            "calibration": _calibrate(pipe.device, budget),
-            "model": {
-                "name": pipe.name,
-                "image_size": pipe.image_size,
-                "generator_parameters": sum(p.numel() for p in pipe.generator.parameters()),
-                "precision": _precision(pipe.device),
-                "load_seconds": round(load_seconds, 2),
-            },
-            "photo": f"a frame of the bundled clip, enlarged to {photo.shape[1]} x {photo.shape[0]}",
-        }
+        measured = _conditions(pipe, load_seconds, budget)
 
         def add(name: str, work: Callable[[], Any]) -> None:
             stage = name.replace("_", " ")
@@ -123,17 +111,35 @@ def measure(
             stage = f"end_to_end_{size}" if size == SIZES[1] else "end_to_end"
             add(stage, partial(_end_to_end, pipe, clip, folder, size, stream=False))
         add("end_to_end_as_a_stream", lambda: _end_to_end(pipe, clip, folder, sizes[0], stream=True))
-        add("responsiveness", lambda: _responsiveness(pipe, clip, (model, device, engine)))
+        add("responsiveness", lambda: _responsiveness(pipe, clip, loading))
         if pipe.device.type == "cuda":
             add("networks", partial(measure_networks, pipe, budget))
         measured["peak_memory_mb"] = peak_memory()
         if lengths:
             add("frames_per_second_by_seconds", lambda: _by_seconds(pipe, seconds, folder, sizes[0]))
         if memory_minutes is not None:
-            measured["memory"] = _memory(60 * memory_minutes, folder, (model, device, engine), show)
+            measured["memory"] = _memory(60 * memory_minutes, folder, loading, show)
         if tools is not None:
             measured["fine_tuning"] = tools.measure_fine_tuning(pipe, show)
     return measured
+
+
+def _conditions(pipe: TalkingHeadPipeline, load_seconds: float, budget: float) -> dict[str, Any]:
+    """What all else was measured on and with."""
+    photo = _photos(1)[0]
+    return {
+        "talking_heads": __version__,
+        "machine": machine(pipe.device),
+        "calibration": calibrate(pipe.device, budget),
+        "model": {
+            "name": pipe.name,
+            "image_size": pipe.image_size,
+            "generator_parameters": sum(p.numel() for p in pipe.generator.parameters()),
+            "precision": _precision(pipe.device),
+            "load_seconds": round(load_seconds, 2),
+        },
+        "photo": f"a frame of the bundled clip, enlarged to {photo.shape[1]} x {photo.shape[0]}",
+    }
 
 
 def measure_networks_alone(
@@ -163,7 +169,7 @@ def measure_speech_alone(
     return {
         "talking_heads": __version__,
         "machine": machine(pipe.device),
-        "calibration": _calibrate(pipe.device, 0.5),
+        "calibration": calibrate(pipe.device, 0.5),
         "model": pipe.name,
         "speak": measure_speech(pipe, _photos(1)[0], seconds),
     }
@@ -184,7 +190,7 @@ def _precision(device: Any) -> str:
     """Of the arithmetic with which the pipeline paints on a torch.device."""
     import torch
 
-    from .pipeline import autocast
+    from .engines import autocast
 
     with autocast(device):
         return "bf16" if torch.is_autocast_enabled(device.type) else "fp32"
@@ -213,48 +219,6 @@ def write_clip(path: Path, num_frames: int, size: tuple[int, int] = CLIP_SIZE) -
             writer.write(canvas)
 
 
-def machine(device: Any) -> dict[str, Any]:
-    """What computes, where and with what; ``device`` is a torch.device."""
-    import torch
-
-    from .pipeline import fast_bf16
-
-    facts = {
-        "processor": processor_name(),
-        "threads": torch.get_num_threads(),
-        "bfloat16_instructions": fast_bf16(),
-        "device": str(device),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-    if device.type == "cuda":
-        facts["device"] = torch.cuda.get_device_name(device)
-    return facts
-
-
-def processor_name() -> str:
-    """What the processor calls itself; Python's own answer is empty on Linux."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _calibrate(device: Any, budget: float) -> dict[str, float]:
-    import torch
-
-    matrix = torch.ones(1024, 1024, device=device)
-    image = torch.ones(1, 128, 64, 64, device=device)
-    kernel = torch.ones(128, 128, 3, 3, device=device)
-    with torch.inference_mode():
-        return {
-            "matrix_1024_ms": _milliseconds(lambda: matrix @ matrix, budget),
-            "convolution_3x3_128_64_ms": _milliseconds(lambda: torch.conv2d(image, kernel, padding=1), budget),
-        }
-
-
 def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -> dict[str, float]:
     """Milliseconds a frame of each part, in the order in which a frame passes them."""
     import torch
@@ -271,22 +235,22 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
 
     number = probe(clip).num_frames or 1
     frames = list(islice(read_frames(clip), TRACKED_FRAMES))
-    parts = {"decoding": _milliseconds(lambda: sum(1 for _ in read_frames(clip)), 0) / number}
+    parts = {"decoding": milliseconds(lambda: sum(1 for _ in read_frames(clip)), 0) / number}
     track = track_face(frames, pipe.detector, CLIP_FPS)
     track_all = partial(track_face, frames, pipe.detector, CLIP_FPS)
-    parts["detection_and_tracking"] = _milliseconds(track_all, 0) / len(frames)
+    parts["detection_and_tracking"] = milliseconds(track_all, 0) / len(frames)
     driver = DriverFitter.of(track.landmarks, track.frame_size)
     faces = cycle(track.landmarks)
-    parts["fitting"] = _milliseconds(lambda: driver.fit(next(faces)), budget)
+    parts["fitting"] = milliseconds(lambda: driver.fit(next(faces)), budget)
     head = pipe.create_avatar(_photos(1)).head
     poses = cycle([driver.fit(face) for face in track.landmarks])
     for size in SIZES:
         renderer = Renderer(head, size)
-        parts[f"drawing_{size}"] = _milliseconds(lambda: renderer.draw(next(poses)), budget)  # noqa: B023  (at once)
+        parts[f"drawing_{size}"] = milliseconds(lambda: renderer.draw(next(poses)), budget)  # noqa: B023  (at once)
     rendered = renderer.draw(next(poses))
     own = pipe.image_size
     marks = rendered.landmarks_at(own)
-    parts["landmark_image"] = _milliseconds(lambda: draw_landmarks(marks, own), budget)
+    parts["landmark_image"] = milliseconds(lambda: draw_landmarks(marks, own), budget)
     lines = to_float(draw_landmarks(marks, own)).to(pipe.device)
     planes = None
     if pipe.generator.config.render_conditioned:
@@ -301,19 +265,19 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
                     pipe.generator(lines.expand(batch, -1, -1, -1), style=style, render=given)
 
                 with torch.autocast(pipe.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                    parts[f"generation_{precision}_batch_{batch}"] = _milliseconds(generate, budget) / batch
+                    parts[f"generation_{precision}_batch_{batch}"] = milliseconds(generate, budget) / batch
         if pipe.engine_name == "openvino":
             openvino = compile_openvino(pipe.generator, keep=True)
-            parts["generation_openvino"] = _milliseconds(lambda: openvino(lines, style, planes), budget)
+            parts["generation_openvino"] = milliseconds(lambda: openvino(lines, style, planes), budget)
     painted = rendered.picture.clip(0, 255).astype("uint8")
-    parts["marking"] = _milliseconds(lambda: next(marked([painted], label=False)), budget)
+    parts["marking"] = milliseconds(lambda: next(marked([painted], label=False)), budget)
 
     def encode() -> None:
         with VideoWriter(folder / "part.mp4", CLIP_FPS) as writer:
             for _ in range(number):
                 writer.write(painted)
 
-    parts["encoding"] = _milliseconds(encode, 0) / number
+    parts["encoding"] = milliseconds(encode, 0) / number
     return {name: round(value, 3) for name, value in parts.items()}
 
 
@@ -488,38 +452,6 @@ def _environment() -> dict[str, str]:
     """This process's, with this package where a new process looks first."""
     places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
-
-
-def _milliseconds(work: Callable[[], object], budget: float) -> float:
-    """Median time of ``work``, repeated for ``budget`` seconds; the first of several times is not counted."""
-    import torch
-
-    times: list[float] = []
-    end = time.perf_counter() + budget
-    while not times or (budget and len(times) < 4) or time.perf_counter() < end:
-        begin = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(1000 * (time.perf_counter() - begin))
-    return round(statistics.median(times[1:] or times), 3)
-
-
-def peak_memory() -> float:
-    """Most memory that this process had, in MB."""
-    if sys.platform == "win32":
-        import psutil
-
-        return round(psutil.Process().memory_info().peak_wset / 1e6, 1)
-    if sys.platform == "linux":  # where getrusage begins with the peak of the process that started this one
-        with contextlib.suppress(OSError):
-            for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-                if line.startswith("VmHWM:"):
-                    return round(1024 * int(line.split()[1]) / 1e6, 1)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / 1e6 if sys.platform == "darwin" else 1024 * peak / 1e6, 1)
 
 
 def as_table(measured: dict[str, Any]) -> str:

@@ -19,9 +19,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from .avatar import Shots
 from .errors import NoFaceError
+from .head.filters import fill_holes
 from .head.fit import FrameFit
 from .head.motion import DETAIL_LIDS, DETAIL_LIPS, PARTS, Motion
-from .head.person import Head, fill_holes
+from .head.person import Head
 from .head.render import Renderer
 from .head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
 from .landmarks import INNER_LIP, LEFT_EYE, OUTER_LIP, RIGHT_EYE
@@ -84,6 +85,13 @@ class FilmedPerson:
         return motion_of_track(self.track, DriverFitter.of_person(head, self.crop))
 
 
+def check_dubbed_parts(parts: Sequence[str]) -> None:
+    """ValueError unless all of ``parts``, one at least, are of DUBBED_PARTS."""
+    unknown = [part for part in parts if part not in DUBBED_PARTS]
+    if unknown or not parts:
+        raise ValueError(f"choose parts among {', '.join(DUBBED_PARTS)}, got {', '.join(unknown) or 'none'}")
+
+
 def poses(head: Head, film: Motion, driver: Motion, options: MotionOptions) -> Iterator[tuple[FrameFit, FrameFit]]:
     """For each frame of the film the person as filmed, and with the parts of ``options`` moved by the driver.
 
@@ -114,7 +122,7 @@ def poses(head: Head, film: Motion, driver: Motion, options: MotionOptions) -> I
 
 
 def dubbed(
-    pictures: Iterable[np.ndarray],
+    film: Callable[[], Iterable[np.ndarray]],
     person: FilmedPerson,
     head: Head,
     driver: Motion,
@@ -122,7 +130,7 @@ def dubbed(
     paint: Callable[[Iterable[FrameFit]], FrameGenerator],
     size: int,
 ) -> FrameGenerator:
-    """The frames of a film, uint8 (H, W, 3), with the parts of ``options`` moved by the driver.
+    """The frames that ``film`` gives, uint8 (H, W, 3), with the parts of ``options`` moved by the driver.
 
     ``paint`` makes of poses the crop of ``size`` pixels that shows them, some poses ahead.
     """
@@ -133,7 +141,7 @@ def dubbed(
             waiting.extend((filmed, other))
             yield other
 
-    with contextlib.closing(paint(wanted())) as painted:
+    with contextlib.closing(ahead(film())) as pictures, contextlib.closing(paint(wanted())) as painted:
         for picture, crop, seen in zip(pictures, painted, person.track.seen, strict=False):
             before, after = (renderer.landmarks(waiting.popleft()) for _ in range(2))
             if not seen or inlay.unchanged(before, after):

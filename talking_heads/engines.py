@@ -28,11 +28,12 @@ from torch.nn import functional as F
 from . import __version__
 from .drawing import draw_landmarks
 from .errors import MissingDependencyError, OutputError
+from .files import replacing_folder
 from .head.fit import FrameFit
 from .head.model import face_model
 from .head.motion import head_rotation
 from .head.render import Renderer, finished
-from .hub import fingerprint, written_whole
+from .hub import fingerprint
 from .media.images import to_float, to_uint8
 from .models import Generator
 from .models.generator import RENDER_CHANNELS
@@ -100,6 +101,18 @@ def _core() -> Any:
     it is unloaded, from whatever thread: the next signal, say of a child that ends, would crash the process. So it
     stays."""
     return _openvino().Core()
+
+
+def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """bfloat16 arithmetic on float32 weights where the device has instructions for it, else none."""
+    if device.type == "cuda" or (device.type == "cpu" and fast_bf16()):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def fast_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 faster than float32 (AVX-512 BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 # --------------------------------------------------------------------------------------------------------- converting
@@ -202,7 +215,7 @@ def _kept(core: Any, generator: Generator) -> Any:
             logger.info("The converted network in %s is damaged (%s) and made anew.", folder, error)
     model = _converted(generator)
     # A cache that cannot be written costs time and nothing else.
-    with contextlib.suppress(OutputError), written_whole(folder) as beside:
+    with contextlib.suppress(OutputError), replacing_folder(folder) as beside:
         beside.mkdir(parents=True)
         _save(model, beside)
     return model
@@ -234,7 +247,7 @@ def export(generator: Generator, folder: Path, format: Format, avatar: Avatar | 
         raise MissingDependencyError(
             f"An export to {format} needs {' and '.join(missing)}. Install: pip install talking-heads[{extra}]."
         )
-    with written_whole(folder) as beside:
+    with replacing_folder(folder) as beside:
         beside.mkdir()
         if format == "onnx":
             _write_onnx(generator, beside / "generator.onnx")

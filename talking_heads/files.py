@@ -1,14 +1,21 @@
-"""Files that are written whole or not at all, and what the system says about them in a sentence."""
+"""Files and folders that are written whole or not at all, and what the system says about them in a sentence.
+
+``replacing`` gives a name to write to, ``written_whole`` an open text file, ``replacing_folder`` a folder.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+from safetensors import SafetensorError
 
 from .errors import OutputError, UnreadableMediaError
 
@@ -21,13 +28,10 @@ def written_whole(path: Path, encoding: str = "ascii") -> Iterator[TextIO]:
     """A file to write to, beside ``path``, whose name it takes if the block ends well. Raises OutputError."""
     part = beside(path)
     try:
-        with part.open("w", encoding=encoding, newline="") as file:
+        with renamed(part, path), part.open("w", encoding=encoding, newline="") as file:
             yield file
-        part.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {_reason(error)}. Choose another place, or make room.") from error
-    finally:
-        remove(part)
 
 
 def unreadable(path: Path, error: OSError) -> UnreadableMediaError:
@@ -66,12 +70,41 @@ def replacing(path: Path, kinds: Kinds = (OSError,)) -> Iterator[Path]:
     What the system says about writing, ``kinds`` of errors, is an OutputError.
     """
     part = beside(path)
+    with output_errors(path, kinds), renamed(part, path):
+        yield part
+
+
+@contextlib.contextmanager
+def renamed(part: Path, path: Path) -> Iterator[None]:
+    """``part`` is written within; it becomes ``path`` if the block ends well and vanishes if it does not."""
     try:
-        with output_errors(path, kinds):
-            yield part
-            part.replace(path)
+        yield
+        part.replace(path)
     finally:
         remove(part)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder to write into, beside ``folder``, whose place it takes at the end: whole, or not at all.
+
+    Files that were in ``folder`` and are not written anew (a card, say) stay. Raises OutputError with a sentence.
+    """
+    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
+    try:
+        yield beside
+        if folder.exists():
+            for kept in folder.iterdir():
+                if not (beside / kept.name).exists():
+                    (shutil.copytree if kept.is_dir() else shutil.copy2)(kept, beside / kept.name)
+            folder.replace(old)
+        beside.replace(folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{folder} cannot be written: {reason}. Choose another folder, or make room.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def remove(part: Path) -> None:

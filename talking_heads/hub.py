@@ -6,9 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from .cards import Evaluation, model_card
-from .errors import HubError, InvalidModelError, OutputError
+from .errors import HubError, InvalidModelError
 from .models.layers import settings_of
 
 if TYPE_CHECKING:
@@ -98,28 +96,14 @@ def _download(
     local_files_only: bool,
     token: str | Literal[False] | None,
 ) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        HTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
-    offline = local_files_only
     try:
-        if COMMIT.fullmatch(revision or "") and not offline:
-            # The files of a known commit are asked for without any question before, and six times where there is no
-            # network: one question that is not repeated finds that out.
-            try:
-                HfApi().model_info(name, revision=revision, token=token, timeout=SECONDS_TO_ANSWER)
-            except HfHubHTTPError:
-                pass  # with a sentence from what follows, unless the cache has it
-            except (HTTPError, ConnectionError):
-                offline = True
+        # The files of a known commit are asked for without any question before, and six times where there is no
+        # network: one question that is not repeated finds that out.
+        known = bool(COMMIT.fullmatch(revision or "")) and not local_files_only
+        offline = local_files_only or (known and not _can_be_reached(name, revision, token))
         return Path(
             snapshot_download(
                 name,
@@ -130,31 +114,58 @@ def _download(
                 token=token,
             )
         )
-    except GatedRepoError:
-        raise InvalidModelError(f"Access to {name} must be granted first: ask for it on its Hub page.") from None
-    except RevisionNotFoundError:
-        raise InvalidModelError(f"{name} has no revision {revision}. See its branches and tags on the Hub.") from None
-    except RepositoryNotFoundError:
-        raise InvalidModelError(
+    except (HTTPError, HFValidationError, OSError) as error:
+        # What the file system says keeps its traceback, the Hub's errors are said in full.
+        cause = error if isinstance(error, OSError) and error.errno is not None else None
+        raise InvalidModelError(_why_not_loaded(error, name, revision, local_files_only)) from cause
+
+
+def _can_be_reached(name: str, revision: str | None, token: str | Literal[False] | None) -> bool:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+    try:
+        HfApi().model_info(name, revision=revision, token=token, timeout=SECONDS_TO_ANSWER)
+    except HfHubHTTPError:
+        pass  # with a sentence from what follows, unless the cache has it
+    except (HTTPError, ConnectionError):
+        return False
+    return True
+
+
+def _why_not_loaded(error: Exception, name: str, revision: str | None, local_files_only: bool) -> str:
+    """A sentence on what the Hub's client, or the file system, raised while ``name`` was fetched."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return f"Access to {name} must be granted first: ask for it on its Hub page."
+    if isinstance(error, RevisionNotFoundError):
+        return f"{name} has no revision {revision}. See its branches and tags on the Hub."
+    if isinstance(error, RepositoryNotFoundError):
+        return (
             f"There is no folder and no Hub repository {name}, or it is private: check the name, or log in "
             "with hf auth login."
-        ) from None
-    except HFValidationError:
-        raise InvalidModelError(f"{name} is neither a folder nor a name that the Hub knows (org/name).") from None
-    except (HTTPError, OSError) as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
-            raise InvalidModelError(f"The Hub does not know the token that {name} was asked for with.") from None
-        if isinstance(error, LocalEntryNotFoundError) and local_files_only:
-            at = f" at the revision {revision}" if revision else ""
-            raise InvalidModelError(
-                f"{name}{at} is not on this machine, or not all of it. Load it once without local_files_only."
-            ) from None
-        if isinstance(error, OSError) and error.errno is not None:  # of the file system
-            raise InvalidModelError(f"{name} cannot be stored here: {error.strerror} ({error.filename}).") from error
-        raise InvalidModelError(
-            f"{name} is no folder here, and the Hub cannot be reached ({type(error).__name__}). "
-            "Check the name, connect to the network, or give a folder."
-        ) from None
+        )
+    if isinstance(error, HFValidationError):
+        return f"{name} is neither a folder nor a name that the Hub knows (org/name)."
+    if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
+        return f"The Hub does not know the token that {name} was asked for with."
+    if isinstance(error, LocalEntryNotFoundError) and local_files_only:
+        at = f" at the revision {revision}" if revision else ""
+        return f"{name}{at} is not on this machine, or not all of it. Load it once without local_files_only."
+    if isinstance(error, OSError) and error.errno is not None:  # of the file system
+        return f"{name} cannot be stored here: {error.strerror} ({error.filename})."
+    return (
+        f"{name} is no folder here, and the Hub cannot be reached ({type(error).__name__}). "
+        "Check the name, connect to the network, or give a folder."
+    )
 
 
 def _check_hash(path: Path) -> None:
@@ -230,29 +241,6 @@ def build_strictly(
         state[name] = value.to(own[name].dtype)
     model.load_state_dict(state, assign=True)
     return model.eval()
-
-
-@contextlib.contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write into, beside ``folder``, whose place it takes at the end: whole, or not at all.
-
-    Files that were in ``folder`` and are not written anew (a card, say) stay. Raises OutputError with a sentence.
-    """
-    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
-    try:
-        yield beside
-        if folder.exists():
-            for kept in folder.iterdir():
-                if not (beside / kept.name).exists():
-                    (shutil.copytree if kept.is_dir() else shutil.copy2)(kept, beside / kept.name)
-            folder.replace(old)
-        beside.replace(folder)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{folder} cannot be written: {reason}. Choose another folder, or make room.") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

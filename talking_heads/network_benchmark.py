@@ -34,7 +34,7 @@ def measure_networks(
     """JSON values for the pipeline's device: a row for each network and batch; ``seconds`` is spent on each."""
     import torch
 
-    from .pipeline import autocast
+    from .engines import autocast
 
     show = on_progress or (lambda _stage, _done, _total: None)
     with autocast(pipe.device), torch.inference_mode():

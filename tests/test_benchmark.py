@@ -18,10 +18,11 @@ from tiny import save_tiny_model
 
 from talking_heads import benchmark
 from talking_heads.avatar import Shots
-from talking_heads.benchmark import peak_memory, write_clip
+from talking_heads.benchmark import write_clip
 from talking_heads.cli import main
 from talking_heads.errors import TalkingHeadsError
-from talking_heads.head.person import REACH
+from talking_heads.head.photo import REACH
+from talking_heads.machine import peak_memory
 from talking_heads.media.reading import probe
 from talking_heads.plots import BLUE, PALE, plot_speed
 from talking_heads.tracking.crops import Portrait
@@ -210,7 +211,7 @@ def test_mistakes_are_told_before_anything_is_measured(
 def test_peak_memory_is_of_one_process_alone() -> None:
     """On Linux, getrusage in a new process begins with the peak of the one that started it."""
     ballast = np.ones(60_000_000)
-    code = "from talking_heads.benchmark import peak_memory; print(peak_memory())"
+    code = "from talking_heads.machine import peak_memory; print(peak_memory())"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 10 < float(child.stdout) < ballast.nbytes / 1e6 < peak_memory()
 

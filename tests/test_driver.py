@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from talking_heads.head.fit import FrameFit, posed, turn_eyes, with_gaze
+from talking_heads.head.eyes import turn_eyes, with_gaze
+from talking_heads.head.fit import FrameFit, posed
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import INDEX, Motion, head_angles, head_rotation
 from talking_heads.head.person import Head

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from tiny import SIZE, save_tiny_model
 
-from talking_heads import Avatar, TalkingHeadPipeline, engines, pipeline
+from talking_heads import Avatar, TalkingHeadPipeline, engines
 from talking_heads.avatar import Shots
 from talking_heads.cli import main
 from talking_heads.engines import WORTH_CONVERTING, choose_engine, export
@@ -109,7 +109,7 @@ def test_what_is_not_installed_is_named(
 @pytest.fixture
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """On every processor: in 16 bit two engines round differently, and a network of noise makes much of it."""
-    monkeypatch.setattr(pipeline, "fast_bf16", lambda: False)
+    monkeypatch.setattr(engines, "fast_bf16", lambda: False)
     monkeypatch.setattr(engines, "_precision", lambda _: "f32")
 
 
@@ -132,7 +132,7 @@ def test_openvino_paints_what_torch_paints(
 
 
 @needs_openvino
-@pytest.mark.skipif(not pipeline.fast_bf16(), reason="this processor has no 16-bit arithmetic")
+@pytest.mark.skipif(not engines.fast_bf16(), reason="this processor has no 16-bit arithmetic")
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_16_bit_hardly_show(
     engine: str, cache: Path, monkeypatch: pytest.MonkeyPatch, somebody: Callable[..., Avatar]
@@ -140,7 +140,7 @@ def test_16_bit_hardly_show(
     pipe = TalkingHeadPipeline.from_pretrained(engine=engine)
     avatar = somebody(pipe)
     got = nodding(pipe, avatar, 10, 14).astype(int)
-    monkeypatch.setattr(pipeline, "fast_bf16", lambda: False)
+    monkeypatch.setattr(engines, "fast_bf16", lambda: False)
     expected = nodding(TalkingHeadPipeline.from_pretrained(engine="torch"), avatar, 10, 14)
     assert np.abs(got - expected).mean() < 0.5
     assert np.quantile(np.abs(got - expected), 0.999) <= 8

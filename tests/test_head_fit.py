@@ -7,19 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from talking_heads.head.fit import (
-    GAZE_NAMES,
-    MAX_PHOTO_ERROR,
-    NUM_IDENTITY,
-    FrameFit,
-    FrameFitter,
-    face_extent,
-    fit_person,
-    fit_warnings,
-    posed,
-    turn_eyes,
-    with_gaze,
-)
+from talking_heads.head.eyes import GAZE_NAMES, turn_eyes, with_gaze
+from talking_heads.head.fit import NUM_IDENTITY, FrameFit, FrameFitter, face_extent, fit_person, posed
+from talking_heads.head.fit_checks import MAX_PHOTO_ERROR, fit_warnings
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import head_angles, head_rotation
 from talking_heads.head.person import Head

@@ -18,9 +18,8 @@ from talking_heads.head.kernels import (
     stretch,
     vertex_normals,
 )
-from talking_heads.head.model import Camera, smoothstep
+from talking_heads.head.model import Camera, pixels, smoothstep
 from talking_heads.head.motion import head_rotation
-from talking_heads.head.person import pixels
 
 QUAD = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
 

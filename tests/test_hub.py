@@ -508,10 +508,10 @@ def test_the_page_runs_the_named_model_or_the_bundled_one(hub: HubDouble, client
         unreachable, nothing = run(
             """
             choose("org/gone")
-            from talking_heads import pipeline
-            bundled, pipeline.BUNDLED_MODELS = pipeline.BUNDLED_MODELS, {"default": Path("none")}
+            from talking_heads import networks
+            bundled, networks.BUNDLED_MODELS = networks.BUNDLED_MODELS, {"default": Path("none")}
             complaint(model.choose_model, {"TALKING_HEADS_MODEL": "org/gone"}, Path("none"))
-            pipeline.BUNDLED_MODELS = bundled
+            networks.BUNDLED_MODELS = bundled
             """
         )
     assert unreachable.startswith("default  | ") and "the Hub does not answer" in unreachable

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.head.fit import with_gaze
+from talking_heads.head.eyes import with_gaze
 from talking_heads.head.model import face_model
 from talking_heads.head.motion import COEFFICIENTS, INDEX, Motion, head_angles, head_rotation
 

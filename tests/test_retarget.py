@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from talking_heads.head.fit import FrameFit, FrameFitter, posed, turn_eyes, with_gaze
+from talking_heads.head.eyes import turn_eyes, with_gaze
+from talking_heads.head.fit import FrameFit, FrameFitter, posed
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import INDEX, PARTS, Motion, head_angles, head_rotation
 from talking_heads.head.person import Head

@@ -21,10 +21,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from talking_heads import __version__
 from talking_heads.avatar import Shots
-from talking_heads.benchmark import machine, peak_memory
+from talking_heads.engines import fast_bf16
 from talking_heads.examples import EXAMPLE
+from talking_heads.machine import machine, peak_memory
 from talking_heads.media.reading import probe, read_frames
-from talking_heads.pipeline import TalkingHeadPipeline, fast_bf16
+from talking_heads.pipeline import TalkingHeadPipeline
 from talking_heads.result import ProgressCallback
 from talking_heads.tracking.crops import Portrait, crop_around
 from talking_heads.tracking.detectors import load_detector

@@ -23,9 +23,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from talking_heads.errors import MissingDependencyError
 from talking_heads.head.kernels import interpolate, rasterise, vertex_normals
-from talking_heads.head.model import Camera, smoothstep
+from talking_heads.head.model import Camera, neck_fade, pixels, smoothstep
 from talking_heads.head.motion import head_rotation
-from talking_heads.head.person import neck_fade, pixels
 
 from .reduce_face_model import PARTS, Source, gaze_angle, load_source, smooth_curve
 from .terminal import mistakes_in_one_line

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from talking_heads import TalkingHeadPipeline
-from talking_heads.hub import TRAINING, written_whole
+from talking_heads.files import replacing_folder
+from talking_heads.hub import TRAINING
 from talking_heads.models import Discriminator, Embedder, Generator
 from talking_heads.models.layers import converge_spectral_norms, folded_state, load_folded, settings_of
 
@@ -53,7 +54,7 @@ def save_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Not diffusers' own ``to``, which warns of layers to be kept in float32 where there are none.
     networks: Any = [nn.Module.to(deepcopy(net), dtype) for net in (embedder, generator, discriminator)]
-    with written_whole(folder) as beside:
+    with replacing_folder(folder) as beside:
         TalkingHeadPipeline(networks[0], networks[1]).save_pretrained(beside)
         networks[2].save_pretrained(beside / "discriminator")
         if training is not None:

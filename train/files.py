@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files of training runs, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from talking_heads.files import renamed
+
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """A name to write to, which becomes ``path`` if the block ends well and vanishes if it does not.
 
-    It ends in .tmp: what a process leaves there that is killed is taken for no clip, shard or report.
+    It ends in .tmp: what a process leaves there that is killed is taken for no clip, shard or report. What the system
+    says about writing is raised as it is: a full disk ends the run, and is not one bad clip.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with renamed(beside, path):
         yield beside
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

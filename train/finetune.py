@@ -26,10 +26,12 @@ from torch.utils.data import default_collate
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots, check_folder
+from talking_heads.engines import autocast
 from talking_heads.errors import NoFaceError
-from talking_heads.head.person import REACH, resized
+from talking_heads.head.filters import resized
+from talking_heads.head.photo import REACH
 from talking_heads.hub import check_push
-from talking_heads.pipeline import Photo, autocast
+from talking_heads.pipeline import Photo
 
 from .config import PRESETS, as_photographed, preset
 from .data.clips import Clip, ClipMeta, canvas_side, make_clip
@@ -130,11 +132,8 @@ def fine_tune_avatar(
 
     for step in range(steps):
         # Falling to zero: where steps are few, there is no time for an average to calm what the last ones do.
-        for optimizer, rate in zip(optimizers, rates, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * (1 - step / steps)
-        first = step * batch_size
-        batch = default_collate([episodes[i] for i in range(first, first + batch_size)])
+        _set_rates(optimizers, [rate * (1 - step / steps) for rate in rates])
+        batch = default_collate([episodes[i] for i in range(step * batch_size, (step + 1) * batch_size)])
         batch = {name: value.to(device) for name, value in batch.items()}
         terms = training_step(person.networks(), [batch], loss_nets, *minimizers, settings.discriminator_steps)
         if on_step is not None:
@@ -143,6 +142,12 @@ def fine_tune_avatar(
             on_avatar(step + 1, person.avatar(pipe))
 
     return person.avatar(pipe)
+
+
+def _set_rates(optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[float]) -> None:
+    for optimizer, rate in zip(optimizers, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
 
 
 class _Person:

@@ -27,7 +27,7 @@ import typer
 from PIL import Image
 
 from talking_heads.errors import OutputError
-from talking_heads.hub import written_whole
+from talking_heads.files import replacing_folder
 
 from .data.clips import Clip
 from .data.store import load_clips
@@ -249,7 +249,7 @@ def _publish(work: Path, output: Path) -> None:
     if output.suffix != ".tar":
         if output.exists() and not (output / CLIPS).is_file():
             raise OutputError(f"{output} exists and is no pack. Choose another folder.")
-        with written_whole(output) as beside:
+        with replacing_folder(output) as beside:
             shutil.copytree(work, beside, dirs_exist_ok=True)
         return
     with written_beside(output) as beside, tarfile.open(beside, "w") as file:

@@ -20,8 +20,8 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from talking_heads.benchmark import processor_name
 from talking_heads.hub import TRAINING_FORMAT
+from talking_heads.machine import processor_name
 from talking_heads.media.composing import contact_sheet
 from talking_heads.media.images import save_image, to_uint8
 

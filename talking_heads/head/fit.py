@@ -13,18 +13,15 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN, eye_openness
-from .kernels import normal_equations
+from .eyes import GAZE_NAMES, eye_centres, eye_rotation, with_gaze
 from .model import EYES, NECK_JOINT, Camera, FaceModel, face_model, rotation_by, smoothstep
-from .motion import GAZE_AT_ONE
-
-if TYPE_CHECKING:
-    from .person import Head
+from .pose_kernels import normal_equations
 
 NUM_IDENTITY = 64
 LANDMARK_SIGMA = 0.015
@@ -32,11 +29,6 @@ LANDMARK_SIGMA = 0.015
 EXPRESSION_SIGMA = 0.3
 BLINK_SIGMA = 1.0
 MAX_STEPS = 12
-MAX_PHOTO_ERROR = 0.03
-"""Of a photo's fit, in sizes of the face, from which on a warning is given."""
-MAX_IDENTITY_DISTANCE = 0.028
-"""Between two photos of one person, in sizes of the face: 60 of 60 people lay below it, and about 40 of 100 pairs of
-different people above."""
 MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
 CLOSED_TO_OPEN = (0.07, 0.15)
@@ -47,7 +39,6 @@ MOUTH_AND_LIDS = np.r_[RIGHT_EYE, LEFT_EYE, OUTER_LIP, INNER_LIP]
 """Landmarks whose remaining error is spread over the skin around them."""
 DETAIL_SPREAD = 0.7
 """cm over which that fades from its landmark."""
-GAZE_NAMES = tuple(f"eyeLook{way}{side}" for side in ("Left", "Right") for way in ("Down", "In", "Out", "Up"))
 
 
 def _trust() -> np.ndarray:
@@ -334,17 +325,6 @@ def _kernel(points: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 # -------------------------------------------------------------------------------------------------------------- frames
 
 
-def with_gaze(model: FaceModel, expression: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-    """Expression (E,) whose eyeLook coefficients follow gaze (2, 2) in degrees: lids go with the eyes."""
-    result = expression.copy()
-    for eye, side, out in ((0, "Left", 1), (1, "Right", -1)):
-        to_side, down = gaze[eye] / GAZE_AT_ONE
-        amounts = {"Out": out * to_side, "In": -out * to_side, "Down": down, "Up": -down}
-        for way, amount in amounts.items():
-            result[model.index(f"eyeLook{way}{side}")] = np.clip(amount, 0, 1)
-    return result
-
-
 class FrameFitter:
     """Fits pose, expression and gaze of one person, frame by frame; every frame starts from another one's result."""
 
@@ -459,66 +439,6 @@ def _bounded_step(normal: np.ndarray, pull: np.ndarray, expression: np.ndarray) 
         step = np.where(fixed, bound, 0.0)
         step[free] = np.linalg.solve(normal[np.ix_(free, free)], pull[free] - normal[np.ix_(free, fixed)] @ step[fixed])
     return step
-
-
-def turn_eyes(model: FaceModel, vertices: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-    """Vertices (V, 3) in the model's axes with the eyeballs turned by gaze (2, 2), in degrees, about their centres."""
-    result = vertices.copy()
-    for eye, centre in enumerate(eye_centres(model, vertices)):
-        ball = model.eye == eye
-        result[ball] = (vertices[ball] - centre) @ eye_rotation(gaze[eye]).T.astype(np.float32) + centre
-    return result
-
-
-def eye_centres(model: FaceModel, vertices: np.ndarray) -> np.ndarray:
-    """Vertices (V, 3) -> float32 (2, 3): the middles of the left and of the right eyeball."""
-    moved = [(vertices - model.mean)[model.eye == eye].mean(axis=0) for eye in (0, 1)]
-    return model.eyeball_centres + np.array(moved, np.float32)
-
-
-def eye_rotation(angles: np.ndarray) -> np.ndarray:
-    """Gaze (to the image's right, down) in degrees -> (3, 3) in the model's axes."""
-    side, down = np.radians(angles)
-    about_y = np.array([[np.cos(side), 0, np.sin(side)], [0, 1, 0], [-np.sin(side), 0, np.cos(side)]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(down), -np.sin(down)], [0, np.sin(down), np.cos(down)]])
-    return about_y @ about_x
-
-
-def identity_distance(model: FaceModel, one: np.ndarray, other: np.ndarray) -> float:
-    """How far the faces of two identities (I,) lie apart at rest, in sizes of the face: root mean square over the 68
-    points, each face brought to one centre and size."""
-    shapes = []
-    for identity in (one, other):
-        points = model.vertices(identity)[model.landmark_vertices[:68]]
-        points = points - points.mean(axis=0)
-        shapes.append(points / np.sqrt((points**2).sum(axis=1).mean()))
-    return float(np.sqrt(((shapes[0] - shapes[1]) ** 2).sum(axis=1).mean()))
-
-
-def fit_warnings(head: Head, landmarks: Sequence[np.ndarray] = ()) -> list[str]:
-    """Sentences on photos that the model follows badly: seen from the side, half covered, drawn, or somebody else's.
-
-    ``landmarks`` (L, 2) of each photo: with them the photos are compared with the first one.
-    """
-    result = []
-    if len(landmarks) > 1:
-        alone = [fit_person(head.model, [points]).identity for points in landmarks]
-        distances = [identity_distance(head.model, alone[0], identity) for identity in alone[1:]]
-        farthest = int(np.argmax(distances))
-        if distances[farthest] > MAX_IDENTITY_DISTANCE:
-            result.append(
-                f"Photos 1 and {farthest + 2} may show different people: their faces differ by "
-                f"{100 * distances[farthest]:.1f} % of the face's size, those of one person rarely by more than "
-                f"{100 * MAX_IDENTITY_DISTANCE:.1f} %. Give photos of one person."
-            )
-    for number, view in enumerate(head.views, start=1):
-        name = "The photo" if len(head.views) == 1 else f"Photo {number}"
-        if view.fit.frame.error > MAX_PHOTO_ERROR:
-            result.append(
-                f"{name} is hard to follow (the face model misses it by {100 * view.fit.frame.error:.1f} % of the "
-                "face's size): expect distortions. A photo from the front, with nothing before the face, works best."
-            )
-    return result
 
 
 def complete(points: np.ndarray) -> np.ndarray:

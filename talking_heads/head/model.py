@@ -206,3 +206,17 @@ def rotation_by(vector: np.ndarray) -> np.ndarray:
     x, y, z = vector / angle
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+def neck_fade(height: np.ndarray) -> np.ndarray:
+    """Heights in cm in the model's axes -> share of the head's turn in 0..1."""
+    return smoothstep(-15.0, -5.0, height).astype(np.float32)
+
+
+def pixels(camera: Camera, points: np.ndarray, size: int, margin: float = 0.0) -> np.ndarray:
+    """Turned points (..., 3) in cm -> float32 (..., 3): pixels of a crop of ``size``, ``margin`` from the edge, and
+    depth."""
+    places = camera.project(points)
+    places[..., :2] *= np.float32(size)
+    places[..., :2] += np.float32(margin)
+    return places

@@ -13,20 +13,15 @@ import numpy as np
 
 from ..landmarks import eye_openness
 from ..media.background import Background
-from .fit import FrameFit, eye_rotation, posed
-from .kernels import (
-    compose,
-    mend_teeth_and_edges,
-    pose_head,
-    pose_sheet,
-    rasterise,
-    reduce_planes,
-    soften_outline,
-    stretch,
-)
+from .eyes import eye_rotation
+from .filters import resized
+from .fit import FrameFit, posed
+from .kernels import compose, mend_teeth_and_edges, rasterise, reduce_planes, soften_outline, stretch
 from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep
-from .person import MARGIN, REACH, SAME_WALL, Head, PhotoView, resized
+from .person import SAME_WALL, Head
+from .photo import MARGIN, REACH, PhotoView
+from .pose_kernels import pose_head, pose_sheet
 
 LEAST_OPENNESS = 0.12
 """Height over width of an eye that counts as open in a photo: a shut one cannot close further."""

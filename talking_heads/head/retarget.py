@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .fit import MOUTH_AND_LIDS, FrameFit, with_gaze
+from .eyes import with_gaze
+from .fit import MOUTH_AND_LIDS, FrameFit
 from .model import FaceModel, face_model, rotation_by
 from .motion import COEFFICIENTS, INDEX, PARTS, Motion, head_angles, head_rotation
 

@@ -65,6 +65,13 @@ class ClipInfo:
     """An estimate, duration x fps; None where the duration is unknown."""
     has_audio: bool
 
+    def frames_between(self, start: float | None, end: float | None) -> int | None:
+        """About how many frames its file promises from second ``start`` to ``end``; None where it promises nothing."""
+        if self.duration is None:
+            return None
+        last = self.duration if end is None else min(end, self.duration)
+        return max(1, round((last - (start or 0.0)) * self.fps))
+
 
 def probe(path: str | Path) -> ClipInfo:
     """What a clip is. The first picture is decoded, so a clip that passes can be read.

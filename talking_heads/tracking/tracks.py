@@ -53,6 +53,11 @@ class Track:
     """bool (T,): whether the detector saw the face in this frame."""
     gaps: tuple[Gap, ...] = ()
 
+    @classmethod
+    def of_picture(cls, landmarks: np.ndarray, shape: tuple[int, ...]) -> Track:
+        """One picture of ``shape`` (H, W, ...) as a clip: landmarks (L, 2)."""
+        return cls(landmarks[None], 25.0, (shape[0], shape[1]), np.ones(1, bool))
+
     def __len__(self) -> int:
         return len(self.landmarks)
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 from torch.nn import functional as F
 
-from talking_heads.head.person import MARGIN, REACH
+from talking_heads.head.photo import MARGIN, REACH
 from talking_heads.landmarks import FACE_OUTLINE, LEFT_EYE, MIRROR, OUTER_LIP, RIGHT_EYE
 
 

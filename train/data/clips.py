@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.head.person import MARGIN, REACH
+from talking_heads.head.photo import MARGIN, REACH
 from talking_heads.landmarks import NUM_LANDMARKS
 from talking_heads.tracking.crops import Crop
 

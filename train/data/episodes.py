@@ -32,7 +32,8 @@ from talking_heads.errors import UnreadableMediaError
 from talking_heads.head.fit import FrameFit, FrameFitter, PersonFit, face_extent, fit_person
 from talking_heads.head.model import face_model
 from talking_heads.head.motion import head_angles
-from talking_heads.head.person import MARGIN, Head
+from talking_heads.head.person import Head
+from talking_heads.head.photo import MARGIN
 from talking_heads.head.render import Renderer
 from talking_heads.landmarks import NAMED
 from talking_heads.media.images import to_float

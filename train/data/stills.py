@@ -8,10 +8,13 @@ import numpy as np
 from scipy import ndimage
 
 from talking_heads.errors import NoFaceError
-from talking_heads.head.fit import FrameFit, fit_person, with_gaze
+from talking_heads.head.eyes import with_gaze
+from talking_heads.head.filters import resized
+from talking_heads.head.fit import FrameFit, fit_person
 from talking_heads.head.model import FaceModel, face_model, smoothstep
 from talking_heads.head.motion import head_rotation
-from talking_heads.head.person import ANALYSIS, MARGIN, REACH, Head, resized
+from talking_heads.head.person import Head
+from talking_heads.head.photo import ANALYSIS, MARGIN, REACH
 from talking_heads.head.render import Renderer
 from talking_heads.landmarks import eye_distance
 from talking_heads.tracking.crops import crop_around, face_size

@@ -1,0 +1,94 @@
+"""What an avatar follows: a motion that is known from its beginning to its end, or a clip while it is being tracked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .engines import WORTH_CONVERTING
+from .head.fit import FrameFit
+from .head.motion import Motion
+from .head.person import Head
+from .head.retarget import frame_of, frames_of, lips_apart, most_neutral
+from .media.reading import ClipInfo, probe, read_frames
+from .media.streams import ahead
+from .tracking.detectors import LandmarkDetector
+from .tracking.driver import motion_in_pieces
+from .tracking.tracks import follow_face, held_gaps
+
+FramePieces = Iterable[tuple[FrameFit, FrameFit]]
+"""A driver's frames, each with the neutral one."""
+
+
+@dataclass(frozen=True)
+class Driving:
+    """A driver's frames, and what is known of them before they are asked for."""
+
+    frames: Callable[[], FramePieces]
+    """Starts from the first frame."""
+    num_frames: int
+    fps: float
+    closed_lips: bool
+    """See ``MotionOptions.closed_lips``."""
+    warnings: list[str]
+    """On what the viewer may notice; complete when the last frame was given."""
+
+
+def known_motion(motion: Motion, head: Head, neutral: Motion | None = None, *, spoken: bool = False) -> Driving:
+    """A whole ``motion``, whose changes count from the frame of ``neutral``, or else from its own most neutral one.
+
+    ``spoken``: it is that of a voice; without ``neutral``, lips that meet in it do so in a laughing ``head`` as well.
+    """
+    count = len(head.model.expression_names)
+    rest = neutral
+    if rest is None:
+        rest = lips_apart(head) if spoken else motion
+    neutral_frame = frame_of(rest, most_neutral(rest), count)
+    # What counts from zero are changes, of whatever face.
+    filmed = neutral is None and not spoken and bool(neutral_frame.expression.any())
+    return Driving(
+        frames=lambda: ((frame, neutral_frame) for frame in frames_of(motion, count)),
+        num_frames=len(motion),
+        fps=motion.fps,
+        closed_lips=filmed,
+        warnings=[gap.sentence(motion.fps) for gap in held_gaps(motion.seen, motion.fps)],
+    )
+
+
+def clip_being_tracked(
+    clip: str | Path, head: Head, detector: Callable[[], LandmarkDetector], start: float | None, end: float | None
+) -> Driving:
+    """A clip, or its seconds ``start`` to ``end``, that is tracked while its frames are asked for.
+
+    Raises UnreadableMediaError; what concerns faces, start and end comes with the frames.
+    """
+    info, warnings = probe(clip), list[str]()
+
+    def frames() -> FramePieces:
+        warnings.clear()
+        return _tracked(info, len(head.model.expression_names), detector(), (start, end), warnings)
+
+    return Driving(frames, info.frames_between(start, end) or WORTH_CONVERTING, info.fps, True, warnings)
+
+
+def _tracked(
+    info: ClipInfo,
+    count: int,
+    detector: LandmarkDetector,
+    part: tuple[float | None, float | None],
+    warnings: list[str],
+) -> FramePieces:
+    """Decodes and follows the face in other threads; ``warnings`` are added to at the end."""
+    seen, (start, end) = [], part
+    with (
+        contextlib.closing(ahead(read_frames(info.path, start=start, end=end, fps=info.fps))) as frames,
+        contextlib.closing(ahead(follow_face(frames, detector, info.fps, name=info.path.name), 1)) as found,
+    ):
+        for motion, neutral in motion_in_pieces(found, info.fps):
+            seen.append(motion.seen)
+            yield from ((frame, neutral) for frame in frames_of(motion, count))
+    warnings += [gap.sentence(info.fps) for gap in held_gaps(np.concatenate(seen), info.fps)]
