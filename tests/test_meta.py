@@ -35,7 +35,7 @@ from train.data.loading import order
 from train.ema import EMA
 from train.meta import main
 from train.trainer import Trainer, as_numbers, build_networks
-from train.training_loop import LoopOptions, train, validate
+from train.training_loop import LoopOptions, train, training_facts, validate
 
 pytestmark = pytest.mark.slow
 
@@ -137,6 +137,7 @@ def test_the_identity_term_teaches_and_needs_its_network(start, tmp_path):
     assert sum(terms[-5:]) < 0.9 * sum(terms[:5])
     measured, _ = validate(run, [run.data[0], run.data[4]])
     assert np.isfinite([measured["identity"], measured["identity_render"]]).all()
+    assert training_facts(run)["identity"] == "net.npz"  # by which no model should be judged alone
 
 
 def test_the_discriminator_joins_at_its_step(start):
@@ -570,6 +571,7 @@ def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys
         assert all(value == value for value in line.get("validation", line).values())
     facts = json.loads((folder / "model" / "training.json").read_text())
     assert (facts["steps"], facts["samples"], facts["image_size"], facts["num_shots"]) == (5, 10, 32, 2)
+    assert facts["identity"] == ""
     assert facts["hours"] == run.progress.seconds / 3600 > 0
     kinds = {row["kind"]: (row["clips"], row["people"], row["frames"]) for row in facts["data"]}
     assert kinds == {"video": (2, 1, 11), "stills": (1, 1, 1), "animated": (1, 1, 4)}
