@@ -211,7 +211,6 @@ def test_each_step_has_its_number_of_shots(start):
     "change, reason",
     [
         ({"patch_block": 1}, "of another design"),
-        ({"patch_block": 1, "patch_width": 4}, "of another design"),
         ({"score_scale": 1 / 256}, "of another design"),
         (None, "the model has none"),
     ],
@@ -615,7 +614,7 @@ def test_errors_are_one_sentence_and_exit_code_2(no_validation, tmp_path):
     empty.mkdir()
     for arguments, words in (
         ([*base, str(empty), "--preset", "tiny"], "There are no prepared clips in"),
-        ([*base, str(clips)], "the content loss needs the weights of vgg16 and squeezenet"),
+        ([*base, str(clips)], "the content loss needs the weights of squeezenet"),
         ([*base, str(clips), "--preset", "paper"], "needs the weights of vgg19 and vggface"),
         ([*base, str(clips), "--preset", "tiny", "--image-size", "30"], "image_size must be a multiple of 8"),
         ([*base, str(clips), "--feature-net", str(tmp_path / "absent.npz")], "There are no feature weights at"),

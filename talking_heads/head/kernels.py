@@ -16,8 +16,8 @@ SKIN, TEETH, INSIDE, EYE = 0, 1, 2, 3
 BETWEEN_TEETH = np.float32(0.72)
 """Light between two teeth, over that on them."""
 LAYER_STEP = np.float32(1.3)
-"""Between neighbours, of the plane that is -1 on a wall, 0 on hair and 1 on a face: it makes an outline with steps."""
-MOUTH_KEPT = np.float32(0.4)
+"""Between neighbours, of the plane that is -1 on a wall, 0 on hair and 1 on a face: a face against a wall."""
+MOUTH_KEPT = np.float32(0.75)
 """Stillness of the inside of the mouth. Small, blurred mouths of films taught the network to fill it with grey: what is
 drawn there looks more like a mouth."""
 
@@ -363,7 +363,7 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
 @compiled
 def soften_outline(frame, planes, top, bottom, out):
     """Rows ``top`` to ``bottom`` of ``out`` (H, W, 3): the frame, with its neighbours' colours by the weights 1, 2, 1
-    along both axes where face, hair and wall meet in a step and have moved.
+    along both axes where face and wall meet in a step and have moved.
     """
     height, width = planes.shape[:2]
     for i in range(top, bottom):

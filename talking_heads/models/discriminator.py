@@ -31,8 +31,6 @@ class Discriminator(ModelMixin, ConfigMixin):
 
     ``score_scale`` multiplies D. The paper has none: with 1, scores are sums over positions and channels. They start in
     the hundreds where W starts at embeddings, and a hinge of that height undoes what G knows within some steps.
-    ``patch_width`` is that of a hidden layer of the patches' head, which then is free of spectral norm: under it the
-    scores of painted and real patches stay within thousandths of each other. 0: one layer, under the norm.
 
     W is not in here: the column W_i comes in as ``identity``. It lives in training (one column a person) and is never
     published; in fine-tuning ``identity`` is a trainable vector that starts at e, so that identity + w0 is w'.
@@ -48,7 +46,6 @@ class Discriminator(ModelMixin, ConfigMixin):
         spectral_norm: bool = True,
         patch_block: int | None = None,
         score_scale: float = 1.0,
-        patch_width: int = 0,
     ) -> None:
         super().__init__()
         make = Factory(spectral_norm)
@@ -64,7 +61,7 @@ class Discriminator(ModelMixin, ConfigMixin):
         # Not small: spectral norm keeps V's differences small, and what tells real from painted is their product.
         self.w0 = nn.Parameter(torch.randn(channels[-1]))
         self.b = nn.Parameter(torch.zeros(()))
-        self.patch_head = None if patch_block is None else _patch_head(make, channels[patch_block], patch_width)
+        self.patch_head = None if patch_block is None else make.conv(channels[patch_block], 1, size=1)
 
     def forward(self, images: Tensor, landmark_images: Tensor, identity: Tensor) -> Judgement:
         """Two (B, 3, H, W) in [-1, 1] and W_i (B, N) or (N,) -> what D says of them."""
@@ -73,11 +70,4 @@ class Discriminator(ModelMixin, ConfigMixin):
         scores = self.config.score_scale * (vector * (identity + self.w0)).sum(dim=1) + self.b
         if self.patch_head is None:
             return Judgement(scores, activations, None)
-        patches = self.patch_head(torch.relu(activations[self.config.patch_block]))
-        return Judgement(scores, activations, patches)
-
-
-def _patch_head(make: Factory, channels: int, width: int) -> nn.Module:
-    if width == 0:
-        return make.conv(channels, 1, size=1)
-    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(width, 1, 1))
+        return Judgement(scores, activations, self.patch_head(torch.relu(activations[self.config.patch_block])))
