@@ -22,6 +22,7 @@ ROWS = (
     ("l1", "L1 of 0..1 (lower)", 4),
     ("perceptual", "perceptual distance (SqueezeNet, unweighted) (lower)", 3),
     ("csim_share", "identity (CSIM, MobileFaceNet) over that of real frames (higher)", 3),
+    ("dlib_ratio", "identity (dlib distance) over that of real frames (lower)", 3),
     ("landmarks", "landmark error over the eye distance (lower)", 4),
     ("mouth", "- mouth", 4),
     ("eyes", "- eyes", 4),

@@ -15,10 +15,11 @@ import typer
 from media import write_clip
 from PIL import Image
 from test_metrics import save_inception
-from tiny import SIZE, save_tiny_model
+from tiny import SIZE, save_tiny_identity_net, save_tiny_model
 from typer.testing import CliRunner, Result
 
 import talking_heads
+from docs.card import table
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
 from talking_heads.head.person import Head
@@ -37,7 +38,7 @@ from train.evaluation.protocol import METRICS, Options, Outcome, read_clip, spli
 from train.evaluation.protocol import Result as ClipResult
 from train.evaluation.reenact import Targets, methods_of, reduced
 from train.evaluation.report import summarise, wins
-from train.evaluation.results import fid, means_of_turned, write_results
+from train.evaluation.results import fid, identity_notes, means_of_turned, write_results
 
 pytestmark = pytest.mark.slow
 
@@ -199,32 +200,42 @@ def test_truth_beside_itself_is_perfect_and_an_error_is_what_it_is() -> None:
     frames = rng.integers(0, 250, (3, 64, 64, 3)).astype(np.uint8)
     landmarks = rng.random((3, 238, 2)).astype(np.float32) * 64
     identities = np.eye(3, 256, dtype=np.float32)
-    truth = Observation(frames, landmarks, identities)
-    perfect = {"l1": 0, "ssim": 1, "psnr": 100, "psnr_pooled": 100, "akd": 0, "aed": 0, "csim": 1}
+    descriptors = np.eye(3, 128, dtype=np.float32)
+    truth = Observation(frames, landmarks, identities, descriptors)
+    perfect = {"l1": 0, "ssim": 1, "psnr": 100, "psnr_pooled": 100, "akd": 0, "aed": 0, "csim": 1, "dlib_distance": 0}
     assert field_values(truth, truth) == pytest.approx(perfect)
     lighter = frames.copy()
     lighter[0] += 5  # one of three frames
     moved = landmarks + np.float32(1.5)
     moved[2] = np.nan  # no face found
-    found = field_values(Observation(lighter, moved, np.roll(identities, 1, axis=0)), truth)
+    found = field_values(Observation(lighter, moved, np.roll(identities, 1, axis=0), 1.5 * descriptors), truth)
     assert found["l1"] == pytest.approx(5 / 255 / 3)
     assert found["psnr"] == pytest.approx((10 * math.log10(255**2 / 25) + 200) / 3)
     assert found["psnr_pooled"] == pytest.approx(10 * math.log10(255**2 / (25 / 3)))
     assert found["akd"] == pytest.approx(1.5 * math.sqrt(2) * 256 / 64, rel=1e-5)
     assert found["aed"] == pytest.approx(math.sqrt(2)) and found["csim"] == pytest.approx(0)
+    assert found["dlib_distance"] == pytest.approx(0.5)
 
 
 def test_a_run_of_the_fields_protocol(model: Path, clip: Path, tmp_path: Path) -> None:
     clips = tmp_path / "clips"
     clips.mkdir()
     shutil.copy(clip, clips)
-    result = run("--model", model, "--clips", clips, "--output", tmp_path / "out", "--protocol", "field", "--frames", 4)
+    result = run(
+        "--model", model, "--clips", clips, "--output", tmp_path / "out", "--protocol", "field", "--frames", 4,
+        "--dlib-net", save_tiny_identity_net(tmp_path / "dlib.npz"),
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "out" / "field.json").read_text())
     (measured,) = report["clips"]
     assert measured["frames"] == 4 and set(measured["values"]) >= {"still", "warp", "render", "feed-forward", "truth"}
     assert measured["values"]["render"]["l1"] < measured["values"]["still"]["l1"]
+    assert measured["values"]["truth"]["dlib_distance"] == 0 < measured["values"]["render"]["dlib_distance"]
     text = (tmp_path / "out" / "field.md").read_text()
+    assert "| dlib distance to the true frame (lower) | " in text and report["notes"] == [
+        "No CSIM: --identity-net was not given."
+    ]
+    assert "\nNo CSIM: --identity-net was not given.\n" in text
     assert "AKD" in text and "LivePortrait" in text and "with other detectors" in text
     assert (tmp_path / "out" / "sheets" / "ada.mp4.png").is_file()
 
@@ -241,6 +252,7 @@ def test_a_whole_run(model: Path, clip: Path, tmp_path: Path) -> None:
         "--model", model, "--clips", clips, "--output", output,
         "--shots", 1, "--shots", 2, "--frames", 4, "--fine-tune", 2,
         "--inception", save_inception(tmp_path / "inception.pt"),
+        "--dlib-net", save_tiny_identity_net(tmp_path / "dlib.npz"),
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "1 clips measured, 1 left out" in done.output
@@ -251,7 +263,11 @@ def test_a_whole_run(model: Path, clip: Path, tmp_path: Path) -> None:
     measured = {metric.name for metric in METRICS} - {"perceptual", "csim", "csim_share"}  # no networks were given
     for one in report["clips"]:
         assert list(one["values"]) == ["still", "warp", "render", "feed-forward", "fine-tuned", "truth"]
-        assert all(set(values) == measured for values in one["values"].values())
+        truth = one["values"]["truth"]
+        assert all(set(values) == measured for values in one["values"].values() if values is not truth)
+        assert set(truth) == measured - {"dlib_ratio"} and truth["dlib_distance"] > 0
+        ours = one["values"]["feed-forward"]
+        assert ours["dlib_ratio"] == pytest.approx(ours["dlib_distance"] / truth["dlib_distance"])
         assert one["values"]["truth"]["ssim"] == pytest.approx(1.0)
         assert one["values"]["truth"]["jitter"] == 1.0
         assert one["values"]["still"]["jitter"] == 0.0
@@ -274,6 +290,7 @@ def test_a_whole_run(model: Path, clip: Path, tmp_path: Path) -> None:
     assert "FID of 4 frames, to be compared at this number only." in text
     assert "## T = 1: 1 clips of 1 people" in text and "## T = 2" in text
     assert "No CSIM: --identity-net was not given." in text and "nobody.mp4: No face" in text
+    assert "| dlib distance over that of real frames (lower) | " in text and "No dlib distance" not in text
     for shots in (1, 2):
         assert f"(sheets/ada.mp4-T{shots}.png)" in text
         with Image.open(output / "sheets" / f"ada.mp4-T{shots}.png") as sheet:
@@ -360,6 +377,38 @@ def test_tables_of_whichever_methods_there_are(methods: tuple[str, ...], tmp_pat
     assert ("Clip by clip" in text) == ("feed-forward" in methods)
 
 
+def test_a_model_that_was_taught_by_dlibs_network_is_said_to_be(tmp_path: Path) -> None:
+    sentence = "This model was trained with dlib's network as its identity loss"
+
+    def taught(model: str | None) -> bool:
+        notes = identity_notes(Options(model, tmp_path, dlib_net=Path("dlib.npz")))
+        assert notes[0] == "No CSIM: --identity-net was not given."
+        return len(notes) == 2 and notes[1].startswith(sentence)
+
+    assert taught(None) and taught("default")  # so says its card
+    assert not taught("paper") and not taught("somebody/unknown") and not taught(str(tmp_path))
+    (tmp_path / "README.md").write_text("Measured with MobileFaceNet and with dlib's network; no identity loss.")
+    (tmp_path / "training.json").write_text('{"identity": ""}')
+    assert not taught(str(tmp_path))
+    (tmp_path / "training.json").write_text('{"identity": "dlib_face_resnet.npz"}')
+    assert taught(str(tmp_path))
+    without = identity_notes(Options(str(tmp_path), tmp_path, identity_net=Path("mobilefacenet.npz")))
+    assert without == ["No dlib distance: --dlib-net was not given."]
+
+
+def test_a_card_has_dlibs_row_where_it_was_measured(tmp_path: Path) -> None:
+    """A report from before the option has none."""
+
+    def written(values: dict[str, dict[str, float]]) -> str:
+        write_results([Outcome("a", (ClipResult("a", "a", 1, 1, 4, values),))], Options(None, tmp_path))
+        return table(json.loads((tmp_path / "results.json").read_text()), "1")
+
+    row = "| identity (dlib distance) over that of real frames (lower) | 0.500 | 0.500 [0.500, 0.500] | 0 of 0 |\n"
+    before = {m: {k: v for k, v in values.items() if "dlib" not in k} for m, values in _values().items()}
+    assert row in written(_values())
+    assert written(_values()).replace(row, "") == written(before)
+
+
 def test_fid_is_that_of_the_frames_of_all_clips_together() -> None:
     rng = np.random.default_rng(0)
     features = [{"warp": rng.normal(size=(n, 6)), "truth": rng.normal(size=(n, 6))} for n in (5, 7)]
@@ -396,6 +445,8 @@ def _values() -> dict[str, dict[str, float]]:
         ({"--clips": "empty"}, "no videos or photos"),
         ({"--model": "empty"}, "model_index.json"),
         ({"--identity-net": "absent.npz"}, "no feature weights"),
+        ({"--dlib-net": "absent.npz"}, "no identity network"),
+        ({"--dlib-net": "clips/driving.mp4"}, "is not dlib's face recognition network. Give the .npz"),
         ({"--inception": "absent.pt"}, "no Inception network"),
         ({"--portraits": "empty"}, "no videos or photos"),
         ({"--portraits": "clips"}, "no photos in"),

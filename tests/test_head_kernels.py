@@ -14,6 +14,7 @@ from talking_heads.head.kernels import (
     interpolate,
     mend_teeth_and_edges,
     rasterise,
+    soften_outline,
     stretch,
     vertex_normals,
 )
@@ -129,3 +130,28 @@ def test_what_has_not_moved_or_is_behind_hair_is_not_mended() -> None:
     for still, layer in ((1.0, 1.0), (0.0, 0.0)):
         before, after = mouth(still, layer)
         assert np.array_equal(before, after)
+
+
+def outline(still: float, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """A dark wall above a light face, float32 (6, 8), before and after the outline between them is softened."""
+    before = np.repeat(np.where(np.arange(6) < 3, 20.0, 180.0)[:, None], 8, axis=1).astype(np.float32)
+    planes = np.zeros((6, 8, 4), np.float32)
+    planes[:3, :, 1], planes[..., 2] = 1 - step, still
+    planes[3:, :, 1] = 1
+    after = np.empty((6, 8, 3), np.float32)
+    for top, bottom in ((3, 6), (0, 3)):
+        soften_outline(np.repeat(before[..., None], 3, axis=2), planes, top, bottom, after)
+    assert np.array_equal(after[..., 0], after[..., 2])
+    return before, after[..., 0]
+
+
+def test_a_steep_outline_becomes_soft() -> None:
+    before, after = outline(still=0.0, step=2.0)
+    assert np.allclose(after[2:4, 1:-1].T, [0.75 * 20 + 0.25 * 180, 0.25 * 20 + 0.75 * 180])
+    assert np.array_equal(after[[0, 1, 4, 5]], before[[0, 1, 4, 5]])
+
+
+@pytest.mark.parametrize("still, step", [(1.0, 2.0), (0.0, 0.5)])
+def test_what_has_not_moved_and_soft_outlines_stay(still: float, step: float) -> None:
+    before, after = outline(still, step)
+    assert np.array_equal(after, before)

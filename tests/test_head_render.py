@@ -104,7 +104,9 @@ def test_planes_keep_to_their_ranges(head: Head, renderer: Renderer) -> None:
         assert np.abs(planes).max() <= 1.001
         np.testing.assert_allclose(planes[:3], drawn.picture.transpose(2, 0, 1) / 127.5 - 1, atol=1e-4)
         np.testing.assert_allclose(planes[3:6], drawn.photo.transpose(2, 0, 1) / 127.5 - 1, atol=1e-4)
-        np.testing.assert_allclose(planes[6:], drawn.planes[..., :3].transpose(2, 0, 1), atol=1e-5)
+        np.testing.assert_allclose(planes[6:8], drawn.planes[..., :2].transpose(2, 0, 1), atol=1e-5)
+        still = np.maximum(drawn.planes[..., 2], 1 - drawn.planes[..., 3])  # nothing is painted on the wall
+        np.testing.assert_allclose(planes[8], still, atol=1e-5)
         small = drawn.generator_planes(SIZE // 4)
         means = planes.reshape(RENDER_CHANNELS, SIZE // 4, 4, SIZE // 4, 4).mean(axis=(2, 4))
         np.testing.assert_allclose(small, means, atol=1e-4)

@@ -35,7 +35,7 @@ from train.data.loading import order
 from train.ema import EMA
 from train.meta import main
 from train.trainer import Trainer, as_numbers, build_networks
-from train.training_loop import LoopOptions, train, validate
+from train.training_loop import LoopOptions, train, training_facts, validate
 
 pytestmark = pytest.mark.slow
 
@@ -137,6 +137,7 @@ def test_the_identity_term_teaches_and_needs_its_network(start, tmp_path):
     assert sum(terms[-5:]) < 0.9 * sum(terms[:5])
     measured, _ = validate(run, [run.data[0], run.data[4]])
     assert np.isfinite([measured["identity"], measured["identity_render"]]).all()
+    assert training_facts(run)["identity"] == "net.npz"  # by which no model should be judged alone
 
 
 def test_the_discriminator_joins_at_its_step(start):
@@ -206,15 +207,25 @@ def test_each_step_has_its_number_of_shots(start):
     assert set(seen) == {1}
 
 
-def test_a_discriminator_of_other_patches_begins_anew(start, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"patch_block": 1}, "of another design"),
+        ({"patch_block": 1, "patch_width": 4}, "of another design"),
+        ({"score_scale": 1 / 256}, "of another design"),
+        (None, "the model has none"),
+    ],
+)
+def test_a_discriminator_that_does_not_fit_begins_anew(start, tmp_path, capsys, change, reason):
     """While embedder and generator go on from the model."""
     first = start(steps=1)
     train(first, [], LoopOptions(workers=0))
     model = first.config.model
-    patched = replace(model, discriminator=model.discriminator | {"patch_block": 1})
-    run = start(steps=1, seed=5, model=patched)
+    if change is None:
+        shutil.rmtree(tmp_path / "run" / "model" / "discriminator")
+    run = start(steps=1, seed=5, model=replace(model, discriminator=model.discriminator | (change or {})))
     start_from_model(run, tmp_path / "run" / "model")
-    assert "begins anew" in capsys.readouterr().out
+    assert reason in capsys.readouterr().out
     _, published, before = (net.state_dict() for net in first.averaged())
     _, generator, discriminator = (net.state_dict() for net in run.averaged())
     for name, value in published.items():
@@ -560,6 +571,7 @@ def test_a_run_writes_its_configuration_log_and_pictures(start, tmp_path, capsys
         assert all(value == value for value in line.get("validation", line).values())
     facts = json.loads((folder / "model" / "training.json").read_text())
     assert (facts["steps"], facts["samples"], facts["image_size"], facts["num_shots"]) == (5, 10, 32, 2)
+    assert facts["identity"] == ""
     assert facts["hours"] == run.progress.seconds / 3600 > 0
     kinds = {row["kind"]: (row["clips"], row["people"], row["frames"]) for row in facts["data"]}
     assert kinds == {"video": (2, 1, 11), "stills": (1, 1, 1), "animated": (1, 1, 4)}
@@ -603,7 +615,7 @@ def test_errors_are_one_sentence_and_exit_code_2(no_validation, tmp_path):
     empty.mkdir()
     for arguments, words in (
         ([*base, str(empty), "--preset", "tiny"], "There are no prepared clips in"),
-        ([*base, str(clips)], "the content loss needs the weights of squeezenet"),
+        ([*base, str(clips)], "the content loss needs the weights of vgg16 and squeezenet"),
         ([*base, str(clips), "--preset", "paper"], "needs the weights of vgg19 and vggface"),
         ([*base, str(clips), "--preset", "tiny", "--image-size", "30"], "image_size must be a multiple of 8"),
         ([*base, str(clips), "--feature-net", str(tmp_path / "absent.npz")], "There are no feature weights at"),

@@ -14,21 +14,27 @@ import torch
 from conftest import close_eyes, mean_face, open_mouth
 from numpy.testing import assert_allclose
 from scipy.linalg import sqrtm
+from tiny import save_tiny_identity_net
 from torch import Tensor
 
 from talking_heads.errors import InvalidModelError
 from talking_heads.head.motion import head_rotation
 from talking_heads.landmarks import MIRROR, NAMED, NUM_LANDMARKS, eye_openness, mouth_openness
 from talking_heads.media.images import read_photo, to_float
+from talking_heads.tracking.crops import crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
 from train.evaluation import metrics
+from train.evaluation.field import field_values
 from train.evaluation.metrics import (
     BEST_PSNR,
+    DLIB_POINTS,
+    DLIB_POINTS_AT,
     FIVE_POINTS,
     FrameMetrics,
     MobileFaceNet,
     align_face,
     correlation_and_gain,
+    dlib_chip,
     face_errors,
     fit_pose,
     following,
@@ -57,9 +63,15 @@ from train.evaluation.report import (
     write_report,
 )
 from train.features import SqueezeNetFeatures
+from train.identity import IdentityNet
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 IDENTITY_NET, LONDON = DATA / "nets" / "mobilefacenet.npz", DATA / "stills" / "london"
+DLIB_NET = DATA / "nets" / "dlib_face_resnet.npz"
+needs_dlib_net = pytest.mark.skipif(
+    not (DLIB_NET.is_file() and LONDON.is_dir()),
+    reason="dlib's network and the London photos are not in ../shared/data",
+)
 needs_identity_net = pytest.mark.skipif(
     not (IDENTITY_NET.is_file() and LONDON.is_dir()),
     reason="MobileFaceNet and the London photos are not in ../shared/data",
@@ -421,9 +433,10 @@ def frames(astronaut: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def frame_metrics(detector: LandmarkDetector) -> FrameMetrics:
+def frame_metrics(detector: LandmarkDetector, tmp_path_factory: pytest.TempPathFactory) -> FrameMetrics:
     torch.manual_seed(0)
-    return FrameMetrics(detector, SqueezeNetFeatures(), MobileFaceNet())
+    dlib = IdentityNet(save_tiny_identity_net(tmp_path_factory.mktemp("nets") / "dlib.npz"))
+    return FrameMetrics(detector, SqueezeNetFeatures(), MobileFaceNet(), dlib)
 
 
 def test_the_truth_is_perfect(frame_metrics: FrameMetrics, frames: np.ndarray) -> None:
@@ -432,12 +445,16 @@ def test_the_truth_is_perfect(frame_metrics: FrameMetrics, frames: np.ndarray) -
     perfect = {"ssim": 1.0, "psnr": BEST_PSNR, "perceptual": 0.0, "sharpness": 1.0, "faces": 1.0} | dict.fromkeys(
         ("l1", "landmarks", "mouth", "eyes", "irises", "pose", "lids", "mouth_open"), 0.0
     )
-    assert values.keys() == perfect.keys() | {"csim"}
+    assert values.keys() == perfect.keys() | {"csim", "dlib_distance"}
     for name, value in perfect.items():
         assert_allclose(values[name], np.full(3, value), atol=2e-3 if name == "pose" else 1e-6, err_msg=name)
     # The identity of the other frames, by hand: never that of the frame itself.
     cosines = observed.identities @ observed.identities.T
     assert_allclose(values["csim"], (cosines.sum(axis=1) - cosines.diagonal()) / 2, atol=1e-5)
+    a, b, c = observed.descriptors
+    ab, ac, bc = (np.linalg.norm(one - other) for one, other in ((a, b), (a, c), (b, c)))
+    assert min(ab, ac, bc) > 1e-3
+    assert_allclose(values["dlib_distance"], [(ab + ac) / 2, (ab + bc) / 2, (ac + bc) / 2], rtol=1e-5)
 
 
 def test_what_is_painted_worse_is_judged_worse(frame_metrics: FrameMetrics, frames: np.ndarray) -> None:
@@ -453,7 +470,7 @@ def test_frames_without_a_face_are_counted_not_averaged(frame_metrics: FrameMetr
     painted[1] = 128
     values = frame_metrics.compare(frame_metrics.observe(painted), frame_metrics.observe(frames))
     assert values["faces"].tolist() == [1, 0, 1]
-    for name in ("landmarks", "pose", "lids", "mouth_open", "csim"):
+    for name in ("landmarks", "pose", "lids", "mouth_open", "csim", "dlib_distance"):
         assert np.isnan(values[name]).tolist() == [False, True, False], name
     assert np.isfinite(values["ssim"]).all() and np.isfinite(values["l1"]).all()
     # A true frame in which nobody is seen says nothing about the painted one.
@@ -465,7 +482,7 @@ def test_frames_without_a_face_are_counted_not_averaged(frame_metrics: FrameMetr
 def test_without_networks_their_metrics_are_left_out(detector: LandmarkDetector, frames: np.ndarray) -> None:
     alone = FrameMetrics(detector)
     observed = alone.observe(frames)
-    assert {"perceptual", "csim"}.isdisjoint(alone.compare(observed, observed))
+    assert {"perceptual", "csim", "dlib_distance"}.isdisjoint(alone.compare(observed, observed))
 
 
 # ------------------------------------------------------------------------------------------------------------ identity
@@ -504,6 +521,63 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
         load_identity_net(tmp_path / "other.npz")
     with pytest.raises(InvalidModelError, match="no feature weights"):
         load_identity_net(tmp_path / "absent.npz")
+
+
+@pytest.mark.parametrize("angle", [0.0, -0.5])
+def test_dlibs_chip_has_the_five_points_in_place(angle: float) -> None:
+    landmarks = np.zeros((NUM_LANDMARKS, 2))
+    turn = 0.3 * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    landmarks[DLIB_POINTS] = DLIB_POINTS_AT @ turn + [0.4, 0.2]
+    chip = dlib_chip(landmarks)
+    assert_allclose((2 * DLIB_POINTS_AT - 1) @ chip[:, :2].T + chip[:, 2], 2 * landmarks[DLIB_POINTS] - 1, atol=1e-6)
+    # Where dlib.get_face_chip puts the eyes of an upright face: a third down, seven twentieths apart.
+    eyes = DLIB_POINTS_AT[:4].reshape(2, 2, 2).mean(axis=1)
+    assert_allclose(eyes, [(0.318, 0.314), (0.669, 0.314)], atol=1e-3)
+
+
+def test_foreign_files_are_not_dlibs_network(tmp_path: Path) -> None:
+    whole = dict(np.load(save_tiny_identity_net(tmp_path / "whole.npz")))
+    np.savez(tmp_path / "other.npz", weight=np.zeros(3, np.float32))
+    np.savez(tmp_path / "part.npz", **{name: whole[name] for name in whole if not name.startswith("conv256")})
+    np.savez(tmp_path / "shape.npz", **whole | {"fc": whole["fc"][:4]})
+    np.savez(tmp_path / "short.npz", **whole | {"fc": whole["fc"][:, :64]})
+    np.savez(tmp_path / "scale.npz", **whole | {"conv32_1.conv1.scale.weights": np.ones(3)})
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "weights.pth")
+    (tmp_path / "words.npz").write_text("no network")
+    for name in (
+        "other.npz",
+        "part.npz",
+        "shape.npz",
+        "short.npz",
+        "scale.npz",
+        "array.npy",
+        "weights.pth",
+        "words.npz",
+    ):
+        with pytest.raises(InvalidModelError, match=rf"{name} is not dlib's face recognition network. Give the .npz"):
+            IdentityNet(tmp_path / name)
+    with pytest.raises(InvalidModelError, match="no identity network at"):
+        IdentityNet(tmp_path / "absent.npz")
+
+
+@needs_dlib_net
+def test_dlibs_network_knows_people(detector: LandmarkDetector) -> None:
+    """Three people, neutral and smiling, as frames of 256 pixels: dlib's own threshold of 0.6 tells them apart."""
+    measure, people = FrameMetrics(detector, dlib_net=IdentityNet(DLIB_NET)), []
+    for person in ("001", "002", "003"):
+        photos = [read_photo(LONDON / f"{person}_{expression}.jpg") for expression in ("neutral", "smiling")]
+        faces = [detector.detect(photo)[0] for photo in photos]
+        crops = [crop_around(face[None], photo.shape[:2]) for face, photo in zip(faces, photos, strict=True)]
+        people.append(measure.observe(np.stack([c.cut(p, 256) for c, p in zip(crops, photos, strict=True)])))
+    for seen in people:
+        assert field_values(seen, seen)["dlib_distance"] == 0
+    neutral, smiling = np.stack([seen.descriptors for seen in people], axis=1)
+    distances = np.linalg.norm(neutral[:, None] - smiling, axis=-1)
+    same, others = distances.diagonal(), distances[~np.eye(3, dtype=bool)]
+    assert same.max() < 0.4 and others.min() > 0.6, distances
+    # The other photo of this person is the only other real frame.
+    assert_allclose(measure.compare(people[0], people[0])["dlib_distance"], [same[0]] * 2, rtol=1e-5)
 
 
 @needs_identity_net

@@ -273,6 +273,19 @@ def test_a_style_is_the_projected_embedding(config: dict[str, Any]) -> None:
     assert not torch.allclose(alone[1], frames[1])
 
 
+def test_the_score_of_a_person_is_scaled_and_the_bias_is_not() -> None:
+    config = preset("tiny").model.discriminator
+    torch.manual_seed(0)
+    plain = Discriminator(**config).eval()
+    scaled = Discriminator(**config | {"score_scale": 0.25}).eval()
+    scaled.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        plain.b.fill_(3.0), scaled.b.fill_(3.0)
+        images, lines, identity = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32), torch.randn(2, 16)
+        one, quarter = (net(images, lines, identity).scores for net in (plain, scaled))
+    torch.testing.assert_close(quarter - 3, 0.25 * (one - 3))
+
+
 def test_styles_reach_each_frame_of_a_batch_separately() -> None:
     model = seeded(Generator, GENERATOR)
     landmarks, embedding = arguments(model)

@@ -13,7 +13,7 @@ import torch
 import typer
 from media import write_clip
 from PIL import Image
-from tiny import SIZE, save_tiny_model
+from tiny import SIZE, save_tiny_identity_net, save_tiny_model
 from typer.testing import CliRunner, Result
 
 import talking_heads
@@ -57,6 +57,7 @@ from train.evaluation.reenact import (
     relative_targets,
     write_cross,
 )
+from train.identity import IdentityNet
 
 pytestmark = pytest.mark.slow
 
@@ -155,7 +156,8 @@ def test_a_pair_is_measured_against_what_was_asked_for(
     pipe: TalkingHeadPipeline, photos: Path, clip: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    metrics = FrameMetrics(pipe.detector, identity_net=MobileFaceNet())
+    dlib = IdentityNet(save_tiny_identity_net(tmp_path / "dlib.npz"))
+    metrics = FrameMetrics(pipe.detector, identity_net=MobileFaceNet(), dlib_net=dlib)
     portrait = find_portraits(pipe, photos, tmp_path)[0][0]
     driven = drive(pipe, metrics, Driver("ada.mp4", "ada", clip), [portrait], 20, tmp_path)
     (pair,) = driven.pairs
@@ -191,6 +193,9 @@ def test_a_pair_is_measured_against_what_was_asked_for(
 
     rendered = methods_of(pipe, avatar)["render"](targets)
     found = metrics.detect(rendered)
+    away = metrics.describe(rendered, found) - metrics.describe(crops, points)
+    distance = np.sqrt((away**2).sum(axis=1)).mean()
+    assert pair.values["render"]["dlib_distance"] == pytest.approx(distance, abs=1e-4) and distance > 0.01
     errors = face_errors(found, targets.landmarks)
     assert pair.values["render"]["landmarks"] == pytest.approx(errors["landmarks"].mean(), abs=1e-6)
     for method in ("warp", "render"):
@@ -230,7 +235,7 @@ def test_openings_are_compared_where_the_driver_is_seen(pipe: TalkingHeadPipelin
     painted[~track.seen] = own[0]
     found[~track.seen] = found[0]
     found[~track.seen, 65:68, 1] += 20  # a mouth wide open that nobody painted
-    values = reenact._pair_values(metrics, painted, track.landmarks, np.zeros(0), seen, seen[:0], found)
+    values = reenact._pair_values(metrics, painted, track.landmarks, np.zeros(0), np.zeros(0), seen, seen[:0], found)
     followed = {name: value for name, value in following(found[seen], found[seen]).items() if math.isfinite(value)}
     assert {"mouth_correlation", "mouth_gain"} <= set(followed)  # this person speaks
     for name, value in followed.items():
@@ -250,7 +255,7 @@ def test_whichever_methods_there_are_drive(
     portraits = find_portraits(pipe, photos, tmp_path)[0][:1]
     driven = drive(pipe, FrameMetrics(pipe.detector), Driver("ada.mp4", "ada", clip), portraits, 8, tmp_path)
     assert list(driven.pairs[0].values) == ["feed-forward", "render"]
-    write_cross([driven], portraits, {}, {"model": None, "identity_net": None}, tmp_path)
+    write_cross([driven], portraits, {}, {"model": None}, [], tmp_path)
     text = (tmp_path / "cross.md").read_text()
     assert "|  | feed-forward | render | feed-forward beats render on |" in text
 
@@ -260,11 +265,11 @@ def test_tables_of_whichever_methods_there_are(methods: tuple[str, ...], tmp_pat
     numbers = {metric.name: 0.5 for metric in METRICS} | {"eyes_gain": math.nan}
     pair = Pair("a.png", "b.mp4", 8, "v.mp4", dict.fromkeys(methods, numbers), np.empty(0))
     portrait = Portrait("a.png", "a", Shots(*[np.empty(0)] * 3))
-    write_cross([Driven("b.mp4", (pair,))], [portrait], {}, {"model": None, "identity_net": "net.npz"}, tmp_path)
+    write_cross([Driven("b.mp4", (pair,))], [portrait], {}, {"model": None}, ["No CSIM."], tmp_path)
     report = json.loads((tmp_path / "cross.json").read_text())
     assert list(report["summary"]) == list(methods)
     text = (tmp_path / "cross.md").read_text()
-    assert "## 1 portraits, 1 clips: 1 pairs" in text
+    assert "## 1 portraits, 1 clips: 1 pairs" in text and report["notes"] == ["No CSIM."] and "\nNo CSIM.\n" in text
     correlations = " | ".join(["0.500 [0.500, 0.500]"] * len(methods))
     assert f"| mouth's opening, correlation with the driver's (higher) | {correlations} |" in text or not methods
     assert "eyes' opening, gain over the driver's (nearer to 1)" not in text  # nobody's is known
@@ -322,7 +327,7 @@ def test_a_whole_run(model: Path, clips: Path, photos: Path, tmp_path: Path, mon
         ("eileen.png", "ada.mp4", 18),
         ("others/nobody in particular.png", "ada.mp4", 18),
     ]
-    names = {metric.name for metric in METRICS} - {"csim"}  # no network was given
+    names = {metric.name for metric in METRICS} - {"csim", "dlib_distance"}  # no networks were given
     for pair in report["pairs"]:
         assert set(pair) == {"portrait", "clip", "frames", "video", "values"}
         assert all(set(pair["values"][method]) == names for method in ("warp", "render", "feed-forward"))
@@ -335,6 +340,7 @@ def test_a_whole_run(model: Path, clips: Path, photos: Path, tmp_path: Path, mon
 
     text = (output / "cross.md").read_text()
     assert "## 2 portraits, 1 clips: 2 pairs" in text and "No CSIM: --identity-net was not given." in text
+    assert "No dlib distance: --dlib-net was not given." in text
     assert "| landmark error / eye distance (lower) | " in text
     assert "(cross/clips/others__nobody%20in%20particular/ada.mp4)" in text and "(cross/eileen.png)" in text
     assert "* wall.png: No face found" in text and "* wall.mp4: No face found" in text

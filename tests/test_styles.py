@@ -30,6 +30,8 @@ def test_another_style_changes_what_it_changes(pipe: TalkingHeadPipeline, clips:
     stranger = {**episode, "shots": -episode["shots"]}
     found = compare_styles(pipe, [episode, stranger])
     assert found.people == 2 and 0 < found.face < 255 and 0 < found.mouth < 255
+    eye = found.discriminator
+    assert eye is not None and eye.hinge >= 0 and eye.right in (0, 0.5, 1) and eye.patch_hinge is None
     same = compare_styles(pipe, [episode, episode])
     assert (same.face, same.mouth, same.own_is_nearer) == (0, 0, 0)
     with pytest.raises(ValueError, match="two people"):

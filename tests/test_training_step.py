@@ -199,9 +199,11 @@ def test_the_hinge_is_that_of_real_and_fake(batch, discriminator):
     torch.testing.assert_close(discriminator_loss(discriminator, **batch), expected)
 
 
-def test_patches_are_scored_beside_the_person(batch):
+@pytest.mark.parametrize("width", [0, 4])
+def test_patches_are_scored_beside_the_person(batch, width):
     torch.manual_seed(0)
-    discriminator = Discriminator(**PRESETS["tiny"].model.discriminator | {"patch_block": 1}).eval()
+    patches = {"patch_block": 1, "patch_width": width}
+    discriminator = Discriminator(**PRESETS["tiny"].model.discriminator | patches).eval()
     assert terms_of(batch, discriminator)["patches"] == 0  # asked for or not, they are counted by their weight
     terms = terms_of(batch, discriminator, replace(WEIGHTS, patches=0.5))
     real = discriminator(batch["images"], batch["landmark_images"], batch["identity"])

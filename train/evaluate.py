@@ -1,6 +1,7 @@
 """The paper's protocol on any folder of clips: self-reenactment of people whom the model has never seen.
 
     python -m train.evaluate --model MODEL --clips FOLDER --output FOLDER [--shots 1 --shots 8] [--fine-tune STEPS]
+        [--identity-net mobilefacenet.npz] [--dlib-net dlib_face_resnet.npz]
         [--inception inception-2015-12-05.pt] [--portraits FOLDER]
 
 Of each clip's frames with a face, the T source frames are spread over the first half, beginning with the first frame,
@@ -10,11 +11,14 @@ makes of that is compared with the frame. Three methods need no network: ``still
 source that the pipeline would choose, bent to the landmarks (warp_baseline.py), ``render`` the drawn head alone.
 ``feed-forward`` is the pipeline: the network's correction over that drawing. Frames are made at the size that the
 pipeline chooses, 512 pixels where the clip's crop has enough of them, and compared at that of the network, 256: larger
-ones are averaged. The row ``truth`` puts the true frames in the painted ones' place: its
-CSIM is what a person reaches among real frames. Jitter is that of the 16 consecutive frames of the second half in which
-the face moves least, over that of the same frames as they were filmed. FID is that of all hold-out frames of all clips
-at one T together: it comes with the last clip and without an interval. With few frames it is biased upwards, so it is
-comparable only at the same number of frames.
+ones are averaged. The row ``truth`` puts the true frames in the painted ones' place: its CSIM is what a person reaches
+among real frames. The same people are compared by dlib's face recognition ResNet, whose weights anybody can have (CC0):
+by the Euclidean distance of its descriptors, as dlib itself does, whose threshold for one person is 0.6. A model that
+was trained with that network as its identity loss should not be judged by it alone: the tables say so where the model's
+training.json or card names it. Jitter is that of the 16 consecutive frames of the second half in which the face moves
+least, over that of the same frames as they were filmed. FID is that of all hold-out frames of all clips at one T
+together: it comes with the last clip and without an interval. With few frames it is biased upwards, so it is comparable
+only at the same number of frames.
 
 A table of its own has the hold-out frames in which the head is turned by 12 degrees and more: by the angle between its
 pose and that of the source nearest to it. Its numbers are means over these frames of all clips together.
@@ -48,7 +52,7 @@ from .evaluation.reenact import (
     write_cross,
 )
 from .evaluation.reenact import Portrait as DrivenPortrait
-from .evaluation.results import described, write_results
+from .evaluation.results import described, identity_notes, write_results
 from .terminal import mistakes_in_one_line
 
 Done = TypeVar("Done")
@@ -69,6 +73,10 @@ def main(
         Path | None, typer.Option(help="Weights for the perceptual distance and for fine-tuning's content loss.")
     ] = None,
     identity_net: Annotated[Path | None, typer.Option(help="Weights of MobileFaceNet, for CSIM.")] = None,
+    dlib_net: Annotated[
+        Path | None,
+        typer.Option(help="Arrays of dlib's face recognition network (.npz), for the distance of its descriptors."),
+    ] = None,
     inception: Annotated[Path | None, typer.Option(help="The file inception-2015-12-05.pt, for FID.")] = None,
     frames: Annotated[
         int | None, typer.Option(help="Hold-out frames of a clip, at most.", min=2, show_default="32; field: all")
@@ -108,6 +116,7 @@ def main(
         fine_tune_preset=fine_tune_preset,
         feature_net=feature_net,
         identity_net=identity_net,
+        dlib_net=dlib_net,
         inception=inception,
         frames=frames,
         protocol=protocol,
@@ -121,10 +130,11 @@ def main(
         if not jobs:
             raise UnreadableMediaError(f"There are no clips to evaluate in {clips}. Give a folder that holds some.")
         # What is wrong with them is known before anything is measured.
+        notes = identity_notes(options)
         people = None if portraits is None else find_portraits(tools(options)[0], portraits, leave_out=output)
         _measure_clips(jobs, options, workers)
         if people is not None:
-            _measure_pairs(jobs, *people, options, workers)
+            _measure_pairs(jobs, *people, options, notes, workers)
 
 
 def _measure_clips(jobs: Sequence[Job], options: Options, workers: int) -> None:
@@ -145,6 +155,7 @@ def _measure_pairs(
     portraits: Sequence[DrivenPortrait],
     left_out: Mapping[str, str],
     options: Options,
+    notes: Sequence[str],
     workers: int,
 ) -> None:
     (options.output / "cross").mkdir(parents=True, exist_ok=True)
@@ -156,7 +167,7 @@ def _measure_pairs(
         with contextlib.closing(_with_bar("driving portraits", len(drivers), work)) as running:
             for one in running:
                 driven.append(one)
-                write_cross(driven, portraits, left_out, described(options), options.output, options.seed)
+                write_cross(driven, portraits, left_out, described(options), notes, options.output, options.seed)
     finally:  # a sheet shows all clips: drawn once, of an interrupted run as well
         save_sheets(driven, portraits, options.output)
     dropped = _count_dropped(driven)

@@ -1,9 +1,10 @@
-"""What the embedding does: each person painted in his or her own style, and in another person's.
+"""What has been learned of people: the embedding's styles, and the discriminator's eye.
 
     python -m train.styles --clips PREPARED [--model MODEL] [--shots 4] [--people 32]
 
 People are those of the validation split, in episodes as in meta-learning: K shots, and another frame as the target. If
-AdaIN carries a person, the other's style changes the picture, and one's own is nearer to the target.
+AdaIN carries a person, painting him or her in another person's style changes the picture, and one's own style is nearer
+to the target. If the discriminator knows painted from real, its hinge loss lies below 2.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from talking_heads import TalkingHeadPipeline
+from talking_heads.errors import InvalidModelError
+from talking_heads.models import Discriminator
+from talking_heads.models.discriminator import Judgement
 
 from .config import as_photographed
 from .data.episodes import Episode, EpisodeDataset
+from .losses import hinge
 from .terminal import mistakes_in_one_line
 
 FACE_WEIGHT, MOUTH_WEIGHT = 1.0, 2.0
@@ -39,6 +44,20 @@ class StyleTest:
     mouth: float
     own_is_nearer: float
     """Share of people whose own style is nearer to the target, in the face."""
+    discriminator: DiscriminatorTest | None
+    """None where the model has no discriminator."""
+
+
+@dataclass(frozen=True)
+class DiscriminatorTest:
+    """Of people whom no column of W knows: W_i is their embedding, as where fine-tuning begins."""
+
+    hinge: float
+    """L_DSC (6) of the projection score; 2 is chance."""
+    right: float
+    """Share of people whose photo scores higher than what is painted of them."""
+    patch_hinge: float | None
+    """The same of the patches' scores, where there are any."""
 
 
 def episodes_of(
@@ -65,8 +84,10 @@ def compare_styles(pipe: TalkingHeadPipeline, episodes: list[Episode]) -> StyleT
     if len(episodes) < 2:
         raise ValueError("give episodes of two people at least")
     conditioned = bool(pipe.generator.config.render_conditioned)
+    discriminator = _discriminator(pipe)
     embeddings = [pipe.embedder(e["shots"][None], e["shot_landmarks"][None]).mean(dim=1) for e in episodes]
     sums = torch.zeros(3)
+    judged: list[tuple[Judgement, Judgement]] = []
     for k, episode in enumerate(episodes):
         batch = default_collate([episode])
         own, other = (
@@ -79,8 +100,31 @@ def compare_styles(pipe: TalkingHeadPipeline, episodes: list[Episode]) -> StyleT
         face, mouth = weights > 1, weights > 1 + FACE_WEIGHT
         near = _distance(own, batch["image"], face) < _distance(other, batch["image"], face)
         sums += torch.tensor([_distance(own, other, face), _distance(own, other, mouth), float(near)])
+        if discriminator is not None:
+            real, fake = (
+                discriminator(image, batch["landmark_image"], embeddings[k]) for image in (batch["image"], own)
+            )
+            judged.append((real, fake))
     face_change, mouth_change, nearer = (sums / len(episodes)).tolist()
-    return StyleTest(len(episodes), face_change, mouth_change, nearer)
+    return StyleTest(len(episodes), face_change, mouth_change, nearer, _judge(judged) if judged else None)
+
+
+def _discriminator(pipe: TalkingHeadPipeline) -> Discriminator | None:
+    try:
+        return pipe.load_discriminator()
+    except InvalidModelError:  # published by few
+        return None
+
+
+def _judge(judged: list[tuple[Judgement, Judgement]]) -> DiscriminatorTest:
+    """Judgements of what is real and of what is painted, of one person each."""
+    real, fake = (torch.cat([pair[k].scores for pair in judged]) for k in (0, 1))
+    patches = [hinge(a.patches, b.patches) for a, b in judged if a.patches is not None and b.patches is not None]
+    return DiscriminatorTest(
+        float(hinge(real, fake)),
+        float((real > fake).float().mean()),
+        float(torch.stack(patches).mean()) if patches else None,
+    )
 
 
 def _distance(a: Tensor, b: Tensor, where: Tensor) -> float:
@@ -104,6 +148,12 @@ def main(
         f"{found.people} people. Another person's style changes the face by {found.face:.1f} and the mouth by "
         f"{found.mouth:.1f} levels of 255; one's own is nearer to the target for {100 * found.own_is_nearer:.0f} %."
     )
+    if (eye := found.discriminator) is not None:
+        patches = "" if eye.patch_hinge is None else f", of patches {eye.patch_hinge:.2f}"
+        typer.echo(
+            f"Discriminator: hinge loss {eye.hinge:.2f}{patches} (2 is chance); it scores the photo higher than what "
+            f"is painted for {100 * eye.right:.0f} %."
+        )
 
 
 if __name__ == "__main__":

@@ -244,6 +244,7 @@ def training_facts(trainer: Trainer) -> dict[str, Any]:
         "image_size": config.image_size,
         "num_shots": config.num_shots,
         "content": [Path(path).name for path in config.feature_net.split(",") if path],
+        "identity": Path(config.identity_net).name if config.losses.identity > 0 else "",
         "start_from": trainer.start_from,
         "data": trainer.data.contents,
     }

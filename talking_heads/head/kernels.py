@@ -15,7 +15,7 @@ SKIN, TEETH, INSIDE, EYE = 0, 1, 2, 3
 """What a triangle is part of, for ``mend_teeth_and_edges``."""
 BETWEEN_TEETH = np.float32(0.72)
 """Light between two teeth, over that on them."""
-LAYER_STEP = np.float32(0.7)
+LAYER_STEP = np.float32(1.3)
 """Between neighbours, of the plane that is -1 on a wall, 0 on hair and 1 on a face: it makes an outline with steps."""
 MOUTH_KEPT = np.float32(0.4)
 """Stillness of the inside of the mouth. Small, blurred mouths of films taught the network to fill it with grey: what is
@@ -278,8 +278,7 @@ def compose(
             frame[i, j, 0], frame[i, j, 1], frame[i, j, 2] = red, green, blue
             planes[i, j, 0] = trust
             planes[i, j, 1] = layer
-            # Nothing is painted on a wall: shadows and curls that a network adds around a head swim along with it.
-            planes[i, j, 2] = max(still, one - opacity)
+            planes[i, j, 2] = still
             planes[i, j, 3] = opacity
 
 
@@ -378,20 +377,21 @@ def soften_outline(frame, planes, top, bottom, out):
             step = max(step, abs(planes[i, j - 1, 1] - layer), abs(planes[i, j + 1, 1] - layer))
             if step < LAYER_STEP:
                 continue
-            still = min(planes[i, j, 2], planes[i - 1, j, 2], planes[i + 1, j, 2])
-            still = min(still, planes[i, j - 1, 2], planes[i, j + 1, 2])
             for c in range(3):
                 near = frame[i - 1, j, c] + frame[i + 1, j, c] + frame[i, j - 1, c] + frame[i, j + 1, c]
                 above = frame[i - 1, j - 1, c] + frame[i - 1, j + 1, c]
                 far = above + frame[i + 1, j - 1, c] + frame[i + 1, j + 1, c]
                 soft = np.float32(0.25) * frame[i, j, c] + np.float32(0.125) * near + np.float32(0.0625) * far
-                out[i, j, c] += (np.float32(1) - still) * (soft - frame[i, j, c])
+                out[i, j, c] += (np.float32(1) - planes[i, j, 2]) * (soft - frame[i, j, c])
 
 
 @compiled
 def reduce_planes(picture, photo, planes, factor, top, bottom, out):
     """Rows ``top`` to ``bottom`` of ``out`` (9, h, w): means over ``factor`` x ``factor`` pixels of picture and photo
-    (H, W, 3), brought from 0..255 to [-1, 1], and of the first three planes of (H, W, 4)."""
+    (H, W, 3), brought from 0..255 to [-1, 1], and of the first three planes of (H, W, 4).
+
+    A wall counts as still: shadows and curls that a network paints around a head swim along with it.
+    """
     share = np.float32(1.0 / (factor * factor))
     level, one = share * np.float32(1 / 127.5), np.float32(1)
     for i in range(top, bottom):
@@ -407,7 +407,7 @@ def reduce_planes(picture, photo, planes, factor, top, bottom, out):
                     f += photo[y, x, 2]
                     g += planes[y, x, 0]
                     h += planes[y, x, 1]
-                    k += planes[y, x, 2]
+                    k += max(planes[y, x, 2], one - planes[y, x, 3])
             out[0, i, j], out[1, i, j], out[2, i, j] = a * level - one, b * level - one, c * level - one
             out[3, i, j], out[4, i, j], out[5, i, j] = d * level - one, e * level - one, f * level - one
             out[6, i, j], out[7, i, j], out[8, i, j] = g * share, h * share, k * share

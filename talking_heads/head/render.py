@@ -55,7 +55,7 @@ class Rendered:
 
     def generator_planes(self, size: int) -> np.ndarray:
         """What a generator at ``size`` pixels sees, float32 (RENDER_CHANNELS, size, size): rendered picture and photo
-        in [-1, 1], trust in 0..1, layer in [-1, 1], stillness in 0..1.
+        in [-1, 1], trust in 0..1, layer in [-1, 1], stillness in 0..1, which is that of the wall wherever it is seen.
 
         ``size`` divides the picture's side.
         """

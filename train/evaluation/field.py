@@ -25,6 +25,7 @@ METRICS = (
     Metric("akd", "AKD: 68 keypoints' distance, pixels of 256", 3, "lower"),
     Metric("aed", "AED: distance of identities", 3, "lower"),
     Metric("csim", "CSIM to the true frame", 3, "higher"),
+    Metric("dlib_distance", "dlib distance to the true frame", 3, "lower"),
 )
 PUBLISHED = (
     # L1, SSIM, PSNR (frames), AKD, AED
@@ -61,13 +62,19 @@ def field_values(painted: Observation, truth: Observation) -> dict[str, float]:
     if painted.identities.shape[1]:
         values["aed"] = mean(np.linalg.norm(painted.identities - truth.identities, axis=1))
         values["csim"] = mean((painted.identities * truth.identities).sum(axis=1))
+    if painted.descriptors.shape[1]:
+        values["dlib_distance"] = mean(np.linalg.norm(painted.descriptors - truth.descriptors, axis=1))
     return values
 
 
-def markdown(results: Sequence[object], model: str | None, left_out: Mapping[str, str], seed: int) -> Iterator[str]:
+def markdown(
+    results: Sequence[object], model: str | None, notes: Sequence[str], left_out: Mapping[str, str], seed: int
+) -> Iterator[str]:
     """A report of ``evaluate.Result`` of one T."""
     yield f"# First frame to all frames, with {model or 'the bundled model'}\n"
     yield "Source: the first frame with a face. Targets: the others. Mean and 95 % bootstrap interval over people.\n"
+    for sentence in notes:
+        yield f"{sentence}\n"
     yield from summary_table(results, summarise(results, seed), METRICS, (("feed-forward", "render"),))  # type: ignore[arg-type]
     yield "\n## Published, on other clips and with other detectors\n"
     yield "| | clips | L1 | SSIM | PSNR of each frame | AKD | AED |"

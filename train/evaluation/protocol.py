@@ -27,6 +27,7 @@ from talking_heads.tracking.driver import DriverFitter
 from ..data.jobs import Job
 from ..features import load_feature_net
 from ..finetune import FineTuning, fine_tune_avatar
+from ..identity import IdentityNet
 from .field import field_values, first_and_rest
 from .metrics import (
     FrameMetrics,
@@ -73,6 +74,8 @@ METRICS = (
     Metric("perceptual", "perceptual distance", 4, "lower"),
     Metric("csim", "CSIM to other real frames", 3, "higher"),
     Metric("csim_share", "CSIM over that of real frames", 3, "higher"),
+    Metric("dlib_distance", "dlib distance to other real frames", 3, "lower"),
+    Metric("dlib_ratio", "dlib distance over that of real frames", 3, "lower"),
     *FACE_ERRORS,
     Metric("sharpness", "sharpness over truth", 3, "nearer to 1"),
     JITTER,
@@ -82,7 +85,9 @@ FID = Metric("fid", "FID", 2, "lower")
 """Of all clips together, so no clip has one."""
 FAR = 12.0
 """Degrees between the heads of a hold-out frame and of the nearest source, from which on the frame counts as turned."""
-TURNED_METRICS = tuple(metric for metric in METRICS if metric.name in ("ssim", "l1", "perceptual", "csim", "lids"))
+TURNED_METRICS = tuple(
+    metric for metric in METRICS if metric.name in ("ssim", "l1", "perceptual", "csim", "dlib_distance", "lids")
+)
 
 
 Task = TypeVar("Task")
@@ -100,6 +105,7 @@ class Options:
     fine_tune_preset: str = "default"
     feature_net: Path | None = None
     identity_net: Path | None = None
+    dlib_net: Path | None = None
     inception: Path | None = None
     frames: int | None = None
     """Hold-out frames of a clip, at most; HELD_OUT, or all by the field's protocol, if None."""
@@ -245,9 +251,11 @@ def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, op
             values[name] = clip_values(by_frame, own_jitter, reference)
             turned[name] = _of_turned(by_frame, far)
             columns[name] = frames
-        if "csim" in real:
-            for measured in values.values():
-                measured["csim_share"] = measured["csim"] / real["csim"]
+        for name, relative in (("csim", "csim_share"), ("dlib_distance", "dlib_ratio")):
+            if name in real:
+                for measured in values.values():
+                    # The distance is nought where all true frames are one.
+                    measured[relative] = measured[name] / real[name] if real[name] else math.nan
         _save_sheet(columns, options.output / "sheets" / f"{flat(job.source)}-T{shots}.png")
         features = _features(metrics, {name: columns[name] for name in values}) | true_features
         values["truth"], turned["truth"] = real, _of_turned(real_frames, far)
@@ -297,19 +305,24 @@ def _save_sheet(columns: Mapping[str, np.ndarray], path: Path) -> None:
 
 @cache  # one of each a process
 def _tools(
-    model: str | None, feature_net: Path | None, identity_net: Path | None, inception: Path | None
+    model: str | None,
+    feature_net: Path | None,
+    identity_net: Path | None,
+    dlib_net: Path | None,
+    inception: Path | None,
 ) -> tuple[TalkingHeadPipeline, FrameMetrics]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = TalkingHeadPipeline.from_pretrained(model).to(device)
     features = None if feature_net is None else load_feature_net(feature_net)
     identity = None if identity_net is None else load_identity_net(identity_net)
+    dlib = None if dlib_net is None else IdentityNet(dlib_net)
     network = None if inception is None else load_inception(inception, device)
-    return pipe, FrameMetrics(pipe.detector, features, identity, network, device)
+    return pipe, FrameMetrics(pipe.detector, features, identity, dlib, network, device)
 
 
 def tools(options: Options) -> tuple[TalkingHeadPipeline, FrameMetrics]:
     """The model, and what measures it; loaded once. Raises InvalidModelError for either."""
-    return _tools(options.model, options.feature_net, options.identity_net, options.inception)
+    return _tools(options.model, options.feature_net, options.identity_net, options.dlib_net, options.inception)
 
 
 def _run(job: Job, options: Options) -> Outcome:

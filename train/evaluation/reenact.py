@@ -8,7 +8,7 @@ by three methods: ``warp`` bends the photo to the landmarks of the moved head, `
 are made at that size and averaged down. Painted are the consecutive frames of the clip from the first in which its face
 is seen. How they should look nobody knows; measured is what should hold anyway:
 
-* CSIM: the identity of each painted frame against that of the portrait's crop;
+* CSIM and dlib distance: the identity of each painted frame against that of the portrait's crop;
 * landmark and head pose errors: between the landmarks that were asked for, which are those of the moved head, and those
   detected in the painted frame, over the eye distance of those asked for. Frames in which the driver's face is not seen
   (its pose is held there) are painted but not measured;
@@ -84,6 +84,7 @@ METHODS = ("warp", "render", "feed-forward")
 CONTESTS = (("feed-forward", "render"), ("feed-forward", "warp"), ("render", "warp"))
 METRICS = (
     Metric("csim", "CSIM to the portrait", 3, "higher"),
+    Metric("dlib_distance", "dlib distance to the portrait", 3, "lower"),
     *FACE_ERRORS,
     Metric("eyes_correlation", "eyes' opening, correlation with the driver's", 3, "higher"),
     Metric("eyes_gain", "eyes' opening, gain over the driver's", 3, "nearer to 1"),
@@ -307,13 +308,14 @@ def drive(
     for portrait in portraits:
         avatar = pipe.avatar_from_shots(portrait.shots)
         targets = relative_targets(avatar.head, motion, size)
-        identity = metrics.identify(portrait.shots.crops(size), portrait.shots.landmarks_at(size))[0]
+        known = portrait.shots.crops(size), portrait.shots.landmarks_at(size)
+        identity, descriptor = metrics.identify(*known)[0], metrics.describe(*known)[0]
         painted, values = {}, {}
         for name, method in methods_of(pipe, avatar).items():
             if name in METHODS:
                 painted[name] = method(targets)
                 values[name] = _pair_values(
-                    metrics, painted[name], targets.landmarks, identity, seen, run, driver_landmarks
+                    metrics, painted[name], targets.landmarks, identity, descriptor, seen, run, driver_landmarks
                 )
         ours = painted["feed-forward"]
         video = f"cross/clips/{portrait.file}/{driver.file}.mp4"
@@ -340,6 +342,7 @@ def _pair_values(
     painted: np.ndarray,
     asked: np.ndarray,
     identity: np.ndarray,
+    descriptor: np.ndarray,
     seen: np.ndarray,
     run: np.ndarray,
     driver: np.ndarray,
@@ -349,6 +352,8 @@ def _pair_values(
     values = face_errors(observation.landmarks, asked)
     if metrics.identity_net is not None:
         values["csim"] = observation.identities @ identity
+    if metrics.dlib_net is not None:
+        values["dlib_distance"] = np.linalg.norm(observation.descriptors - descriptor, axis=1)
     means = clip_values(
         {name: value[seen] for name, value in values.items()}, jitter(observation.landmarks[run]), jitter(driver[run])
     )
@@ -375,18 +380,20 @@ def write_cross(
     portraits: Sequence[Portrait],
     left_out: Mapping[str, str],
     options: Mapping[str, Any],
+    notes: Sequence[str],
     output: Path,
     seed: int = 0,
 ) -> None:
     """``cross.json`` and ``cross.md`` of what has been measured so far.
 
-    ``left_out``: why other photos are no portraits. ``options`` are of ``train.evaluate``, by name.
+    ``left_out``: why other photos are no portraits. ``options`` are of ``train.evaluate``, by name; ``notes`` are
+    sentences above the table.
     """
     driven = sorted(driven, key=lambda one: one.clip)
     pairs = [pair for one in driven for pair in one.pairs]
     report = {
         "options": dict(options),
-        "notes": ["No CSIM: --identity-net was not given."] if options["identity_net"] is None else [],
+        "notes": list(notes),
         "summary": summarise(pairs, seed),
         "wins": {f"{a} against {b}": {m.name: wins(pairs, a, b, m) for m in METRICS} for a, b in CONTESTS},
         "pairs": [_record(pair) for pair in pairs],

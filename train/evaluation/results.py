@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from talking_heads.hub import BUNDLED_MODELS, TRAINING, read_json
 
 from .field import markdown as field_markdown
 from .metrics import (
@@ -61,8 +64,7 @@ def notes(options: Options, finished: bool) -> list[str]:
     sentences = []
     if options.feature_net is None:
         sentences.append("No perceptual distance: --feature-net was not given.")
-    if options.identity_net is None:
-        sentences.append("No CSIM: --identity-net was not given.")
+    sentences += identity_notes(options)
     if options.inception is None:
         sentences.append("No FID: --inception was not given.")
     elif not finished:
@@ -72,19 +74,53 @@ def notes(options: Options, finished: bool) -> list[str]:
     return sentences
 
 
+def identity_notes(options: Options) -> list[str]:
+    """What any table has to say of identity."""
+    sentences = []
+    if options.identity_net is None:
+        sentences.append("No CSIM: --identity-net was not given.")
+    if options.dlib_net is None:
+        sentences.append("No dlib distance: --dlib-net was not given.")
+    elif taught_by_dlib(options.model):
+        sentences.append(
+            "This model was trained with dlib's network as its identity loss: judge it by CSIM, too, not by its own "
+            "teacher alone."
+        )
+    return sentences
+
+
+def taught_by_dlib(model: str | None) -> bool:
+    """Whether the model's training.json names an identity loss, whose network is always dlib's, or its card says so.
+
+    False where neither does; a model of the Hub is not looked up. Raises InvalidModelError for a damaged training.json.
+    """
+    bundled = BUNDLED_MODELS.get(model or "default")
+    folder = Path(model) if model is not None and Path(model).exists() else bundled
+    if folder is None:
+        return False
+    training, card = folder / TRAINING, folder / "README.md"
+    if training.is_file() and read_json(training).get("identity"):
+        return True
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return re.search(r"identity\s+loss\s+dlib's", text) is not None
+
+
 def write_results(outcomes: Sequence[Outcome], options: Options, finished: bool = True) -> None:
     """``results.json`` and ``results.md`` of what has been measured so far; FID, which is slow, when ``finished``."""
     outcomes = sorted(outcomes, key=lambda outcome: outcome.clip)
     results = [result for outcome in outcomes for result in outcome.results]
     left_out = {outcome.clip: outcome.dropped for outcome in outcomes if outcome.dropped}
     if options.protocol == "field":
+        sentences = identity_notes(options)
         report = {
             "options": described(options),
+            "notes": sentences,
             "summary": summarise(results, options.seed),
             "clips": [_record(result) for result in results],
             "dropped": left_out,
         }
-        write_report(options.output, "field", report, field_markdown(results, options.model, left_out, options.seed))
+        lines = field_markdown(results, options.model, sentences, left_out, options.seed)
+        write_report(options.output, "field", report, lines)
         return
     at = {shots: [result for result in results if result.shots == shots] for shots in options.shots}
     summary = {shots: summarise(some, options.seed) for shots, some in at.items()}
