@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -40,6 +41,31 @@ from .settings import LimitError
 from .visitor_files import VisitorFiles
 
 
+def movement() -> list[gr.components.Component]:
+    """What moves the person, and how strongly."""
+    return [
+        gr.File(label="Driving"),
+        gr.Dropdown(list(PRESETS), value=None, label="Preset"),
+        gr.Radio(["relative", "absolute"], value="relative", label="Motion"),
+        *numbers(1.0, "Head", "Expression", "Gaze"),
+        *numbers(None, "Start", "End"),
+    ]
+
+
+def more_movement() -> list[gr.components.Component]:
+    """What came later, and so stands behind what was there."""
+    return [file("Motion file"), gr.CheckboxGroup(list(PARTS), label="Parts")]
+
+
+def frames() -> list[gr.components.Component]:
+    """How the frames look."""
+    return [
+        gr.Radio(list(SIZES), value="auto", label="Size"),
+        gr.Textbox("keep", label="Background"),
+        gr.File(label="Background picture"),
+    ]
+
+
 class Endpoints:
     """Named endpoints, hung at components that nobody sees: gradio checks files and describes types by components."""
 
@@ -48,29 +74,7 @@ class Endpoints:
 
     def add(self) -> None:
         """Puts them into the Blocks that is open."""
-
-        def photos() -> gr.File:
-            return photo_files(str(self.files.cache))
-
-        def movement() -> list[gr.components.Component]:
-            return [
-                gr.File(label="Driving"),
-                gr.Dropdown(list(PRESETS), value=None, label="Preset"),
-                gr.Radio(["relative", "absolute"], value="relative", label="Motion"),
-                *numbers(1.0, "Head", "Expression", "Gaze"),
-                *numbers(None, "Start", "End"),
-            ]
-
-        def more_movement() -> list[gr.components.Component]:
-            return [file("Motion file"), gr.CheckboxGroup(list(PARTS), label="Parts")]
-
-        def frames() -> list[gr.components.Component]:
-            return [
-                gr.Radio(list(SIZES), value="auto", label="Size"),
-                gr.Textbox("keep", label="Background"),
-                gr.File(label="Background picture"),
-            ]
-
+        photos = functools.partial(photo_files, str(self.files.cache))
         with gr.Row(visible=False):
             output = gr.Radio(list(OUTPUTS), value="head", label="Output")
             steps = gr.Number(40, label="Steps", precision=0)

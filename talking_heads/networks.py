@@ -172,6 +172,8 @@ class NetworkPipeline(DiffusionPipeline):
         folder = self._locate_discriminator() / "discriminator" if self._locate_discriminator else None
         return folder if folder is not None and folder.is_dir() else None
 
+    # ----------------------------------------------------------------------------------------------------- computing
+
     @property
     def engine(self) -> str:
         """What computes the generator: "torch", "openvino" or "auto" (``engines.choose_engine``).

@@ -136,8 +136,6 @@ class TalkingHeadPipeline(NetworkPipeline):
                 base_commit=self.commit, head=head,
             ).to(self.device)  # fmt: skip
 
-    # -------------------------------------------------------------------------------------------------------- driver
-
     def track(
         self,
         clip: str | Path,
@@ -170,8 +168,6 @@ class TalkingHeadPipeline(NetworkPipeline):
 
         with contextlib.closing(ahead(read_frames(clip, start=start, end=end, fps=info.fps))) as frames:
             return track_face(frames, self.detector, info.fps, count)
-
-    # ------------------------------------------------------------------------------------------------------ generating
 
     def __call__(
         self,

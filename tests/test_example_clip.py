@@ -12,7 +12,7 @@ from talking_heads.landmarks import eye_distance
 from talking_heads.media.reading import probe, read_frames
 from talking_heads.tracking.detectors import LandmarkDetector
 from train.example_clip import FPS, SIZE, Studio, both_sides, mouth_tracks, nearest_surface, performance
-from train.reduce_face_model import load_source
+from train.facekit import load_source
 
 pytestmark = pytest.mark.slow
 

@@ -237,7 +237,7 @@ def test_the_embedding_is_a_sum_over_space() -> None:
 # ------------------------------------------------------------------------------------------------------ discriminator
 
 
-def test_the_score_is_equation_4() -> None:
+def test_the_score_is_equation_5() -> None:
     """D = V^T (W_i + w0) + b."""
     model = seeded(Discriminator, DISCRIMINATOR)
     images, landmarks, identity = arguments(model)

@@ -10,26 +10,21 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from talking_heads.errors import InvalidModelError
-from train.reduce_face_model import (
+from train.decimation import Mesh, area_normals, reduce_mesh
+from train.facekit import (
     EXPRESSION_NAMES,
     ICT_NAMES,
-    LANDMARKS,
     NUM_IDENTITY,
     NUM_LANDMARKS,
     PART_ENDS,
     PARTS,
-    Mesh,
-    area_normals,
     ict_names,
     load_source,
-    main,
-    mirror_vertices,
     parts_of,
     read_folder,
     read_landmarks,
-    read_licence,
-    reduce_mesh,
 )
+from train.reduce_face_model import LANDMARKS, main, mirror_vertices, read_licence
 
 ASSET = Path(__file__).parents[1] / "talking_heads" / "head" / "face_model.safetensors"
 BESIDE = 2  # triangles at an edge of a surface

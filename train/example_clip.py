@@ -26,7 +26,8 @@ from talking_heads.head.kernels import interpolate, rasterise, vertex_normals
 from talking_heads.head.model import Camera, neck_fade, pixels, smoothstep
 from talking_heads.head.motion import head_rotation
 
-from .reduce_face_model import PARTS, Source, gaze_angle, load_source, smooth_curve
+from .facekit import PARTS, Source, load_source
+from .reduce_face_model import gaze_angle, smooth_curve
 from .terminal import mistakes_in_one_line
 
 SENTENCE = "Hello. This face is painted by software, and it moves as I speak."

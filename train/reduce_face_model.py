@@ -13,13 +13,8 @@ Model space: centimetres, x to the viewer's right, y up, z towards the viewer.
 
 from __future__ import annotations
 
-import csv
-import heapq
 import json
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -31,30 +26,15 @@ from scipy.interpolate import PchipInterpolator
 from scipy.spatial import cKDTree
 
 from talking_heads.errors import InvalidModelError
+from talking_heads.files import replacing, written_whole
 
+from .decimation import Mesh, area_normals, reduce_mesh
+from .facekit import EXPRESSION_NAMES, NUM_VERTICES, PARTS, SHELL, Source, ict_names, load_source, read_landmarks
 from .terminal import mistakes_in_one_line
 
 LANDMARKS = Path(__file__).with_name("landmark_vertices.csv")
-NUM_LANDMARKS = 238
-NUM_IDENTITY = 64
-NUM_VERTICES = 26719  # of the full model
 LICENCE_NAME = "FACE_MODEL_LICENSE"
 SOURCE = "ICT-FaceKit, https://github.com/ICT-VGL/ICT-FaceKit"
-
-PART_ENDS = {
-    "face": 9409,
-    "head_neck": 11248,
-    "mouth_socket": 13294,
-    "eye_socket_left": 13678,
-    "eye_socket_right": 14062,
-    "gums_tongue": 17039,
-    "teeth": 21451,
-    "eyeball_left": 23021,
-    "eyeball_right": 24591,
-}
-"""First vertex after each drawn part. What follows the last are transparent shells."""
-PARTS = tuple(PART_ENDS)
-SHELL = len(PARTS)
 
 TARGETS = {
     "face": 3970,
@@ -68,11 +48,6 @@ TARGETS = {
     "eyeball_right": NUM_VERTICES,
 }
 """How many vertices of each part stay, if no more are locked."""
-
-HIDDEN_MATERIALS = frozenset(
-    {"M_ScleraLeft", "M_ScleraRight", "M_LacrimalFluid", "M_EyeBlend", "M_EyeOcclusion", "M_EyeLashes"}
-)
-"""Transparent shells in front of the eyes. Painted opaque they would blank the iris, so they are not drawn."""
 
 TEETH, GUMS, CAVE = (0.97, 0.93, 0.86), (0.66, 0.36, 0.35), (0.40, 0.20, 0.19)
 SHOULDERS = -12.0  # cm: below, nothing is drawn
@@ -88,163 +63,6 @@ POSES = (
     {"browInnerUp_L": 1.0, "browInnerUp_R": 1.0},
 )
 """Expressions in each of which the reduced head must look like the full one."""
-
-EVENNESS = 5e-4  # times an edge's length to the fourth power: flat skin is thinned evenly
-MIN_TURN = 0.2  # cosine of the most that a collapse may turn a triangle
-MIN_ROUNDNESS = 0.12  # 1 is equilateral; thinner triangles are not made
-
-# ICT's _L moves the person's left, which is the viewer's right, x > 0 (browDown_L at x = +4.2 cm on average,
-# eyeBlink_L at +3.3), and jawLeft and mouthLeft go towards x > 0: Apple's names mean the same sides.
-EYE_NAMES = ("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint", "eyeWide")
-EXPRESSION_NAMES = (
-    *(f"{name}Left" for name in EYE_NAMES),
-    *(f"{name}Right" for name in EYE_NAMES),
-    *("jawForward", "jawRight", "jawLeft", "jawOpen"),
-    *("mouthClose", "mouthFunnel", "mouthPucker", "mouthRight", "mouthLeft"),
-    *("mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight"),
-    *("mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight"),
-    *("mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper"),
-    *("mouthPressLeft", "mouthPressRight", "mouthLowerDownLeft", "mouthLowerDownRight"),
-    *("mouthUpperUpLeft", "mouthUpperUpRight", "browDownLeft", "browDownRight", "browInnerUp"),
-    *("browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft", "cheekSquintRight"),
-    *("noseSneerLeft", "noseSneerRight"),
-)
-"""Apple's 52 blend shapes but tongueOut, which ICT-FaceKit lacks, in the order of Live Link Face's columns."""
-PAIRS = ("browInnerUp", "cheekPuff")  # one shape at Apple, two at ICT
-
-
-# --- reading the source ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Source:
-    """The full model: V = mean + sum_i w_i identity_i + sum_j e_j expression_j."""
-
-    mean: np.ndarray  # (V, 3) float32 cm
-    identity: np.ndarray  # (I, V, 3) float32 cm per standard deviation
-    expression: dict[str, np.ndarray]  # ICT's name -> (V, 3) float32 cm at full strength
-    triangles: np.ndarray  # (F, 3) int32 without HIDDEN_MATERIALS
-    part: np.ndarray  # (V,) uint8 index into PARTS, SHELL for what is not drawn
-
-    def pose(self, strengths: dict[str, float]) -> np.ndarray:
-        """Strengths by ICT's name -> vertices (V, 3) in cm."""
-        return self.mean + sum(strength * self.expression[name] for name, strength in strengths.items())
-
-
-def ict_names(name: str) -> tuple[str, ...]:
-    """The ICT shapes that, added, are Apple's shape ``name``."""
-    if name in PAIRS:
-        return f"{name}_L", f"{name}_R"
-    for ending in ("Left", "Right"):
-        stem = name.removesuffix(ending)
-        if stem != name and stem not in ("jaw", "mouth"):
-            return (f"{stem}_{ending[0]}",)
-    return (name,)
-
-
-ICT_NAMES = tuple(ict for name in EXPRESSION_NAMES for ict in ict_names(name))
-
-
-def load_source(path: Path) -> Source:
-    """Read the folder FaceXModel or ict_facekit.npz. Raises InvalidModelError for anything else."""
-    read = read_folder if path.is_dir() else read_npz
-    try:
-        source = read(path)
-    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
-        raise InvalidModelError(
-            f"{path} is neither ICT-FaceKit's folder FaceXModel nor ict_facekit.npz ({error}). "
-            "Give --source one of them."
-        ) from error
-    if len(source.mean) != NUM_VERTICES:
-        raise InvalidModelError(
-            f"{path} has {len(source.mean):,} vertices where ICT-FaceKit's full head has {NUM_VERTICES:,}. "
-            "Give --source its folder FaceXModel or ict_facekit.npz."
-        )
-    return source
-
-
-def read_npz(path: Path) -> Source:
-    """The model packed as one file."""
-    with np.load(path) as data:
-        names = [str(name) for name in data["expression_names"]]
-        shapes = data["expression"]
-        material = data["material_names"][data["tri_material"]]
-        mean = data["mean"].astype(np.float32)
-        return Source(
-            mean=mean,
-            identity=data["identity"][:NUM_IDENTITY].astype(np.float32),
-            expression={name: shapes[names.index(name)].astype(np.float32) for name in ICT_NAMES},
-            triangles=data["tri"][~np.isin(material, list(HIDDEN_MATERIALS))].astype(np.int32),
-            part=parts_of(len(mean)),
-        )
-
-
-def read_folder(folder: Path) -> Source:
-    """The model as published: one OBJ file for the neutral head and one for each mode, all of the same vertices."""
-    mean, triangles, material = read_obj(folder / "generic_neutral_mesh.obj")
-
-    def mode(name: str) -> np.ndarray:
-        vertices = read_vertices(folder / f"{name}.obj")
-        if vertices.shape != mean.shape:
-            raise ValueError(f"{name}.obj has {len(vertices)} vertices, the neutral mesh {len(mean)}")
-        return (vertices - mean).astype(np.float32)
-
-    return Source(
-        mean=mean.astype(np.float32),
-        identity=np.stack([mode(f"identity{i:03d}") for i in range(NUM_IDENTITY)]),
-        expression={name: mode(name) for name in ICT_NAMES},
-        triangles=triangles[~np.isin(material, list(HIDDEN_MATERIALS))],
-        part=parts_of(len(mean)),
-    )
-
-
-def read_vertices(path: Path) -> np.ndarray:
-    """The ``v`` lines of an OBJ file -> (V, 3) float64."""
-    with path.open() as lines:
-        found = [line.split()[1:4] for line in lines if line.startswith("v ")]
-    if not found:
-        raise ValueError(f"{path.name} has no vertices")
-    return np.array(found, np.float64)
-
-
-def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """-> vertices (V, 3) float64, triangles (F, 3) int32 and the material (F,) of each. Polygons become fans."""
-    vertices = read_vertices(path)
-    triangles: list[tuple[int, int, int]] = []
-    materials: list[str] = []
-    material = ""
-    with path.open() as lines:
-        for line in lines:
-            words = line.split()
-            if words[:1] == ["usemtl"]:
-                material = words[1]
-            elif words[:1] == ["f"]:
-                corners = [int(word.split("/")[0]) - 1 for word in words[1:]]
-                for second, third in pairwise(corners[1:]):
-                    triangles.append((corners[0], second, third))
-                    materials.append(material)
-    result = np.array(triangles, np.int32).reshape(-1, 3)
-    if len(result) == 0 or result.min() < 0 or result.max() >= len(vertices):
-        raise ValueError(f"{path.name} has no faces, or faces of vertices that it has not")
-    return vertices, result, np.array(materials)
-
-
-def parts_of(count: int) -> np.ndarray:
-    """(count,) uint8: to which of PARTS the vertices belong, SHELL beyond the last."""
-    return np.searchsorted(list(PART_ENDS.values()), np.arange(count), side="right").astype(np.uint8)
-
-
-def read_landmarks(path: Path, part: np.ndarray) -> np.ndarray:
-    """CSV ``landmark,vertex`` -> (NUM_LANDMARKS,) vertices of the full model, none of them on a shell."""
-    with path.open(newline="") as lines:
-        rows = sorted((int(row["landmark"]), int(row["vertex"])) for row in csv.DictReader(lines))
-    vertices = np.array([vertex for _, vertex in rows], np.int64)
-    if [landmark for landmark, _ in rows] != list(range(NUM_LANDMARKS)):
-        raise InvalidModelError(f"{path} does not list the landmarks 0 to {NUM_LANDMARKS - 1}, each once.")
-    if vertices.min() < 0 or vertices.max() >= len(part) or (part[vertices] == SHELL).any():
-        raise InvalidModelError(f"{path} names vertices that are not of a drawn part.")
-    return vertices
-
 
 # --- what is measured on the full mesh -------------------------------------------------------------------------------
 
@@ -300,12 +118,6 @@ def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
 def smooth_curve(points: np.ndarray, samples: int = 60) -> np.ndarray:
     """(P, D) corner points -> (samples, D) along a smooth curve through them."""
     return PchipInterpolator(np.linspace(0, 1, len(points)), points)(np.linspace(0, 1, samples))
-
-
-def area_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(..., V, 3), (F, 3) -> (..., F, 3), as long as the triangles are large, twice."""
-    a, b, c = (vertices[..., corner, :] for corner in triangles.T)
-    return np.cross(b - a, c - a)
 
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -369,158 +181,6 @@ def without_ears(rest: np.ndarray, part: np.ndarray, triangles: np.ndarray) -> n
     for _ in range(400):
         smooth[ear] = links @ smooth
     return smooth - rest
-
-
-# --- reducing a mesh -------------------------------------------------------------------------------------------------
-
-
-class Mesh:
-    """Triangles that lose vertices one by one. No vertex moves: one is collapsed onto a neighbour.
-
-    ``poses`` (P, V, 3) are the same vertices in P poses, in cm; ``weight`` (V,) says how much an error at a vertex
-    counts. The error of a collapse is the squared distance from the planes of all triangles that went into a vertex
-    (quadrics after Garland and Heckbert), times their area, summed over the poses.
-    """
-
-    def __init__(self, poses: np.ndarray, triangles: np.ndarray, weight: np.ndarray) -> None:
-        self.poses = poses.astype(np.float64)
-        self.corners = [tuple(int(v) for v in triangle) for triangle in triangles]
-        self.around: list[set[int]] = [set() for _ in range(self.poses.shape[1])]  # vertex -> its triangles
-        for number, triangle in enumerate(self.corners):
-            for vertex in triangle:
-                self.around[vertex].add(number)
-        self.homogeneous = np.concatenate([self.poses, np.ones_like(self.poses[..., :1])], axis=-1).swapaxes(0, 1)
-        self.quadrics = self._quadrics(triangles, weight)  # (V, P, 4, 4)
-        self.weight = weight
-
-    def _quadrics(self, triangles: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        normals = area_normals(self.poses, triangles)
-        area = np.linalg.norm(normals, axis=-1, keepdims=True)
-        normals = normals / np.maximum(area, 1e-12)
-        offset = -(normals * self.poses[:, triangles[:, 0]]).sum(axis=-1, keepdims=True)
-        planes = np.concatenate([normals, offset], axis=-1) * np.sqrt(area / 2)
-        products = (planes[..., :, None] * planes[..., None, :]).swapaxes(0, 1)  # (F, P, 4, 4)
-        result = np.zeros((self.poses.shape[1], *products.shape[1:]))
-        for corner in triangles.T:
-            np.add.at(result, corner, products * weight[corner, None, None, None] / 3)
-        return result
-
-    def triangles(self) -> np.ndarray:
-        """(F, 3) int32: those that are left."""
-        left = sorted({number for numbers in self.around for number in numbers})
-        return np.array([self.corners[number] for number in left], np.int32).reshape(-1, 3)
-
-    def neighbours(self, vertex: int) -> set[int]:
-        """Vertices that share an edge with ``vertex``."""
-        return {corner for number in self.around[vertex] for corner in self.corners[number]} - {vertex}
-
-    def boundary(self) -> np.ndarray:
-        """(V,) bool: ends of edges that belong to one triangle only."""
-        result = np.zeros(len(self.around), bool)
-        for vertex in range(len(self.around)):
-            for other in self.neighbours(vertex):
-                if len(self.around[vertex] & self.around[other]) == 1:
-                    result[[vertex, other]] = True
-        return result
-
-    def cost(self, vertex: int, target: int) -> float:
-        """What collapsing ``vertex`` onto ``target`` would do to the shape."""
-        at = self.homogeneous[target]
-        error = np.einsum("pi,pij,pj->", at, self.quadrics[vertex] + self.quadrics[target], at)
-        length = ((self.poses[0, vertex] - self.poses[0, target]) ** 2).sum()
-        return float(error + EVENNESS * self.weight[vertex] * length**2)
-
-    def may_collapse(self, vertex: int, target: int) -> bool:
-        """Whether the mesh stays a surface (the link condition) and no triangle flips or becomes a splinter."""
-        shared = self.around[vertex] & self.around[target]
-        if len(shared) != 2 or len(self.neighbours(vertex) & self.neighbours(target)) != 2:
-            return False
-        staying = sorted(self.around[vertex] - shared)
-        before = np.array([self.corners[number] for number in staying])
-        if len(before) == 0:
-            return False
-        after = np.where(before == vertex, target, before)
-        taken = {frozenset(self.corners[number]) for number in self.around[target] - shared}
-        if any(frozenset(triangle) in taken for triangle in after.tolist()):
-            return False
-        old, new = area_normals(self.poses, before), area_normals(self.poses, after)
-        lengths = np.linalg.norm(old, axis=-1) * np.linalg.norm(new, axis=-1)
-        if ((old * new).sum(axis=-1) <= MIN_TURN * lengths).any():
-            return False
-        return bool(self._roundness(after).min() >= min(MIN_ROUNDNESS, self._roundness(before).min()))
-
-    def _roundness(self, triangles: np.ndarray) -> np.ndarray:
-        points = self.poses[0, triangles]
-        edges = ((points - np.roll(points, 1, axis=1)) ** 2).sum(axis=(1, 2))
-        area = np.linalg.norm(area_normals(self.poses[0], triangles), axis=-1) / 2
-        return 4 * np.sqrt(3) * area / np.maximum(edges, 1e-12)
-
-    def collapse(self, vertex: int, target: int) -> None:
-        """Every triangle of ``vertex`` becomes one of ``target``; the two between them are gone."""
-        for number in self.around[vertex] & self.around[target]:
-            for corner in self.corners[number]:
-                self.around[corner].discard(number)
-        for number in self.around[vertex]:
-            self.corners[number] = tuple(target if corner == vertex else corner for corner in self.corners[number])
-            self.around[target].add(number)
-        self.around[vertex] = set()
-        self.quadrics[target] += self.quadrics[vertex]
-
-
-def reduce_mesh(mesh: Mesh, part: np.ndarray, targets: np.ndarray, locked: np.ndarray, mirror: np.ndarray) -> None:
-    """Collapse the least important vertices until each part k has at most ``targets[k]`` of them, or cannot.
-
-    ``part`` (V,) says to which each belongs; vertices stay within their part. ``locked`` (V,) bool stay. A vertex and
-    its mirror image (``mirror`` (V,)) go together, so that a symmetric head stays symmetric.
-    """
-    drawn = np.array([bool(numbers) for numbers in mesh.around])
-    count = np.bincount(part[drawn], minlength=len(targets))
-    paired = mirror[mirror] == np.arange(len(mirror))
-    version = [0] * len(mirror)
-    heap: list[tuple[float, int, int, int, int]] = []
-
-    def offer(vertex: int, target: int) -> None:
-        if not locked[vertex] and part[vertex] == part[target] and count[part[vertex]] > targets[part[vertex]]:
-            entry = (mesh.cost(vertex, target), vertex, target, version[vertex], version[target])
-            heapq.heappush(heap, entry)
-
-    def collapse(vertex: int, target: int) -> None:
-        mesh.collapse(vertex, target)
-        count[part[vertex]] -= 1
-        version[target] += 1
-        version[vertex] += 1
-        for other in mesh.neighbours(target):
-            offer(target, other)
-            offer(other, target)
-
-    for _ in range(6):  # what was refused may be possible after its neighbours went
-        before = count.sum()
-        for vertex in np.flatnonzero(drawn & ~locked).tolist():
-            for target in mesh.neighbours(vertex):
-                offer(vertex, target)
-        while heap:
-            _, vertex, target, *versions = heapq.heappop(heap)
-            if versions != [version[vertex], version[target]] or count[part[vertex]] <= targets[part[vertex]]:
-                continue
-            pairs = _with_mirror_image(vertex, target, mirror, paired)
-            if all(not locked[v] and t in mesh.neighbours(v) and mesh.may_collapse(v, t) for v, t in pairs):
-                for v, t in pairs:
-                    if mesh.may_collapse(v, t):  # the first may have come in the way of the second
-                        collapse(v, t)
-        if count.sum() == before:
-            break
-
-
-def _with_mirror_image(vertex: int, target: int, mirror: np.ndarray, paired: np.ndarray) -> list[tuple[int, int]]:
-    """The collapses that must be done together; one that would cross the middle comes out as impossible."""
-    other, onto = int(mirror[vertex]), int(mirror[target])
-    if not (paired[vertex] and paired[target]):
-        return [(vertex, target)]
-    if other == vertex:  # on the middle: it stays there
-        return [(vertex, target)] if onto == target else [(vertex, vertex)]
-    if other == target:
-        return [(vertex, vertex)]
-    return [(vertex, target), (other, onto)]
 
 
 # --- the reduced model -----------------------------------------------------------------------------------------------
@@ -604,18 +264,10 @@ def write(arrays: dict[str, np.ndarray], licence: str, output: Path) -> None:
         "licence": licence,
         "source": SOURCE,
     }
-    _write_beside(output, lambda part: part.write_bytes(save(arrays, metadata)))
-    _write_beside(output.with_name(LICENCE_NAME), lambda part: part.write_text(licence, encoding="utf-8"))
-
-
-def _write_beside(path: Path, write_to: Callable[[Path], object]) -> None:
-    """A file appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        write_to(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(output) as part:
+        part.write_bytes(save(arrays, metadata))
+    with written_whole(output.with_name(LICENCE_NAME), "utf-8") as file:
+        file.write(licence)
 
 
 def main(

@@ -37,96 +37,117 @@ class AnimateTab:
         self.hint = gr.Markdown(text("begin"), elem_id="hint")
         with gr.Column(visible=False) as self.steps:
             gr.Markdown("### 2. How it moves")
-            with gr.Tabs() as motions:
-                with gr.Tab("Preset motion", id="preset") as preset_tab:
-                    preset = gr.Radio(
-                        list(PRESETS),
-                        value=next(iter(PRESETS)),
-                        label="Motion",
-                        elem_id="preset",
-                    )
-                with gr.Tab("A clip", id="clip") as clip_tab:
-                    driving = gr.Video(
-                        label="Driving clip", sources=["upload", "webcam"], include_audio=True, height=260, buttons=[],
-                        elem_id="driving",
-                    )  # fmt: skip
-                    with gr.Row():
-                        use_example = gr.Button("Use the example clip", size="sm", min_width=120)
-                        save_motion = gr.Button(
-                            "Save its motion as a file", size="sm", min_width=120, elem_id="save-motion"
-                        )
-                    saved_motion = gr.File(label="Motion", visible=False, elem_id="saved-motion")
-                with gr.Tab("A voice", id="voice") as voice_tab:
-                    gr.Markdown(text("voice"))
-                    voice = gr.Audio(
-                        label="Voice", sources=["upload", "microphone"], type="filepath", buttons=[], elem_id="voice"
-                    )
-                    said_text = gr.Textbox(
-                        label="What is said (may be left out)", lines=2, max_length=MAX_TEXT, elem_id="voice-text"
-                    )
-                    liveliness = gr.Slider(
-                        0, MAX_LIVELINESS, 1, step=0.1, label="Liveliness", elem_id="liveliness",
-                        info="0: the mouth alone; 1: head, eyes and brows as people move them.",
-                    )  # fmt: skip
-                with gr.Tab("A motion file", id="file") as file_tab:
-                    gr.Markdown(text("motion_file"))
-                    motion_file = gr.File(
-                        label="CSV of Live Link Face, JSON of MediaPipe or Audio2Face",
-                        file_types=[".csv", ".json"],
-                        height=140,
-                        elem_id="motion-file",
-                    )
-            with gr.Row(visible=False) as span:
-                start = gr.Number(None, label="Start (s)", min_width=90, elem_id="start")
-                end = gr.Number(None, label="End (s)", min_width=90, elem_id="end")
-            chosen = gr.State("preset")
+            self._lay_out_sources()
             with gr.Accordion("How much of the motion", open=False, elem_id="how-much"):
-                motion = gr.Radio(
-                    [
-                        ("relative: what changes in the driver's face", "relative"),
-                        ("absolute: pose and expression as the driver's", "absolute"),
-                    ],
-                    value="relative",
-                    label="Kind",
-                )
-                with gr.Row():
-                    head, expression, gaze = (
-                        gr.Slider(0, 2, 1, step=0.05, label=label, min_width=110)
-                        for label in ("Head", "Expression", "Gaze")
-                    )
-                parts = gr.CheckboxGroup(
-                    list(PARTS), label="Only these parts", info="None chosen: everything moves.", elem_id="parts"
-                )
+                how_much = self._lay_out_how_much()
             output = gr.Radio(list(OUTPUTS), value="head", label="Show", elem_id="output")
         # What it takes is known before anybody asks.
-        self.plan = plan = gr.Markdown("", elem_id="plan", visible=False)
+        self.plan = gr.Markdown("", elem_id="plan", visible=False)
         self.output.lay_out("Animate", "animate", interactive=False)
 
-        panel, tabs = self.panel, {"preset": preset_tab, "clip": clip_tab, "voice": voice_tab, "file": file_tab}
-        for name, tab in tabs.items():
-            select = functools.partial(lambda name: (name, gr.update(visible=name in ("clip", "file"))), name)
-            tab.select(select, None, [chosen, span], show_progress="hidden", **PRIVATE)
-        use_example.click(lambda: str(EXAMPLE), None, driving, **PRIVATE)
+        self._wire_sources()
+        panel = self.panel
         requested = [
-            chosen, preset, driving, motion_file, voice, said_text, liveliness, start, end, motion, head, expression,
-            gaze, parts, output, panel.label, panel.detector, *panel.frames,
+            self.chosen, self.preset, self.driving, self.motion_file, self.voice, self.said_text, self.liveliness,
+            self.start, self.end, *how_much, output, panel.label, panel.detector, *panel.frames,
         ]  # fmt: skip
-        changing = [preset, driving, motion_file, voice, start, end, chosen, output, *panel.frames]
+        self.inputs = [panel.person, panel.photos, panel.consent, *requested]
+        self.choice = [
+            self.steps, self.hint, self.motions, self.chosen, self.span, self.preset, self.driving, self.voice,
+        ]  # fmt: skip
+        changing = [
+            self.preset, self.driving, self.motion_file, self.voice, self.start, self.end, self.chosen, output,
+            *panel.frames,
+        ]  # fmt: skip
         gr.on(
             [component.change for component in changing],
             self._plan,
             requested,
-            plan,
+            self.plan,
             show_progress="hidden",
             **PRIVATE,
         )
-        self.inputs = [panel.person, panel.photos, panel.consent, *requested]
         self.output.run(self._animate, self.inputs)
-        self.choice = [self.steps, self.hint, motions, chosen, span, preset, driving, voice]
+        self._wire_save_motion()
+
+    def _lay_out_sources(self) -> None:
+        """A tab for each kind of driver, and from where to where."""
+        with gr.Tabs() as self.motions:
+            with gr.Tab("Preset motion", id="preset") as preset_tab:
+                self.preset = gr.Radio(
+                    list(PRESETS),
+                    value=next(iter(PRESETS)),
+                    label="Motion",
+                    elem_id="preset",
+                )
+            with gr.Tab("A clip", id="clip") as clip_tab:
+                self.driving = gr.Video(
+                    label="Driving clip", sources=["upload", "webcam"], include_audio=True, height=260, buttons=[],
+                    elem_id="driving",
+                )  # fmt: skip
+                with gr.Row():
+                    self.use_example = gr.Button("Use the example clip", size="sm", min_width=120)
+                    self.save_motion = gr.Button(
+                        "Save its motion as a file", size="sm", min_width=120, elem_id="save-motion"
+                    )
+                self.saved_motion = gr.File(label="Motion", visible=False, elem_id="saved-motion")
+            with gr.Tab("A voice", id="voice") as voice_tab:
+                gr.Markdown(text("voice"))
+                self.voice = gr.Audio(
+                    label="Voice", sources=["upload", "microphone"], type="filepath", buttons=[], elem_id="voice"
+                )
+                self.said_text = gr.Textbox(
+                    label="What is said (may be left out)", lines=2, max_length=MAX_TEXT, elem_id="voice-text"
+                )
+                self.liveliness = gr.Slider(
+                    0, MAX_LIVELINESS, 1, step=0.1, label="Liveliness", elem_id="liveliness",
+                    info="0: the mouth alone; 1: head, eyes and brows as people move them.",
+                )  # fmt: skip
+            with gr.Tab("A motion file", id="file") as file_tab:
+                gr.Markdown(text("motion_file"))
+                self.motion_file = gr.File(
+                    label="CSV of Live Link Face, JSON of MediaPipe or Audio2Face",
+                    file_types=[".csv", ".json"],
+                    height=140,
+                    elem_id="motion-file",
+                )
+        with gr.Row(visible=False) as self.span:
+            self.start = gr.Number(None, label="Start (s)", min_width=90, elem_id="start")
+            self.end = gr.Number(None, label="End (s)", min_width=90, elem_id="end")
+        self.chosen = gr.State("preset")
+        self.tabs = {"preset": preset_tab, "clip": clip_tab, "voice": voice_tab, "file": file_tab}
+
+    @staticmethod
+    def _lay_out_how_much() -> list[gr.components.Component]:
+        """Kind, head, expression, gaze and parts of the motion, in the order of ``_request``."""
+        motion = gr.Radio(
+            [
+                ("relative: what changes in the driver's face", "relative"),
+                ("absolute: pose and expression as the driver's", "absolute"),
+            ],
+            value="relative",
+            label="Kind",
+        )
+        with gr.Row():
+            strengths = [
+                gr.Slider(0, 2, 1, step=0.05, label=label, min_width=110) for label in ("Head", "Expression", "Gaze")
+            ]
+        parts = gr.CheckboxGroup(
+            list(PARTS), label="Only these parts", info="None chosen: everything moves.", elem_id="parts"
+        )
+        return [motion, *strengths, parts]
+
+    def _wire_sources(self) -> None:
+        for name, tab in self.tabs.items():
+            select = functools.partial(lambda name: (name, gr.update(visible=name in ("clip", "file"))), name)
+            tab.select(select, None, [self.chosen, self.span], show_progress="hidden", **PRIVATE)
+        self.use_example.click(lambda: str(EXAMPLE), None, self.driving, **PRIVATE)
+
+    def _wire_save_motion(self) -> None:
         progress = self.output.progress
-        saving = save_motion.click(
-            with_user_errors(self._save_motion), [driving, start, end, panel.detector], [progress, saved_motion],
-            show_progress="hidden", **RENDERS, **PRIVATE,
+        saving = self.save_motion.click(
+            with_user_errors(self._save_motion), [self.driving, self.start, self.end, self.panel.detector],
+            [progress, self.saved_motion], show_progress="hidden", **RENDERS, **PRIVATE,
         )  # fmt: skip
         saving.failure(lambda: "", None, progress, **PRIVATE)
         self.output.cancelled_too(saving)
