@@ -13,9 +13,9 @@ from skimage.data import astronaut
 
 from talking_heads import FaceControls, TalkingHeadPipeline
 from talking_heads.head.fit import FrameFit
+from talking_heads.head.head import Head
 from talking_heads.head.kernels import interpolate, rasterise, vertex_normals
 from talking_heads.head.model import pixels
-from talking_heads.head.person import Head
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of
 

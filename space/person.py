@@ -59,7 +59,7 @@ class Person:
     picked: dict[str, int] = field(default_factory=dict)
     """Which face was chosen, where a photo shows several."""
     avatar: Avatar | None = None
-    """WorkResult from these photos, tuned to them, or loaded from a file."""
+    """Made from these photos, fine-tuned to them, or loaded from a file; None until then."""
 
     @classmethod
     def in_photos(

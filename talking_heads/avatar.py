@@ -25,8 +25,8 @@ from .errors import InvalidModelError, OutputError
 from .files import check_writable, replacing, replacing_folder
 from .head.filters import resized
 from .head.fit import fit_person
+from .head.head import Head
 from .head.model import face_model
-from .head.person import Head
 from .head.photo import MARGIN, REACH
 from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, push, resolve
 from .landmarks import NUM_LANDMARKS
@@ -50,7 +50,7 @@ def check_folder(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Shots:
-    """Photos of one person as an avatar keeps them: the crop with a margin on every side (``head.person.REACH``)."""
+    """Photos of one person as an avatar keeps them: the crop with a margin on every side (``head.head.REACH``)."""
 
     canvases: np.ndarray
     """uint8 RGB (K, C, C, 3)."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from .engines import WORTH_CONVERTING
 from .head.fit import FrameFit
+from .head.head import Head
 from .head.motion import Motion
-from .head.person import Head
 from .head.retarget import frame_of, frames_of, lips_apart, most_neutral
 from .media.reading import ClipInfo, probe, read_frames
 from .media.streams import ahead

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,19 +21,19 @@ from .avatar import Shots
 from .errors import NoFaceError
 from .head.filters import fill_holes
 from .head.fit import FrameFit
+from .head.head import Head
 from .head.motion import DETAIL_LIDS, DETAIL_LIPS, PARTS, Motion
-from .head.person import Head
 from .head.render import Renderer
 from .head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral
 from .landmarks import INNER_LIP, LEFT_EYE, OUTER_LIP, RIGHT_EYE
 from .media.reading import read_frames
 from .media.streams import ahead
 from .pasting import Place
+from .result import FrameGenerator
 from .tracking.crops import Crop, Portrait, crop_around
 from .tracking.driver import DriverFitter, motion_of_track
 from .tracking.tracks import Track
 
-FrameGenerator = Generator[np.ndarray]
 DUBBED_PARTS = ("lips", "eyes", "brows", "expression")
 """What may be moved by another: the head stays as in the film."""
 PHOTOS = 8

@@ -41,7 +41,7 @@ from .models.layers import settings_of
 
 if TYPE_CHECKING:
     from .avatar import Avatar
-    from .head.person import Head
+    from .head.head import Head
 
 logger = logging.getLogger(__name__)
 

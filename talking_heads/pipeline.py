@@ -33,8 +33,8 @@ from .dubbing import FilmedPerson, check_dubbed_parts, dubbed
 from .group import Member, group_video, members
 from .head.fit import FrameFit
 from .head.fit_checks import fit_warnings
+from .head.head import Head
 from .head.motion import Motion
-from .head.person import Head
 from .head.presets import FaceControls
 from .head.render import PhotoChooser, Rendered, Renderer, finished
 from .head.retarget import HeadRetargeter, Mode, MotionOptions, frame_of, lips_apart, retargeted

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from served import Served
 
     from talking_heads.avatar import Shots
-    from talking_heads.head.person import Head
+    from talking_heads.head.head import Head
     from talking_heads.tracking.crops import Portrait
 
 HOME = tempfile.mkdtemp()

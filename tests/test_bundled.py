@@ -18,8 +18,8 @@ from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots
 from talking_heads.errors import InvalidModelError
 from talking_heads.examples import EXAMPLE
+from talking_heads.head.head import Head
 from talking_heads.head.model import ASSET, FaceModel
-from talking_heads.head.person import Head
 from talking_heads.head.presets import FaceControls, load_preset
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, most_neutral

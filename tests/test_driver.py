@@ -9,9 +9,9 @@ import pytest
 
 from talking_heads.head.eyes import turn_eyes, with_gaze
 from talking_heads.head.fit import FrameFit, posed
+from talking_heads.head.head import Head
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import INDEX, Motion, head_angles, head_rotation
-from talking_heads.head.person import Head
 from talking_heads.tracking.crops import Crop
 from talking_heads.tracking.driver import MAX_ERROR, DriverFitter, in_crop, motion_in_pieces, motion_of_track
 from talking_heads.tracking.tracks import Stretch, Track

@@ -13,8 +13,8 @@ from talking_heads import Motion, TalkingHeadPipeline
 from talking_heads.dubbing import DUBBED_PARTS, FilmedPerson, Inlay, poses
 from talking_heads.errors import NoFaceError
 from talking_heads.examples import EXAMPLE
+from talking_heads.head.head import Head
 from talking_heads.head.motion import INDEX
-from talking_heads.head.person import Head
 from talking_heads.head.presets import load_preset
 from talking_heads.head.retarget import MotionOptions
 from talking_heads.landmarks import eye_openness, mouth_openness

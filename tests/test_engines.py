@@ -21,7 +21,7 @@ from talking_heads.avatar import Shots
 from talking_heads.cli import main
 from talking_heads.engines import WORTH_CONVERTING, choose_engine, export
 from talking_heads.errors import MissingDependencyError, OutputError
-from talking_heads.head.person import Head
+from talking_heads.head.head import Head
 from talking_heads.head.presets import load_preset
 from talking_heads.models import Generator
 

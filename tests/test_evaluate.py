@@ -22,7 +22,7 @@ import talking_heads
 from docs.card import table
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
-from talking_heads.head.person import Head
+from talking_heads.head.head import Head
 from talking_heads.head.render import PhotoChoice, Renderer
 from talking_heads.landmarks import NUM_LANDMARKS
 from talking_heads.media.reading import read_frames

@@ -13,8 +13,8 @@ from PIL import Image
 from talking_heads.avatar import Shots, make_head
 from talking_heads.head.eyes import with_gaze
 from talking_heads.head.fit import FrameFit, face_extent
+from talking_heads.head.head import Head
 from talking_heads.head.motion import head_rotation
-from talking_heads.head.person import Head
 from talking_heads.head.photo import MARGIN, REACH
 from talking_heads.head.render import PhotoChoice, PhotoChooser, Rendered, Renderer, finished
 from talking_heads.landmarks import NAMED, mouth_openness

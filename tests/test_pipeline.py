@@ -34,8 +34,8 @@ from talking_heads.errors import (
     SeveralFacesError,
     UnreadableMediaError,
 )
+from talking_heads.head.head import Head
 from talking_heads.head.motion import INDEX, Motion, head_angles, head_rotation
-from talking_heads.head.person import Head
 from talking_heads.head.presets import FaceControls, load_preset
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import HeadRetargeter, MotionOptions, frame_of, most_neutral

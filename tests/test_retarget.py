@@ -9,9 +9,9 @@ import pytest
 
 from talking_heads.head.eyes import turn_eyes, with_gaze
 from talking_heads.head.fit import FrameFit, FrameFitter, posed
+from talking_heads.head.head import Head
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import INDEX, PARTS, Motion, head_angles, head_rotation
-from talking_heads.head.person import Head
 from talking_heads.head.presets import load_preset
 from talking_heads.head.retarget import (
     MODES,

@@ -1,4 +1,4 @@
-"""Configurations of networks and training: frozen dataclasses, and the presets tiny, default and paper."""
+"""Configurations of networks and training: frozen dataclasses, and the presets tiny, default, paper and paper-128."""
 
 from __future__ import annotations
 

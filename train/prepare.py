@@ -8,7 +8,8 @@ Takes any folder of videos and photos. Who is who: the column ``identity`` of th
 ``split`` and ``licence``); without an index, the name of the file's folder inside of the input (VoxCeleb's
 person/video/clip.mp4 gives the person), or of the file itself where it lies at the top. Photos of one person become one
 clip of kind "stills". Run again after an interruption: what is there is not made again. ``report.json`` says what was
-kept, what was dropped, and why; ``report.png`` and ``dropped.png`` show some of both.
+kept, what was dropped, and why; ``report.png`` and ``dropped.png`` show some of both. What trains on them then:
+``python -m train.meta --clips FOLDER --output RUN``.
 
 Clips are files of their own, or, with ``--shards``, go into tars (data/shards.py), each made of so many sources by one
 process. With ``--ray`` the same work is done on the machines of a Ray cluster, which need the folders in common.

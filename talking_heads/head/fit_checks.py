@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .fit import fit_person
+from .head import Head
 from .model import FaceModel
-from .person import Head
 
 MAX_PHOTO_ERROR = 0.03
 """Of a photo's fit, in sizes of the face, from which on a warning is given."""

@@ -199,12 +199,14 @@ def compose(
     """Rows ``top`` to ``bottom`` of ``frame`` (H, W, 3) in 0..255 and of ``planes`` (H, W, 4): trust, layer, stillness
     and the person's opacity.
 
-    Wall, then what of the head the photo does not show, then the sheet, then the face; and where nothing has moved,
-    the photo itself. ``head_values`` (V, 4 + 3S): fill colour (3), shown; then for each of the ``slots`` (S,)
-    of ``textures`` a place in it (2) and its share. Slot 0 is the photo that the sheet is of. Its places and those of
-    ``sheet_values`` (P, 4), with trust and how far the photo's wall goes along, are in pixels of the texture, whose
-    ``origin`` pixels lie left of and above the frame. Unless ``own_wall``, what is half photo's wall does not count as
-    still.
+    From back to front: the wall; the head in its fill colour and textures; the sheet, which is the photo's hair and
+    shoulders; the face again, by trust; the untouched photo where nothing has moved.
+
+    ``head_values`` (V, 4 + 3S): columns 0 to 2 are the fill colour, 3 says whether the photo shows the vertex; then for
+    each of the ``slots`` (S,) of ``textures`` x and y in it, and its weight. Slot 0 is the photo that the sheet is of.
+    ``sheet_values`` (P, 4): x, y, trust, and how far the photo's own wall moves along. Places are in pixels of the
+    texture, which begins ``origin`` pixels left of and above the frame. With another wall (``own_wall`` False) pixels
+    that are half the old wall's are never still.
     """
     width = frame.shape[1]
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)

@@ -210,7 +210,7 @@ def rotation_by(vector: np.ndarray) -> np.ndarray:
 
 def neck_fade(height: np.ndarray) -> np.ndarray:
     """Heights in cm in the model's axes -> share of the head's turn in 0..1."""
-    return smoothstep(-15.0, -5.0, height).astype(np.float32)
+    return smoothstep(NECK_BOTTOM, NECK_TOP, height).astype(np.float32)
 
 
 def pixels(camera: Camera, points: np.ndarray, size: int, margin: float = 0.0) -> np.ndarray:

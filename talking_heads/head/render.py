@@ -16,10 +16,10 @@ from ..media.background import Background
 from .eyes import eye_rotation
 from .filters import resized
 from .fit import FrameFit, posed
+from .head import SAME_WALL, Head
 from .kernels import compose, mend_teeth_and_edges, rasterise, reduce_planes, soften_outline, stretch
 from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep
-from .person import SAME_WALL, Head
 from .photo import MARGIN, REACH, PhotoView
 from .pose_kernels import pose_head, pose_sheet
 
@@ -28,8 +28,8 @@ LEAST_OPENNESS = 0.12
 SWAY = 1.5
 """cm: on a shorter way of the head the shoulders mostly stay, on a longer one they mostly go along."""
 NEAR, FAR = 0.02, 0.05
-"""Ways in sides of the frame: on one up to the first the wall around the outline goes along, with the loose hair that
-no mask finds; on one beyond the last it stays."""
+"""Displacements, in sides of the frame: below the first the wall around the outline moves along, with the loose hair
+that no mask finds; above the last it stays; between them it fades."""
 TOOTH_GAP = 0.15
 """cm between two teeth that belong together: the model's stand apart, and what is seen there is the throat."""
 GREY = 128

@@ -17,7 +17,7 @@ from .model import FaceModel, face_model, rotation_by
 from .motion import COEFFICIENTS, INDEX, PARTS, Motion, head_angles, head_rotation
 
 if TYPE_CHECKING:
-    from .person import Head
+    from .head import Head
 
 Mode = Literal["relative", "absolute"]
 MODES: tuple[Mode, ...] = ("relative", "absolute")
@@ -97,7 +97,8 @@ def frame_of(motion: Motion, index: int, num_expressions: int) -> FrameFit:
 
 def most_neutral(motion: Motion) -> int:
     """The frame with the most frontal head, the mouth closed and at rest, and the eyes open; of those that were seen,
-    if any was. A frame in which all is zero goes before: no camera sees one, changes from a rest are then meant."""
+    if any was. A frame of zeros wins: no real face fits to exact zeros, so the motion tells changes from a rest (a
+    preset, a voice), which is its neutral frame."""
     c = motion.coefficients
     lids = lid_gaps(motion)
     closed = np.clip(1 - lids / max(float(np.median(lids)), 1e-3), 0, 1)

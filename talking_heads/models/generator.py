@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from .layers import DownBlock, Factory, SelfAttention, StyledBlock, adaptive_instance_norm, blocks_at, check_sizes
 
 RENDER_CHANNELS = 9
-"""Of what a generator sees that paints over a rendered head: rendered picture (3), photo as it is (3), trust (1), layer
-(1), stillness (1); see ``head.render.generator_planes``."""
+"""Channels of the argument ``render``: 0 to 2 the rendered picture, 3 to 5 the photo, 6 trust, 7 layer, 8 stillness;
+see ``head.render.Rendered.generator_planes``."""
 SEEN_CHANNELS = RENDER_CHANNELS - 1
-"""Stillness is not shown to the network: it decides where nothing is to be painted."""
+"""The network sees so many of them: stillness only masks its correction."""
 MAX_CORRECTION = 1.0
 """How far the output may differ from the render, of a range of 2."""
 GAIN_SPEED = 16.0

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ..head.fit import FrameFit, FrameFitter, fit_person
+from ..head.head import Head
 from ..head.model import Camera, FaceModel, face_model
 from ..head.motion import Motion
-from ..head.person import Head
 from ..head.retarget import frame_of, most_neutral, motion_of
 from ..head.smoothing import smoothed, smoothed_in_pieces
 from .crops import Crop, crop_around
@@ -80,7 +80,7 @@ def motion_of_track(track: Track, driver: DriverFitter | None = None) -> Motion:
 def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple[Motion, FrameFit]]:
     """A motion while its clip is still followed: pieces, each with the driver's neutral frame.
 
-    That is one of the first second.
+    The neutral frame is chosen among those of the first second.
     """
     driver, neutral = None, None
 

@@ -129,12 +129,13 @@ def follow_face(
 ) -> Iterator[Stretch]:
     """Follows the largest face of the first frame that shows one, and gives its track while the clip goes on.
 
-    A stretch comes when what follows it can no longer change it, a few frames later, or a second where the face was
-    not seen; before the first sight there is none. ``frames`` are uint8 RGB (H, W, 3) of one size; they are looked at
-    and dropped. ``on_frame(count)`` is called after each. Raises NoFaceError at the end when no frame shows a face.
+    A stretch comes when later frames can no longer change it: SMOOTHED_FRAMES later, or about a second where the face
+    was missed; before the first detection there is none. ``frames`` are uint8 RGB (H, W, 3) of one size; they are
+    looked at and dropped. ``on_frame(count)`` is called after each. Raises NoFaceError at the end when no frame shows a face.
     """
     bridged = BRIDGED_SECONDS * fps
-    # What is interpolated reaches so far, whether a sight is believed in depends on as much again, smoothing on both.
+    # Frames that later ones can still change: by interpolation, by what is dropped as a lone detection (``_believed``),
+    # and by smoothing; two for rounding.
     margin = int(2 * bridged) + 2 + SMOOTHED_FRAMES
     found: list[np.ndarray | None] = []  # from frame ``first`` on; before frame ``done`` what was no face is gone
     first = done = count = 0

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..head.motion import COEFFICIENTS, INDEX
 from .phones import VOWELS
-from .sound import FRAMES, Voice
+from .sound import FEATURE_RATE, Voice
 
 MAX_LIVELINESS = 2.0
 
@@ -107,13 +107,16 @@ def stresses(voice: Voice) -> list[tuple[float, float]]:
     for phone in voice.phones:
         if phone.name not in VOWELS:
             continue
-        first, last = round(phone.start * FRAMES), max(round(phone.end * FRAMES), round(phone.start * FRAMES) + 1)
-        around = loudness[max(0, first - FRAMES) : last + FRAMES]
+        first, last = (
+            round(phone.start * FEATURE_RATE),
+            max(round(phone.end * FEATURE_RATE), round(phone.start * FEATURE_RATE) + 1),
+        )
+        around = loudness[max(0, first - FEATURE_RATE) : last + FEATURE_RATE]
         part = loudness[first:last]
         if not len(part):
             continue
         above = float(part.mean() - around.mean()) + 1.5 * (phone.end - phone.start)
-        found.append((phone.start + float(np.argmax(part)) / FRAMES, above))
+        found.append((phone.start + float(np.argmax(part)) / FEATURE_RATE, above))
     chosen: list[tuple[float, float]] = []
     for second, above in sorted(found, key=lambda one: -one[1]):
         if above > 0.15 and all(abs(second - other) >= NOD_APART for other, _ in chosen):

@@ -22,7 +22,7 @@ from ..head.fit import MOUTH_AND_LIDS
 from ..head.model import FaceModel, face_model
 from ..head.motion import COEFFICIENTS, INDEX
 from .phones import BILABIALS, SILENCE, VOWELS, Phone
-from .sound import BANDS, FRAMES, Voice
+from .sound import BANDS, FEATURE_RATE, Voice
 
 ASSET = Path(__file__).parent / "mouth.safetensors"
 
@@ -200,7 +200,7 @@ def features(voice: Voice, times: np.ndarray, context: Context = WHOLE) -> np.nd
     """What the filter sees at seconds ``times``: (T, F)."""
     seen = _blurred(_activity(voice.phones, len(voice.bands)), _PHONE_BLUR)
     heard = _BAND_WEIGHT * _blurred(voice.bands.astype(float), _BAND_BLUR)
-    at = np.rint(np.asarray(times) * FRAMES).astype(int)[:, None]
+    at = np.rint(np.asarray(times) * FEATURE_RATE).astype(int)[:, None]
     rows = [
         values[np.clip(at + lags, 0, len(values) - 1)].reshape(len(at), -1)
         for values, lags in ((seen, context.phone_lags), (heard, context.band_lags))
@@ -209,11 +209,11 @@ def features(voice: Voice, times: np.ndarray, context: Context = WHOLE) -> np.nd
 
 
 def _activity(phones: Sequence[Phone], length: int) -> np.ndarray:
-    """(length, visemes) 0 or 1, FRAMES times a second."""
+    """(length, visemes) 0 or 1, FEATURE_RATE times a second."""
     active = np.zeros((length, len(VISEMES)))
     active[:, 0] = 1
     for phone in phones:
-        start, end = round(phone.start * FRAMES), round(phone.end * FRAMES)
+        start, end = round(phone.start * FEATURE_RATE), round(phone.end * FEATURE_RATE)
         names = _DIPHTHONGS.get(phone.name, (phone.name,))
         edges = np.linspace(start, end, len(names) + 1).astype(int)
         for name, first, last in zip(names, edges, edges[1:], strict=False):
@@ -279,7 +279,7 @@ def emphasis(voice: Voice, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if name in _VISEME:
             strengths[_VISEME[name], 1] = 1
     active = _blurred(_activity(voice.phones, len(voice.bands)) @ strengths, _EMPHASIS_BLUR)
-    at = np.clip(np.rint(times * FRAMES).astype(int), 0, len(active) - 1)
+    at = np.clip(np.rint(times * FEATURE_RATE).astype(int), 0, len(active) - 1)
     return active[at, 0], active[at, 1]
 
 

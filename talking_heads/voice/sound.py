@@ -18,14 +18,14 @@ from .recogniser import RATE, phones_of_sound, phones_of_text
 
 logger = logging.getLogger(__name__)
 
-FRAMES = 100
-"""Of the loudness, a second."""
+FEATURE_RATE = 100
+"""Frames of the loudness a second."""
 BANDS = 10
 DITHER = 8.0
 """Noise of this standard deviation, in steps of 16 bits, is added: -72 dB. In the absolute silence between the words of
 a synthesised voice the recogniser's logarithms lose their way: half of such sentences could not be aligned."""
 MAX_SECONDS = 3600
-_WINDOW, _HOP, _FFT = 400, RATE // FRAMES, 512
+_WINDOW, _HOP, _FFT = 400, RATE // FEATURE_RATE, 512
 _BAND_EDGES = (100.0, 7000.0)  # Hz
 _FLOOR = 1e-6
 _LEAST_RANGE = 3.0
@@ -41,7 +41,7 @@ class Voice:
     phones: tuple[Phone, ...]
     """In order; what lies between them is silence."""
     bands: np.ndarray = field(repr=False)
-    """float32 (N, BANDS): loudness of each band of frequencies, FRAMES times a second; about 0 where the voice is
+    """float32 (N, BANDS): loudness of each band of frequencies, FEATURE_RATE times a second; about 0 where the voice is
     quietest, 1 where it is loudest."""
     seconds: float
 
@@ -154,7 +154,7 @@ class _Meter:
     def bands(self) -> np.ndarray:
         """See Voice.bands."""
         self._measure(np.zeros(_WINDOW, np.float32))
-        length = max(1, math.ceil(self.seconds * FRAMES))
+        length = max(1, math.ceil(self.seconds * FEATURE_RATE))
         logs = np.concatenate(self._rows)[:length]
         logs = np.pad(logs, ((0, length - len(logs)), (0, 0)), mode="edge")
         quiet, loud = np.quantile(logs, 0.1, axis=0), np.quantile(logs, 0.95, axis=0)

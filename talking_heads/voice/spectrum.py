@@ -11,9 +11,9 @@ import math
 import numpy as np
 
 from .recogniser import RATE
-from .sound import BANDS, FRAMES, mel_filters
+from .sound import BANDS, FEATURE_RATE, mel_filters
 
-WINDOW, _HOP, _FFT = 400, RATE // FRAMES, 512
+WINDOW, _HOP, _FFT = 400, RATE // FEATURE_RATE, 512
 _FLOOR = 1e-14  # power a Hz: far below the steps of 16 bits
 _SPAN = 9.0
 """Nepers of power below a voice's level that are still told from silence."""
@@ -37,7 +37,7 @@ class Spectrum:
     def push(self, samples: np.ndarray) -> np.ndarray:
         """float32 (n,) in [-1, 1] at RATE -> float32 (rows, BANDS): 0 silent, 1 about as loud as a voice.
 
-        Row k belongs to the moment k / FRAMES, and needs WINDOW / 2 samples after it.
+        Row k belongs to the moment k / FEATURE_RATE, and needs WINDOW / 2 samples after it.
         """
         held = np.concatenate([self._held, samples])
         count = max(0, (len(held) - WINDOW) // _HOP + 1)

@@ -18,7 +18,7 @@ from ..media.pieces import PieceReader, Resampler, SoundPiece
 from .mouth import GATE, Context, MouthModel, closures, emphasis, features, spoken_coefficients
 from .phones import SILENCE, VOWELS, Phone
 from .recogniser import RATE, PhoneStream
-from .sound import BANDS, DITHER, FRAMES, Voice
+from .sound import BANDS, DITHER, FEATURE_RATE, Voice
 from .spectrum import USUAL, WINDOW, Spectrum
 from .speech import check_liveliness
 from .streamed_life import STRESS_AHEAD, Heard, StreamedLife
@@ -57,7 +57,7 @@ class Listener:
         """``level``: see Spectrum."""
         self._spectrum, self._phones = Spectrum(level), PhoneStream()
         self._dither = np.random.default_rng(0)
-        self._rows = np.zeros((round(PAST * FRAMES), BANDS), np.float32)
+        self._rows = np.zeros((round(PAST * FEATURE_RATE), BANDS), np.float32)
         self._first = -len(self._rows)  # row of the sound with which they begin
         self._softness: deque[float] = deque(maxlen=round(_FLOOR_SECONDS * FPS))
         self.heard = 0
@@ -75,15 +75,15 @@ class Listener:
         self._rows = np.concatenate([self._rows, rows])
         if len(rows):
             self._softness.append(float(rows.mean()))
-        drop = max(0, len(self._rows) - round((PAST + LOOK_AHEAD + 0.2) * FRAMES))
+        drop = max(0, len(self._rows) - round((PAST + LOOK_AHEAD + 0.2) * FEATURE_RATE))
         self._rows, self._first = self._rows[drop:], self._first + drop
         noisy = samples + DITHER * self._dither.standard_normal(len(samples), np.float32)
         self._phones.push(np.clip(noisy, -32768, 32767).astype(np.int16))
 
     def around(self, second: float) -> Voice:
         """From PAST before to LOOK_AHEAD after a second of the sound; times count from there."""
-        begin, length = second - PAST, round((PAST + LOOK_AHEAD) * FRAMES) + 1
-        first = round(begin * FRAMES) - self._first
+        begin, length = second - PAST, round((PAST + LOOK_AHEAD) * FEATURE_RATE) + 1
+        first = round(begin * FEATURE_RATE) - self._first
         rows = self._rows[np.clip(np.arange(first, first + length), 0, len(self._rows) - 1)]
         seconds = PAST + LOOK_AHEAD
         before = list(self._softness)
@@ -218,7 +218,7 @@ class SpeechStream:
     def _heard(self, voice: Voice) -> Heard:
         """What life goes with."""
         self._quiet = 0.0 if _spoken_at(voice, PAST) else self._quiet + 1 / FPS
-        at = round((PAST + STRESS_AHEAD) * FRAMES)
+        at = round((PAST + STRESS_AHEAD) * FEATURE_RATE)
         loudness = voice.loudness
         near = float(loudness[at - 2 : at + 3].mean())
         vowel = any(p.name in VOWELS and p.start <= PAST + STRESS_AHEAD < p.end for p in voice.phones)

@@ -18,7 +18,7 @@ from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
 from talking_heads.errors import NoFaceError, UnreadableMediaError
 from talking_heads.head.fit import FrameFit
-from talking_heads.head.person import Head
+from talking_heads.head.head import Head
 from talking_heads.media.composing import contact_sheet
 from talking_heads.media.images import save_image
 from talking_heads.tracking.crops import Crop, Portrait, crop_around

@@ -43,8 +43,8 @@ from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots
 from talking_heads.errors import FaceError, NoFaceError, UnreadableMediaError
 from talking_heads.head.fit import FrameFit
+from talking_heads.head.head import Head
 from talking_heads.head.motion import Motion
-from talking_heads.head.person import Head
 from talking_heads.head.render import PhotoChoice, PhotoChooser, Renderer
 from talking_heads.head.retarget import MotionOptions, frame_of, frames_of, most_neutral, retargeted
 from talking_heads.media.composing import contact_sheet

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 from talking_heads.avatar import Shots, make_head
 from talking_heads.head.filters import fill_holes, follow_edges, resized, resized_mask
 from talking_heads.head.fit import NUM_IDENTITY, fit_person
+from talking_heads.head.head import Head, with_shared_walls
 from talking_heads.head.kernels import sample
 from talking_heads.head.model import FaceModel, face_model, neck_fade, smoothstep
-from talking_heads.head.person import Head, with_shared_walls
 from talking_heads.head.photo import MARGIN, REACH, PhotoView, inside_outline, light_on
 from talking_heads.head.render import Renderer
 from talking_heads.landmarks import INNER_LIP
