@@ -131,7 +131,8 @@ def follow_face(
 
     A stretch comes when later frames can no longer change it: SMOOTHED_FRAMES later, or about a second where the face
     was missed; before the first detection there is none. ``frames`` are uint8 RGB (H, W, 3) of one size; they are
-    looked at and dropped. ``on_frame(count)`` is called after each. Raises NoFaceError at the end when no frame shows a face.
+    looked at and dropped. ``on_frame(count)`` is called after each. Raises NoFaceError at the end when no frame shows a
+    face.
     """
     bridged = BRIDGED_SECONDS * fps
     # Frames that later ones can still change: by interpolation, by what is dropped as a lone detection (``_believed``),
