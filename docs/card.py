@@ -93,18 +93,14 @@ def with_results(card: str, report: dict[str, Any]) -> str:
     for shots in report["summary"]:
         pattern = rf"\| T = {shots}, mean .*?\n\n(Frames of these[^\n]*\n)?"
         sentence = turned(report, shots)
-        card = re.sub(
-            pattern,
-            lambda _, s=shots, t=sentence: table(report, s) + "\n" + (t + "\n" if t else ""),
-            card,
-            flags=re.DOTALL,
-        )
+        block = table(report, shots) + "\n" + (sentence + "\n" if sentence else "")
+        card = re.sub(pattern, block, card, flags=re.DOTALL)
         values = report["summary"][shots]["feed-forward"]
         for name, _, digits in ROWS:
             if name in values:
                 before = rf"config: T = {shots}\n    metrics:\n(?:    - type.*\n      value.*\n      name.*\n)*?"
                 entry = rf"({before}    - type: {name}\n      value: )\S+"
-                card = re.sub(entry, lambda found, v=values[name]["mean"], d=digits: f"{found[1]}{v:.{d}f}", card)
+                card = re.sub(entry, rf"\g<1>{values[name]['mean']:.{digits}f}", card)
     return card
 
 

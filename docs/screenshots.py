@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import typer
 from imageio_ffmpeg import get_ffmpeg_exe
@@ -29,9 +30,9 @@ def shoot(page: Page, name: str) -> None:
     png.unlink()
 
 
-def visit(browser: Browser, url: str, width: int, height: int, **options: object) -> Page:
+def visit(browser: Browser, url: str, width: int, height: int, **options: Any) -> Page:
     """A new visitor's page."""
-    page = browser.new_context(viewport={"width": width, "height": height}, **options).new_page()  # type: ignore[arg-type]
+    page = browser.new_context(viewport={"width": width, "height": height}, **options).new_page()
     page.goto(url)
     page.locator("#animate").wait_for(timeout=LONG)
     page.wait_for_timeout(1500)

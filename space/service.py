@@ -126,14 +126,14 @@ class Service:
         if picture:
             self.check_file(picture)
             check_pixels(picture, self.limits.megapixels)
-            return FrameOptions(size, Background("picture", picture=read_photo(picture)))  # type: ignore[arg-type]
+            return FrameOptions(size, Background("picture", picture=read_photo(picture)))
         word = (background or "keep").strip().lower()
         for kind in ("keep", "blur", "transparent"):
             if word == kind:
-                return FrameOptions(size, Background(kind))  # type: ignore[arg-type]
+                return FrameOptions(size, Background(kind))
         if word == "picture":
             raise LimitError("Add the picture that shall be behind the person, or choose another background.")
-        return FrameOptions(size, Background("colour", colour=colour_of(word)))  # type: ignore[arg-type]
+        return FrameOptions(size, Background("colour", colour=colour_of(word)))
 
     # --------------------------------------------------------------------------------------------------------- person
 

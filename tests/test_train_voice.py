@@ -169,8 +169,8 @@ def test_lateness_is_found() -> None:
 
 def test_lips_that_meet_are_counted() -> None:
     clips = [measured(0, True), measured(0, False)]
-    assert meetings(clips, lambda clip: clip.painted["text"]) == (1, 2)
-    assert meetings(clips, lambda clip: clip.filmed) == (2, 2)
+    assert meetings((clip, clip.painted["text"]) for clip in clips) == (1, 2)
+    assert meetings((clip, clip.filmed) for clip in clips) == (2, 2)
     text = table(clips)
     assert "| voice, with the text | 1.00 | 1.00 | +0 | 1 of 2 |" in text and text.count("\n") == 6
 
@@ -193,5 +193,5 @@ def test_a_film_is_measured_in_what_is_painted(detector: LandmarkDetector) -> No
     assert correlation(found.painted["text"], found.filmed) > 0.65
     assert correlation(found.painted["sound"], found.filmed) > 0.5
     assert abs(offset([found], "text")) < 40
-    met, total = meetings([found], lambda clip: clip.painted["text"])
+    met, total = meetings([(found, found.painted["text"])])
     assert met == total > 0

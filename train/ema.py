@@ -9,11 +9,10 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-class EMA(nn.Module):
+class EMA:
     """Exponential moving average of a network's parameters (not in the paper; its co-author's code tests with it)."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        super().__init__()
         self.decay = decay
         self.count = 0
         self.values = {name: value.detach().clone() for name, value in model.named_parameters()}
@@ -32,10 +31,10 @@ class EMA(nn.Module):
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
         get_ema_multi_avg_fn(decay)(list(self.values.values()), [value.detach() for value in model.parameters()], 0)
 
-    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"count": self.count, "values": self.values}
 
-    def load_state_dict(self, state: Any, *_: Any, **__: Any) -> None:  # type: ignore[override]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count = state["count"]
         self.values = {name: value.to(self.values[name].device) for name, value in state["values"].items()}
 

@@ -16,7 +16,7 @@ distances of the eyes) is compared:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -111,8 +111,13 @@ def streamed(path: Path) -> Motion:
     while stream.pending > 0:
         stream.end()
         motions.append(stream.step()[0])
-    arrays = ("coefficients", "head", "gaze", "translation")
-    return Motion(*(np.concatenate([getattr(one, name) for one in motions]) for name in arrays), FPS)
+    return Motion(
+        coefficients=np.concatenate([one.coefficients for one in motions]),
+        head=np.concatenate([one.head for one in motions]),
+        gaze=np.concatenate([one.gaze for one in motions]),
+        translation=np.concatenate([one.translation for one in motions]),
+        fps=FPS,
+    )
 
 
 def correlation(one: np.ndarray, other: np.ndarray, lag: int = 0) -> float:
@@ -133,11 +138,10 @@ def offset(clips: Sequence[Measured], method: str) -> float:
     return float(1000 * (lags[top] + shift) / clips[0].fps)
 
 
-def meetings(clips: Iterable[Measured], mouth: Callable[[Measured], np.ndarray]) -> tuple[int, int]:
-    """At how many p, b and m the lips meet, and how many there are."""
+def meetings(mouths: Iterable[tuple[Measured, np.ndarray]]) -> tuple[int, int]:
+    """Clips, each with the openings of a mouth -> at how many p, b and m the lips meet, and how many there are."""
     met = total = 0
-    for clip in clips:
-        gaps = mouth(clip)
+    for clip, gaps in mouths:
         for phone in clip.bilabials:
             first = max(0, int(np.floor((phone.start - NEAR) * clip.fps)))
             near = gaps[first : int(np.ceil((phone.end + NEAR) * clip.fps)) + 1]
@@ -160,10 +164,10 @@ def table(clips: Sequence[Measured]) -> str:
             for speaker in speakers
         ]
         mean = np.mean([correlation(c.painted[method], c.filmed) for c in clips])
-        met, total = meetings(clips, lambda clip, method=method: clip.painted[method])  # type: ignore[misc]
+        met, total = meetings((clip, clip.painted[method]) for clip in clips)
         values = " | ".join(f"{value:.2f}" for value in by_speaker)
         lines.append(f"| {NAMES[method]} | {mean:.2f} | {values} | {offset(clips, method):+.0f} | {met} of {total} |")
-    met, total = meetings(clips, lambda clip: clip.filmed)
+    met, total = meetings((clip, clip.filmed) for clip in clips)
     lines.append(f"| filmed, not painted | 1 |{' 1 |' * len(speakers)} 0 | {met} of {total} |")
     return "\n".join(lines)
 

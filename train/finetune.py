@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from talking_heads.pipeline import Photo
 
 from .config import PRESETS, as_photographed, preset
 from .data.clips import Clip, ClipMeta, canvas_side, make_clip
-from .data.episodes import EpisodeDataset
+from .data.episodes import Episode, EpisodeDataset
 from .data.stills import StillHead, animate
 from .export import folded, trainable
 from .losses import LossNets, LossWeights
@@ -128,14 +128,19 @@ def fine_tune_avatar(
         torch.optim.Adam(parameters, lr=rate, betas=settings.betas)
         for parameters, rate in zip(person.parameters(), rates, strict=True)
     ]
-    minimizers = [minimize_with(optimizer, partial(autocast, device)) for optimizer in optimizers]
+    minimize_generator, minimize_discriminator = (
+        minimize_with(optimizer, partial(autocast, device)) for optimizer in optimizers
+    )
 
     for step in range(steps):
         # Falling to zero: where steps are few, there is no time for an average to calm what the last ones do.
         _set_rates(optimizers, [rate * (1 - step / steps) for rate in rates])
-        batch = default_collate([episodes[i] for i in range(step * batch_size, (step + 1) * batch_size)])
-        batch = {name: value.to(device) for name, value in batch.items()}
-        terms = training_step(person.networks(), [batch], loss_nets, *minimizers, settings.discriminator_steps)
+        samples = default_collate([episodes[i] for i in range(step * batch_size, (step + 1) * batch_size)])
+        batch = cast(Episode, {name: value.to(device) for name, value in samples.items()})
+        terms = training_step(
+            person.networks(), [batch], loss_nets, minimize_generator, minimize_discriminator,
+            settings.discriminator_steps,
+        )  # fmt: skip
         if on_step is not None:
             on_step(step + 1, steps, as_numbers(terms))
         if on_avatar is not None and (step + 1) % avatar_every == 0:
@@ -206,8 +211,8 @@ def clips_of(shots: Shots, size: int, seed: int, animated: bool) -> list[Clip]:
         wider, wider_mask = np.pad(canvas, ((edge, edge), (edge, edge), (0, 0)), "edge"), np.pad(mask, edge, "edge")
         with contextlib.suppress(NoFaceError):
             still = StillHead.of(wider, wider_mask, landmarks, analysis=max(256, size))
-            *pictures, _ = animate(still, None, number + 1, np.random.default_rng([seed, k]))
-            clips.append(make_clip(*pictures, ClipMeta("person", f"photo {k}", kind="animated")))
+            frames, their_masks, points, _ = animate(still, None, number + 1, np.random.default_rng([seed, k]))
+            clips.append(make_clip(frames, their_masks, points, ClipMeta("person", f"photo {k}", kind="animated")))
     return clips
 
 

@@ -41,6 +41,9 @@ def chip_transform(landmarks: np.ndarray) -> np.ndarray:
 class IdentityNet(nn.Module):
     """Frozen; gradients flow to the images."""
 
+    fc: Tensor
+    mean: Tensor
+
     def __init__(self, path: str | Path) -> None:
         """``path``: an .npz of dlib's arrays by their layers' names. It is tried at once: InvalidModelError for a file
         that does not answer."""

@@ -54,7 +54,7 @@ SHOULDERS = -12.0  # cm: below, nothing is drawn
 UPPER_LIDS = ((1507, 1542, 1537, 1528), (3742, 3751, 3756, 3721))  # vertices along their edges
 LIP_WIDTH = 0.3  # cm to either side of the lips' outlines that stay whole
 BLINK = {"eyeBlink_L": 1.0, "eyeBlink_R": 1.0}
-POSES = (
+POSES: tuple[dict[str, float], ...] = (
     {},
     {"jawOpen": 1.0},
     BLINK,

@@ -18,9 +18,10 @@ def mistakes_in_one_line(*more: type[Exception]) -> Iterator[None]:
 
     That is TalkingHeadsError, what the system says of files, and ``more``.
     """
+    ours: tuple[type[Exception], ...] = (TalkingHeadsError, *more)
     try:
         yield
-    except (TalkingHeadsError, *more) as error:
+    except ours as error:
         _complain(str(error))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -221,7 +221,7 @@ class Trainer:
         self.identities = identities.to(device)
         self.averages = {"embedder": EMA(embedder, config.ema), "generator": EMA(generator, config.ema)}
         # Tensor cores want channels last; on a CPU these networks have been measured, and trained with, as they are.
-        layout = {"memory_format": torch.channels_last} if device.type == "cuda" else {}
+        layout: dict[str, Any] = {"memory_format": torch.channels_last} if device.type == "cuda" else {}
         content_paths = config.feature_net.split(",") if config.feature_net else []
         self.loss_nets = LossNets(config.losses, content_paths, config.identity_net or None).to(device, **layout)
         self.config = replace(config, losses=self.loss_nets.weights)
@@ -311,7 +311,7 @@ class Trainer:
         )  # fmt: skip
         terms = minimize(loss_of, batches)
         self._update_identities(
-            torch.cat([who for who, _ in self._rows]), torch.cat([rows.grad for _, rows in self._rows])
+            torch.cat([who for who, _ in self._rows]), torch.cat([cast(Tensor, rows.grad) for _, rows in self._rows])
         )
         self._rows.clear()
         return terms
@@ -449,9 +449,11 @@ class Trainer:
 
     def averaged(self) -> tuple[Embedder, Generator, Discriminator]:
         """What is published: averages of E and G and the discriminator, spectral norm folded, on the CPU."""
-        networks = build_networks(self.config.model)
-        for copy, net in zip(networks, (self.embedder, self.generator, self.discriminator), strict=True):
+        embedder, generator, discriminator = build_networks(self.config.model)
+        for copy, net in (
+            (embedder, self.embedder), (generator, self.generator), (discriminator, self.discriminator),
+        ):  # fmt: skip
             copy.load_state_dict(self.accelerator.unwrap_model(net).state_dict())
-        self.averages["embedder"].copy_to(networks[0])
-        self.averages["generator"].copy_to(networks[1])
-        return folded(networks[0]), folded(networks[1]), folded(networks[2])
+        self.averages["embedder"].copy_to(embedder)
+        self.averages["generator"].copy_to(generator)
+        return folded(embedder), folded(generator), folded(discriminator)

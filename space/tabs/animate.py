@@ -188,14 +188,14 @@ class AnimateTab:
             raise LimitError("Add a voice: upload a sound file, or record one.")
         # An empty field may come as 0.
         span = {"start": start or None, "end": end or None}
-        source: dict[str, Any] = {
+        sources: dict[str, dict[str, Any]] = {
             "preset": {"preset": preset},
             "clip": {"driving": driving, **span},
             "file": {"motion_file": motion_file, **span},
             "voice": {"voice": voice, "text": said_text or "", "liveliness": liveliness},
-        }[chosen]
+        }
         return AnimateRequest(
-            **source, motion=motion, head=head, expression=expression, gaze=gaze, parts=tuple(parts),
+            **sources[chosen], motion=motion, head=head, expression=expression, gaze=gaze, parts=tuple(parts),
             output=output, label=label, detector=detector, frames=self.panel.frames_of(*frames),
         )  # fmt: skip
 

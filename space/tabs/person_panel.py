@@ -114,7 +114,7 @@ class PersonPanel:
             lambda kind: (gr.update(visible=kind == "colour"), gr.update(visible=kind == "picture")),
             background, [colour, picture], show_progress="hidden", **PRIVATE,
         )  # fmt: skip
-        self.frames = [size, background, colour, picture]
+        self.frames: list[gr.Radio | gr.ColorPicker | gr.Image] = [size, background, colour, picture]
 
     def frames_of(self, size: str, background: str, colour: str | None, picture: str | None) -> FrameOptions:
         """What the components of ``frames`` say. Raises TalkingHeadsError."""

@@ -167,8 +167,8 @@ class EpisodeDataset(Dataset[Episode]):
         alone = rng.random() < ALONE
         order = rng.permutation(number)
         if real_target:
-            source, *rest = np.roll(order[order > 0], -member)
-            others, targets = rest[:spare], np.array([0])
+            order = np.roll(order[order > 0], -member)
+            source, others, targets = order[0], order[1 : 1 + spare], np.array([0])
         else:
             if kind == "animated":  # the photo is the first shot
                 order = np.concatenate([[0], order[order > 0]])
@@ -179,10 +179,17 @@ class EpisodeDataset(Dataset[Episode]):
                 targets = np.roll(targets, -member)
         if kind == "video":
             targets = self._most_different(clip, int(source), targets[: config.candidates])
-        shots = [source] if alone or not len(others) else others
-        shots = tuple(int(shots[i % len(shots)]) for i in range(config.num_shots - 1))
-        targets = tuple(map(int, targets)) or (int(source),)
-        return _Plan(clip, view, int(source), shots, targets, degrade if degraded_too else None, turn)
+        if alone or not len(others):
+            others = np.array([source])
+        return _Plan(
+            clip,
+            view,
+            source=int(source),
+            others=tuple(int(others[i % len(others)]) for i in range(config.num_shots - 1)),
+            targets=tuple(map(int, targets)) or (int(source),),
+            degrade=degrade if degraded_too else None,
+            turn=turn,
+        )
 
     def _most_different(self, clip: Clip, source: int, candidates: np.ndarray) -> np.ndarray:
         """The candidates, the one that differs most in pose and expression first: frames of a speaking person are much

@@ -34,6 +34,10 @@ OPEN_AT_ONCE = 64
 class StoredClip(Clip):
     """A clip that stays in its shard; what is asked for is read from there."""
 
+    tar: Path
+    places: dict[str, int]
+    frames: int
+
     def __init__(self, tar: Path, places: dict[str, int], frames: int, meta: ClipMeta) -> None:
         """``places``: where in the tar the values of each of ``clips.ARRAYS`` begin, in bytes."""
         for name, value in (("tar", tar), ("places", places), ("frames", frames), ("meta", meta)):

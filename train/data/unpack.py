@@ -162,7 +162,7 @@ def _restore(stored: Stored, clips: Path, left: list[int], workers: int, say: Ca
     say(f"unpacking: 1 of {len(left)} clips, {time.monotonic() - begin:.0f} s to compile and draw it")
     begin = said = time.monotonic()
     loader = DataLoader(
-        work, batch_size=None, sampler=left[1:], num_workers=workers, worker_init_fn=begin_worker,  # type: ignore[arg-type]
+        work, batch_size=None, sampler=left[1:], num_workers=workers, worker_init_fn=begin_worker,
     )  # fmt: skip
     for done, _ in enumerate(loader, start=1):
         now = time.monotonic()

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from .metrics import Observation, l1, mean, psnr, ssim
-from .report import Metric, summarise, summary_table
+from .report import Measured, Metric, summarise, summary_table
 
 NUM_KEYPOINTS = 68
 METRICS = (
@@ -68,14 +68,14 @@ def field_values(painted: Observation, truth: Observation) -> dict[str, float]:
 
 
 def markdown(
-    results: Sequence[object], model: str | None, notes: Sequence[str], left_out: Mapping[str, str], seed: int
+    results: Sequence[Measured], model: str | None, notes: Sequence[str], left_out: Mapping[str, str], seed: int
 ) -> Iterator[str]:
     """A report of ``evaluate.Result`` of one T."""
     yield f"# First frame to all frames, with {model or 'the bundled model'}\n"
     yield "Source: the first frame with a face. Targets: the others. Mean and 95 % bootstrap interval over people.\n"
     for sentence in notes:
         yield f"{sentence}\n"
-    yield from summary_table(results, summarise(results, seed), METRICS, (("feed-forward", "render"),))  # type: ignore[arg-type]
+    yield from summary_table(results, summarise(results, seed), METRICS, (("feed-forward", "render"),))
     yield "\n## Published, on other clips and with other detectors\n"
     yield "| | clips | L1 | SSIM | PSNR of each frame | AKD | AED |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"

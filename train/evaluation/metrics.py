@@ -273,7 +273,9 @@ def _mean_and_factor(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centre = features.mean(axis=0)
     factor = (features - centre) / math.sqrt(len(features) - 1)
     # A turn of the rows changes no product X^T X: with more samples than dimensions this is the smaller factor.
-    return centre, np.linalg.qr(factor, mode="r") if len(factor) > factor.shape[1] else factor
+    if len(factor) > factor.shape[1]:
+        factor = np.linalg.qr(factor, mode="r")
+    return centre, factor
 
 
 # ---------------------------------------------------------------------------------------------- one number for a frame

@@ -423,7 +423,7 @@ def _markdown(pairs: Sequence[Pair], portraits: Sequence[Portrait], report: Mapp
         yield from summary_table(pairs, report["summary"], METRICS, CONTESTS)
     pairs = [pair for pair in pairs if "feed-forward" in pair.values]
     if pairs:
-        people = means_by_identity(pairs)
+        means = means_by_identity(pairs)
         shown = [metric for metric in METRICS if metric.name in pairs[0].values["feed-forward"]]
         ranking = shown[0]
         yield f"\n## The worst pairs by {ranking.title}\n\nFeed-forward (warp).\n"
@@ -432,8 +432,8 @@ def _markdown(pairs: Sequence[Pair], portraits: Sequence[Portrait], report: Mapp
         yield from comparison_table(rows, shown)
         yield "\n## Portrait by portrait\n\nMean over the clips, feed-forward (warp), the worst first.\n"
         sheets = {portrait.name: link(portrait.name, _sheet(portrait)) for portrait in portraits}
-        ranked = sorted(people, key=lambda name: _badness(ranking, people[name]), reverse=True)
-        yield from comparison_table([(sheets[name], people[name]) for name in ranked], shown)
+        names = sorted(means, key=lambda name: _badness(ranking, means[name]), reverse=True)
+        yield from comparison_table([(sheets[name], means[name]) for name in names], shown)
     for title, dropped in (("Portraits", report["portraits_left_out"]), ("Clips", report["dropped"])):
         if dropped:
             yield f"\n## {title} left out\n"

@@ -51,8 +51,8 @@ def means_of_turned(results: Sequence[Result]) -> dict[str, dict[str, dict[str, 
             for metric, values in metrics.items():
                 together.setdefault(method, {}).setdefault(metric, []).append(values)
     summary: dict[str, dict[str, dict[str, float]]] = {}
-    for method, metrics in together.items():
-        for metric, parts in metrics.items():
+    for method, lists in together.items():
+        for metric, parts in lists.items():
             values = np.concatenate(parts)
             if known := int(np.isfinite(values).sum()):
                 summary.setdefault(method, {})[metric] = {"mean": mean(values), "frames": known}
@@ -112,7 +112,7 @@ def write_results(outcomes: Sequence[Outcome], options: Options, finished: bool 
     left_out = {outcome.clip: outcome.dropped for outcome in outcomes if outcome.dropped}
     if options.protocol == "field":
         sentences = identity_notes(options)
-        report = {
+        report: dict[str, Any] = {
             "options": described(options),
             "notes": sentences,
             "summary": summarise(results, options.seed),
