@@ -138,9 +138,9 @@ def outline(still: float, step: float) -> tuple[np.ndarray, np.ndarray]:
     planes = np.zeros((6, 8, 4), np.float32)
     planes[:3, :, 1], planes[..., 2] = 1 - step, still
     planes[3:, :, 1] = 1
-    after = np.empty((6, 8, 3), np.float32)
+    after, nearest = np.empty((6, 8, 3), np.float32), np.where(before > 100, 7, -1).astype(np.int32)
     for top, bottom in ((3, 6), (0, 3)):
-        soften_outline(np.repeat(before[..., None], 3, axis=2), planes, top, bottom, after)
+        soften_outline(np.repeat(before[..., None], 3, axis=2), planes, nearest, top, bottom, after)
     assert np.array_equal(after[..., 0], after[..., 2])
     return before, after[..., 0]
 

@@ -363,16 +363,23 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
 
 
 @compiled
-def soften_outline(frame, planes, top, bottom, out):
+def soften_outline(frame, planes, nearest, top, bottom, out):
     """Rows ``top`` to ``bottom`` of ``out`` (H, W, 3): the frame, with its neighbours' colours by the weights 1, 2, 1
-    along both axes where face and wall meet in a step and have moved.
+    along both axes where face and wall meet in a step and have moved. ``nearest`` (H, W): triangles of the head, or -1.
     """
-    height, width = planes.shape[:2]
+    height, width = nearest.shape
     for i in range(top, bottom):
-        for j in range(width):
-            for c in range(3):
-                out[i, j, c] = frame[i, j, c]
-            if i == 0 or j == 0 or i == height - 1 or j == width - 1:
+        out[i] = frame[i]
+        if i == 0 or i == height - 1:
+            continue
+        for j in range(1, width - 1):
+            face = nearest[i, j] >= 0
+            if (
+                face == (nearest[i, j - 1] >= 0)
+                and face == (nearest[i, j + 1] >= 0)
+                and face == (nearest[i - 1, j] >= 0)
+                and face == (nearest[i + 1, j] >= 0)
+            ):
                 continue
             layer = planes[i, j, 1]
             step = max(abs(planes[i - 1, j, 1] - layer), abs(planes[i + 1, j, 1] - layer))

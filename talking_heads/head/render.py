@@ -225,7 +225,7 @@ class Renderer:
         mend_teeth_and_edges(self._frame, self._planes, self._nearest[0], self.head.model.layer, box, gap)
         landmarks = points[self.head.model.landmark_vertices, :2] - np.float32(0.5)
         picture = np.empty_like(self._frame)
-        _in_bands(lambda a, b: soften_outline(self._frame, self._planes, a, b, picture), self.size)
+        _in_bands(lambda a, b: soften_outline(self._frame, self._planes, self._nearest[0], a, b, picture), self.size)
         return Rendered(picture, self._planes.copy(), landmarks, self._photos[base])
 
     def _points(self, frame: FrameFit, view: PhotoView) -> tuple[np.ndarray, np.ndarray]:
