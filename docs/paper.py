@@ -14,7 +14,6 @@ from PIL import Image
 from skimage.data import astronaut
 
 from talking_heads import Avatar, FaceControls, TalkingHeadPipeline
-from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of
 from talking_heads.media.composing import contact_sheet
 from train.finetune import fine_tune_avatar
 
@@ -30,12 +29,7 @@ STEPS, SHOWN = 160, 40
 
 def poses(pipe: TalkingHeadPipeline, avatar: Avatar) -> list[np.ndarray]:
     """The avatar in each of POSES, uint8 (128, 128, 3)."""
-    head = avatar.head
-    expressions = len(head.model.expression_names)
-    start = head.primary_view.fit.frame
-    retarget = Retargeter(head.model, start, frame_of(POSES[0].motion(), 0, expressions), MotionOptions())
-    targets = [retarget(frame_of(pose.motion(), 0, expressions)) for pose in POSES]
-    return [np.asarray(frame) for frame in pipe.generate(avatar, targets, pipe.image_size)]
+    return [pipe.edit(avatar, pose) for pose in POSES]
 
 
 def main(

@@ -143,7 +143,7 @@ class NetworkPipeline(DiffusionPipeline):
         with TemporaryDirectory() as work:
             folder = Path(work) / "model"
             self.save_pretrained(folder, variant=variant)
-            if self._discriminator_folder() is not None:
+            if self.has_discriminator:
                 discriminator: Any = torch.nn.Module.to(self.load_discriminator(), self.dtype)
                 discriminator.save_pretrained(folder / "discriminator", variant=variant)
             for name in ("README.md", TRAINING):
@@ -160,6 +160,11 @@ class NetworkPipeline(DiffusionPipeline):
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.embedder, self.generator)
         return self._fingerprint
+
+    @property
+    def has_discriminator(self) -> bool:
+        """Whether a discriminator came with this model; of a model of the Hub it is fetched for that."""
+        return self._discriminator_folder() is not None
 
     def load_discriminator(self) -> Discriminator:
         """The discriminator that was trained with this model; only fine-tuning needs it. Raises InvalidModelError."""

@@ -385,7 +385,7 @@ def test_a_model_that_was_taught_by_dlibs_network_is_said_to_be(tmp_path: Path) 
         assert notes[0] == "No CSIM: --identity-net was not given."
         return len(notes) == 2 and notes[1].startswith(sentence)
 
-    assert taught(None) and taught("default")  # so says its card
+    assert taught(None) and taught("default")  # so says its training.json
     assert not taught("paper") and not taught("somebody/unknown") and not taught(str(tmp_path))
     (tmp_path / "README.md").write_text("Measured with MobileFaceNet and with dlib's network; no identity loss.")
     (tmp_path / "training.json").write_text('{"identity": ""}')

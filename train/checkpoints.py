@@ -74,10 +74,9 @@ def start_from_model(trainer: Trainer, folder: Path) -> None:
     try:
         for net, start in ((trainer.embedder, pipe.embedder), (trainer.generator, pipe.generator)):
             load_folded(trainer.accelerator.unwrap_model(net), start.state_dict())
-        published = _published_discriminator(pipe)
-        if published is None:
+        if not pipe.has_discriminator:
             trainer.accelerator.print("The discriminator begins anew: the model has none.")
-        elif _design(published) != _design(discriminator):
+        elif _design(published := pipe.load_discriminator()) != _design(discriminator):
             trainer.accelerator.print("The discriminator begins anew: that of the model is of another design.")
         else:
             load_folded(discriminator, published.state_dict())
@@ -85,13 +84,6 @@ def start_from_model(trainer: Trainer, folder: Path) -> None:
         raise InvalidModelError(f"{folder} does not fit this configuration ({error}).") from error
     for name, net in (("embedder", trainer.embedder), ("generator", trainer.generator)):
         trainer.averages[name].restart(trainer.accelerator.unwrap_model(net))
-
-
-def _published_discriminator(pipe: TalkingHeadPipeline) -> Discriminator | None:
-    try:
-        return pipe.load_discriminator()
-    except InvalidModelError:  # it is published for fine-tuning, and not by all
-        return None
 
 
 def _design(discriminator: Discriminator) -> dict[str, Any]:

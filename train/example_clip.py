@@ -25,6 +25,7 @@ from talking_heads.errors import MissingDependencyError
 from talking_heads.head.kernels import interpolate, rasterise, vertex_normals
 from talking_heads.head.model import Camera, neck_fade, pixels, smoothstep
 from talking_heads.head.motion import head_rotation
+from talking_heads.head.photo import inside_outline
 
 from .facekit import PARTS, Source, load_source
 from .reduce_face_model import gaze_angle, smooth_curve
@@ -197,16 +198,6 @@ def noise(position: np.ndarray) -> np.ndarray:
 def distances(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
     """(N, D), (M, D) -> (N, M)."""
     return np.sqrt(((points[:, None] - curve[None]) ** 2).sum(axis=-1))
-
-
-def inside_outline(points: np.ndarray, outline: np.ndarray) -> np.ndarray:
-    """(N, 2) and a closed outline (M, 2) -> (N,) distance to it, positive inside (even-odd rule)."""
-    x, y = points[:, :1], points[:, 1:]
-    (ax, ay), (bx, by) = outline[:-1].T, outline[1:].T
-    crosses = (ay > y) != (by > y)
-    height = np.where(by == ay, 1.0, by - ay)
-    inside = (crosses & (x < ax + (y - ay) / height * (bx - ax))).sum(axis=1) % 2 == 1
-    return distances(points, outline).min(axis=1) * np.where(inside, 1.0, -1.0)
 
 
 def mix(below: np.ndarray, above: np.ndarray, share: np.ndarray) -> np.ndarray:

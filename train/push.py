@@ -64,7 +64,7 @@ def model(
             )
         check_push("model", repository, private=private or None)
         pipe = TalkingHeadPipeline.from_pretrained(folder, variant=variant)
-        if (folder / "discriminator").is_dir():
+        if pipe.has_discriminator:
             pipe.load_discriminator()
         evaluation = None if results is None else read_evaluation(results, measured_on)
         commit = push_model(folder, repository, private=private or None, variant=variant, evaluation=evaluation)

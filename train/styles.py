@@ -20,8 +20,6 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from talking_heads import TalkingHeadPipeline
-from talking_heads.errors import InvalidModelError
-from talking_heads.models import Discriminator
 from talking_heads.models.discriminator import Judgement
 
 from .config import as_photographed
@@ -84,7 +82,7 @@ def compare_styles(pipe: TalkingHeadPipeline, episodes: list[Episode]) -> StyleT
     if len(episodes) < 2:
         raise ValueError("give episodes of two people at least")
     conditioned = bool(pipe.generator.config.render_conditioned)
-    discriminator = _discriminator(pipe)
+    discriminator = pipe.load_discriminator() if pipe.has_discriminator else None
     embeddings = [pipe.embedder(e["shots"][None], e["shot_landmarks"][None]).mean(dim=1) for e in episodes]
     sums = torch.zeros(3)
     judged: list[tuple[Judgement, Judgement]] = []
@@ -107,13 +105,6 @@ def compare_styles(pipe: TalkingHeadPipeline, episodes: list[Episode]) -> StyleT
             judged.append((real, fake))
     face_change, mouth_change, nearer = (sums / len(episodes)).tolist()
     return StyleTest(len(episodes), face_change, mouth_change, nearer, _judge(judged) if judged else None)
-
-
-def _discriminator(pipe: TalkingHeadPipeline) -> Discriminator | None:
-    try:
-        return pipe.load_discriminator()
-    except InvalidModelError:  # published by few
-        return None
 
 
 def _judge(judged: list[tuple[Judgement, Judgement]]) -> DiscriminatorTest:

@@ -312,6 +312,15 @@ def _close_gaps(frame, planes, kind, top, left, gap):
 
 
 @compiled
+def _blurred(frame, i, j, c):
+    """Channel ``c`` of a pixel (i, j) inside of ``frame`` (H, W, 3), blurred by the weights 1, 2, 1 along both axes."""
+    near = frame[i - 1, j, c] + frame[i + 1, j, c] + frame[i, j - 1, c] + frame[i, j + 1, c]
+    above = frame[i - 1, j - 1, c] + frame[i - 1, j + 1, c]
+    far = above + frame[i + 1, j - 1, c] + frame[i + 1, j + 1, c]
+    return np.float32(0.25) * frame[i, j, c] + np.float32(0.125) * near + np.float32(0.0625) * far
+
+
+@compiled
 def _soften(frame, planes, kind, top, left):
     """Where ``kind`` changes, pixels take their neighbours' colours, by the weights 1, 2, 1 along both axes."""
     height, width = kind.shape
@@ -327,11 +336,7 @@ def _soften(frame, planes, kind, top, left):
             y, x = top + i, left + j
             share = _open_to_change(planes, y, x)
             for c in range(3):
-                near = source[i - 1, j, c] + source[i + 1, j, c] + source[i, j - 1, c] + source[i, j + 1, c]
-                above = source[i - 1, j - 1, c] + source[i - 1, j + 1, c]
-                far = above + source[i + 1, j - 1, c] + source[i + 1, j + 1, c]
-                soft = np.float32(0.25) * source[i, j, c] + np.float32(0.125) * near + np.float32(0.0625) * far
-                frame[y, x, c] += share * (soft - frame[y, x, c])
+                frame[y, x, c] += share * (_blurred(source, i, j, c) - frame[y, x, c])
 
 
 @compiled
@@ -387,11 +392,7 @@ def soften_outline(frame, planes, nearest, top, bottom, out):
             if step < LAYER_STEP:
                 continue
             for c in range(3):
-                near = frame[i - 1, j, c] + frame[i + 1, j, c] + frame[i, j - 1, c] + frame[i, j + 1, c]
-                above = frame[i - 1, j - 1, c] + frame[i - 1, j + 1, c]
-                far = above + frame[i + 1, j - 1, c] + frame[i + 1, j + 1, c]
-                soft = np.float32(0.25) * frame[i, j, c] + np.float32(0.125) * near + np.float32(0.0625) * far
-                out[i, j, c] += (np.float32(1) - planes[i, j, 2]) * (soft - frame[i, j, c])
+                out[i, j, c] += (np.float32(1) - planes[i, j, 2]) * (_blurred(frame, i, j, c) - frame[i, j, c])
 
 
 @compiled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -90,19 +89,14 @@ def identity_notes(options: Options) -> list[str]:
 
 
 def taught_by_dlib(model: str | None) -> bool:
-    """Whether the model's training.json names an identity loss, whose network is always dlib's, or its card says so.
+    """Whether the model's training.json names an identity loss, whose network is always dlib's.
 
-    False where neither does; a model of the Hub is not looked up. Raises InvalidModelError for a damaged training.json.
+    False where it does not; a model of the Hub is not looked up. Raises InvalidModelError for a damaged training.json.
     """
     bundled = BUNDLED_MODELS.get(model or "default")
     folder = Path(model) if model is not None and Path(model).exists() else bundled
-    if folder is None:
-        return False
-    training, card = folder / TRAINING, folder / "README.md"
-    if training.is_file() and read_json(training).get("identity"):
-        return True
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    return re.search(r"identity\s+loss\s+dlib's", text) is not None
+    training = None if folder is None else folder / TRAINING
+    return training is not None and training.is_file() and bool(read_json(training).get("identity"))
 
 
 def write_results(outcomes: Sequence[Outcome], options: Options, finished: bool = True) -> None:
