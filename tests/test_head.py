@@ -244,6 +244,20 @@ def test_front_teeth_stand_close(model: FaceModel, head: Head) -> None:
     assert not model.incisors_apart[teeth & (np.abs(model.mean[:, 0]) > 0.4)].any()
 
 
+def test_the_tongue_is_between_the_rows_of_teeth_and_red(model: FaceModel, head: Head) -> None:
+    tongue, teeth = model.tongue > 0.9, model.part == "teeth"
+    assert (model.part[model.tongue > 0] == "gums_tongue").all() and tongue.sum() >= 5
+    middle = model.mean[teeth & (np.abs(model.mean[:, 0]) < 0.5)]
+    upper = middle[middle[:, 1] > -2.0, 1].max()
+    raised = model.mean[tongue, 1] + model.tongue_raised[tongue]
+    assert raised.max() < upper  # below the palate
+    front = tongue & (model.mean[:, 2] > 6.5)
+    assert (model.tongue_raised[front] > 0.3).all() and not model.tongue_raised[model.tongue == 0].any()
+    red, green, blue = head.primary_view.fill[front].astype(float).T
+    throat = head.primary_view.fill[(model.part == "mouth_socket") & (model.mean[:, 2] < 6)]
+    assert (red > green).all() and (red > blue).all() and red.mean() > throat.mean() + 30  # no dark hole
+
+
 def test_a_grey_photo_has_no_red_mouth(shots: Shots) -> None:
     grey = np.repeat(shots.canvases.mean(axis=3, keepdims=True), 3, axis=3).astype(np.uint8)
     for canvases, most in ((grey, 0.08), (shots.canvases, 0.7)):

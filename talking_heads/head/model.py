@@ -29,6 +29,8 @@ NECK_JOINT = np.array([0.0, -7.0, -1.5], np.float32)
 NECK_TOP, NECK_BOTTOM = -5.0, -15.0
 """Heights in cm between which a turn of the head fades out along the neck."""
 EYES = ("eyeball_left", "eyeball_right")
+TONGUE_RAISED = 0.5
+"""cm, see ``FaceModel.tongue_raised``."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,22 @@ class FaceModel:
         x = self.mean[:, 0]
         apart: np.ndarray = np.sign(x) * 0.05 * smoothstep(0.35, 0.1, np.abs(x)) * (self.part == "teeth")
         return apart.astype(np.float32)
+
+    @cached_property
+    def tongue(self) -> np.ndarray:
+        """(V,) 0..1: the part of the gums' mesh that is the tongue, fading out towards the gums."""
+        x, y, z = self.mean.T
+        beside, under, front = smoothstep(1.75, 1.1, np.abs(x)), smoothstep(-4.6, -4.1, y), smoothstep(10.0, 9.6, z)
+        palate = smoothstep(-2.4, -1.9, y)
+        share: np.ndarray = beside * under * front * (1 - palate) * (self.part == "gums_tongue")
+        return share.astype(np.float32)
+
+    @cached_property
+    def tongue_raised(self) -> np.ndarray:
+        """(V,) cm upwards by which the tongue lies higher than the model's: that is hidden behind the lower teeth, and
+        an open mouth would be an empty one."""
+        raised: np.ndarray = TONGUE_RAISED * self.tongue * smoothstep(4.0, 6.5, self.mean[:, 2])
+        return raised.astype(np.float32)
 
     @cached_property
     def neighbours(self) -> Any:

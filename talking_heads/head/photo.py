@@ -44,6 +44,8 @@ TEETH_IN_SHADE = 0.45
 """How much less light the last tooth that is seen has than the first."""
 THROAT = np.array([0.19, 0.09, 0.085], np.float32)
 """In white light: no mouth is as black as a cave without walls."""
+TONGUE = np.array([0.74, 0.42, 0.41], np.float32)
+"""Of its tip, in white light."""
 MIN_TEETH = 12.0
 """Vertices of teeth that a photo must show before their light is taken from it."""
 UNKNOWN_WALL = 19
@@ -118,6 +120,7 @@ class PhotoAnalysis:
         self.person, self.colour = person, colour
         self.base = model.vertices(identity, fit.frame.expression)
         self.base[:, 0] -= model.incisors_apart
+        self.base[:, 1] += model.tongue_raised
         shape = turn_eyes(model, self.base + fit.offset + model.without_ears, fit.frame.gaze)
         self.turned = posed(shape, fit.frame).astype(np.float32)
         # Pixels of an outline are half wall: they take the colours of the person further in, and keep their softness.
@@ -342,6 +345,8 @@ class PhotoAnalysis:
         deep = ~teeth & self.model.inside
         inside[deep] *= smoothstep(6.0, 10.5, self.model.mean[deep, 2:]) * 0.5 + 0.5
         inside[deep] += (1 - inside[deep]) * THROAT
+        lit = (0.35 + 0.65 * smoothstep(5.0, 9.5, self.model.mean[:, 2:])) * (1 - 0.4 * smoothstep(0.6, 1.6, aside))
+        inside += self.model.tongue[:, None] * (lit * TONGUE - inside)
         inside[teeth] = np.maximum(inside[teeth], 1.5 * THROAT)
         # A photo without colours, or with few, has no red mouth.
         grey = inside.mean(axis=1, keepdims=True)
