@@ -71,8 +71,8 @@ def start(clips: Path, tmp_path: Path) -> Callable[..., Trainer]:
 
 
 def weights(run: Trainer) -> dict[str, dict[str, torch.Tensor]]:
-    nets = {name: getattr(run, name) for name in ("embedder", "generator", "discriminator", "identities")}
-    return {name: {key: value.clone() for key, value in net.state_dict().items()} for name, net in nets.items()}
+    nets = {name: getattr(run, name) for name in ("embedder", "generator", "discriminator", "identities", "components")}
+    return {name: {key: value.clone() for key, value in net.state_dict().items()} for name, net in nets.items() if net}
 
 
 def everything(run: Trainer) -> dict[str, object]:
@@ -328,11 +328,12 @@ def test_looking_at_a_run_does_not_change_it(start):
 
 
 def test_two_and_two_steps_are_four_steps_bit_for_bit(start, tmp_path):
-    straight = start("straight", steps=4, adversarial_from=1)
+    alike = {"adversarial_from": 1, "losses": replace(CONFIG.losses, components=0.1)}
+    straight = start("straight", steps=4, **alike)
     train(straight, [], LoopOptions(workers=0))
-    first = start("halves", steps=2, adversarial_from=1)
+    first = start("halves", steps=2, **alike)
     train(first, [], LoopOptions(workers=0))
-    second = start("halves", steps=4, adversarial_from=1)
+    second = start("halves", steps=4, **alike)
     (checkpoint,) = checkpoints(tmp_path / "halves")
     assert checkpoint.name == "step-0000002"
     load_checkpoint(second, checkpoint)
@@ -493,11 +494,13 @@ def test_two_processes_are_as_one_with_their_batches_and_a_killed_one_loses_noth
     """SIGKILL for one of two, then the same command again: its steps are those that were lost, to the last digit."""
     saved, killed_after = 3, 5
     alike = {"steps": saved, "accumulate": 2, "adversarial_from": 1, "generator_rate": 1e-4, "jitter": 1.0}
+    alike["losses"] = replace(CONFIG.losses, components=0.1)
     alone = start("alone", **alike)
     train(alone, [], LoopOptions(workers=0, log_every=1))
 
     output = tmp_path / "two"
-    arguments = ["--save-every", str(saved), "--adversarial-from", "1", "--generator-rate", "1e-4", "--steps"]
+    arguments = ["--save-every", str(saved), "--adversarial-from", "1", "--generator-rate", "1e-4"]
+    arguments += ["--component-weight", "0.1", "--steps"]
     process = in_parallel(ranks(), output, no_validation, *arguments, "5000")
     wait_for(process, output, killed_after)
     _, second = sorted(psutil.Process(process.pid).children(), key=lambda child: child.pid)

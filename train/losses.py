@@ -39,6 +39,8 @@ class LossWeights:
         squeezenet: of ``normalised_content`` over SqueezeNet activations.
         adversarial: of ``adversarial`` on D's scores.
         patches: of ``adversarial`` on the scores of D's patches, where it has any; not in the paper.
+        components: of ``adversarial`` on the scores of the parts of the face (components.py); not in the paper.
+        component_features: of ``feature_matching`` on their activations; not in the paper.
         feature_matching: of ``feature_matching``.
         match: of ``match``; 0 in the feed-forward (FF) variant and in fine-tuning.
         pixel: of ``pixel``; not in the paper.
@@ -51,6 +53,8 @@ class LossWeights:
     squeezenet: float = 4.0
     adversarial: float = 1.0
     patches: float = 0.0
+    components: float = 0.0
+    component_features: float = 0.0
     feature_matching: float = 10.0
     match: float = 10.0
     pixel: float = 10.0

@@ -27,6 +27,7 @@ from talking_heads.models import Discriminator, Embedder, Generator
 from talking_heads.models.layers import check_sizes, converge_spectral_norms
 
 from . import losses
+from .components import ComponentDiscriminators, component_loss, component_terms
 from .config import MetaConfig, ModelConfig
 from .data.episodes import Episode, EpisodeDataset
 from .data.loading import Batches, begin_worker, expanded, grouped, order, reused
@@ -62,6 +63,8 @@ class Networks:
     """D: images, landmark images, W_i -> ``Judgement``."""
     identity: Callable[[Tensor], Tensor]
     """W: people (B,) -> W_i (B, N), with a gradient where D learns. In fine-tuning: w' - w0, of the one person."""
+    components: nn.Module | None = None
+    """``ComponentDiscriminators``, where parts of the face are judged, too; they learn with D."""
 
 
 def training_step(
@@ -72,10 +75,12 @@ def training_step(
     minimize_discriminator: Minimize,
     discriminator_steps: int = 1,
     teaching: bool = True,
+    component_gamma: float = 1.0,
 ) -> Terms:
     """One step: E and G by L, then D and W by L_DSC; returns the weighted terms' means.
 
     Without ``teaching`` L is L_CNT alone; with no ``discriminator_steps`` D does not learn either.
+    ``component_gamma``: strength of R1 on ``nets.components``.
     """
     weights = loss_nets.weights
     x_hats: list[Tensor] = []
@@ -97,6 +102,8 @@ def training_step(
             L["identity"] = weights.identity * loss_nets.identity(x_hat, x, batch["chip"])
         if teaching:
             L |= losses.adversarial_terms(nets.discriminator, x_hat, x, y, W_i, weights)  # (4)  L_ADV = -D + L_FM
+            if nets.components is not None:  # not the paper's
+                L |= component_terms(nets.components, x_hat, x, y, batch["chip"], weights)
             if weights.match > 0:
                 L["match"] = weights.match * losses.match(e_i, W_i)  # L_MCH = |e_i - W_i|
         x_hats.append(x_hat.detach())
@@ -106,7 +113,10 @@ def training_step(
         batch, x_hat = batch_and_x_hat
         x, y, i = batch["image"], batch["landmark_image"], batch["identity"]
         W_i = nets.identity(i)
-        return {"hinge": losses.discriminator_loss(nets.discriminator, x_hat, x, y, W_i)}  # (5), (6)  L_DSC
+        L_DSC = {"hinge": losses.discriminator_loss(nets.discriminator, x_hat, x, y, W_i)}  # (5), (6)
+        if nets.components is not None:
+            L_DSC |= component_loss(nets.components, x_hat, x, y, batch["chip"], component_gamma)
+        return L_DSC
 
     terms = minimize_generator(generator_loss, batches)  # over phi, psi, P
     for _ in range(discriminator_steps):
@@ -225,7 +235,9 @@ class Trainer:
         content_paths = config.feature_net.split(",") if config.feature_net else []
         self.loss_nets = LossNets(config.losses, content_paths, config.identity_net or None).to(device, **layout)
         self.config = replace(config, losses=self.loss_nets.weights)
-        self._prepare(embedder, generator, discriminator)
+        weights = self.config.losses
+        judged = weights.components > 0 or weights.component_features > 0
+        self._prepare(embedder, generator, discriminator, ComponentDiscriminators().to(device) if judged else None)
         self.progress = Progress()
         self.pause = 0.0
         """Seconds that saving and drawing take at the end of a run that stops by the clock."""
@@ -235,14 +247,21 @@ class Trainer:
         self._rows: list[tuple[Tensor, Tensor]] = []
         """People and their W_i, of the discriminator's batches since W was last updated."""
 
-    def _prepare(self, embedder: Embedder, generator: Generator, discriminator: Discriminator) -> None:
+    def _prepare(
+        self,
+        embedder: Embedder,
+        generator: Generator,
+        discriminator: Discriminator,
+        components: ComponentDiscriminators | None,
+    ) -> None:
         """Optimisers, and what accelerate makes of networks and optimisers."""
         config = self.config
         generator_optimizer = torch.optim.Adam(
             [*embedder.parameters(), *generator.parameters()], lr=config.generator_rate, betas=config.betas, fused=True
         )
+        judging = [*discriminator.parameters(), *(components.parameters() if components is not None else ())]
         discriminator_optimizer = torch.optim.Adam(
-            discriminator.parameters(), lr=config.discriminator_rate, betas=config.betas, fused=True
+            judging, lr=config.discriminator_rate, betas=config.betas, fused=True
         )
         identity_optimizer = torch.optim.SparseAdam(
             self.identities.parameters(), lr=config.discriminator_rate, betas=config.betas
@@ -257,6 +276,7 @@ class Trainer:
         ) = self.accelerator.prepare(
             embedder, generator, discriminator, generator_optimizer, discriminator_optimizer, identity_optimizer
         )
+        self.components = None if components is None else self.accelerator.prepare(components)
 
     # -------------------------------------------------------------------------------------------------- the step
 
@@ -269,7 +289,7 @@ class Trainer:
             self.initialize_discriminator()
         self._rows.clear()
         terms = training_step(
-            Networks(self._embed, self._generate, self.discriminator, self._identity),
+            Networks(self._embed, self._generate, self.discriminator, self._identity, self.components),
             batches,
             self.loss_nets,
             minimize_with(
@@ -279,6 +299,7 @@ class Trainer:
             self._minimize_discriminator,
             config.discriminator_steps if adversarial else 0,
             self.progress.step >= config.adversarial_from + config.discriminator_warmup,
+            config.component_gamma,
         )  # fmt: skip
         self.averages["embedder"].update(accelerator.unwrap_model(self.embedder))
         self.averages["generator"].update(accelerator.unwrap_model(self.generator))
@@ -305,9 +326,10 @@ class Trainer:
 
     def _minimize_discriminator(self, loss_of: Callable[[Any], Terms], batches: Sequence[Any]) -> Terms:
         """One update of D and of the rows of W that came."""
+        learning = (self.discriminator,) if self.components is None else (self.discriminator, self.components)
         minimize = minimize_with(
             self.discriminator_optimizer, self.accelerator.autocast, self.accelerator.backward,
-            partial(self._sync_gradients, (self.discriminator,)),
+            partial(self._sync_gradients, learning),
         )  # fmt: skip
         terms = minimize(loss_of, batches)
         self._update_identities(
