@@ -11,7 +11,7 @@ from .eyes import eye_centres
 from .fit import PersonFit, detail_spread
 from .kernels import sample
 from .model import FaceModel, neck_fade
-from .photo import ANALYSIS, MARGIN, REACH, PhotoAnalysis, PhotoView
+from .photo import ANALYSIS, MARGIN, REACH, PhotoView, PhotoViewBuilder
 from .retarget import most_neutral, motion_of
 
 SAME_WALL = 12.0
@@ -53,7 +53,7 @@ class Head:
         neutral = model.vertices(person.identity)
         fade = neck_fade(model.mean[:, 1:2])
         views = tuple(
-            PhotoAnalysis(model, person.identity, fit, canvas, mask, points, analysis).view()
+            PhotoViewBuilder(model, person.identity, fit, canvas, mask, points, analysis).build()
             for fit, canvas, mask, points in zip(person.photos, canvases, masks, landmarks, strict=True)
         )
         primary = most_neutral(motion_of([view.fit.frame for view in views], fps=25))

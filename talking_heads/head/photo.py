@@ -94,8 +94,8 @@ class PhotoView:
     """int32 (G, 3)."""
 
 
-class PhotoAnalysis:
-    """Takes one photo apart; ``view`` gives the result."""
+class PhotoViewBuilder:
+    """Takes one photo apart; ``build`` gives the PhotoView."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class PhotoAnalysis:
         self._colour_the_rest()
         self._lift_the_sheet()
 
-    def view(self) -> PhotoView:
+    def build(self) -> PhotoView:
         """What was found out."""
         camera = self.fit.camera
         known_wall = (ndimage.maximum_filter(self.person, self._window(UNKNOWN_WALL)) < 0.15).astype(np.float32)
