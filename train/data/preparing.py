@@ -184,7 +184,7 @@ def write_report(outcomes: list[Outcome], output: Path) -> dict[str, int]:
     if kept:
         stored = _stored(output)
         cells = [stored[outcome.name]().frame(0, 128)[0] for outcome in _some(kept)]
-        _save_sheet(cells, output / "report.png")
+        _save_contact_sheet(cells, output / "report.png")
     return reasons
 
 
@@ -199,7 +199,7 @@ def write_dropped(outcomes: list[Outcome], folder: Path, output: Path) -> None:
             frame = next(iter(read_frames(path))) if is_video else read_photo(path)
             cells.append(np.asarray(ImageOps.pad(Image.fromarray(frame), (128, 128))))
     if cells:
-        _save_sheet(cells, output / "dropped.png")
+        _save_contact_sheet(cells, output / "dropped.png")
 
 
 def _some(outcomes: list[Outcome]) -> list[Outcome]:
@@ -221,7 +221,7 @@ def _nth(path: Path, number: int) -> Clip:
     return load_shard(path)[number]
 
 
-def _save_sheet(cells: list[np.ndarray], path: Path) -> None:
+def _save_contact_sheet(cells: list[np.ndarray], path: Path) -> None:
     save_image(contact_sheet([cells[i : i + 8] for i in range(0, len(cells), 8)], size=128), path)
 
 

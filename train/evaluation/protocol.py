@@ -57,7 +57,7 @@ from .report import (
     Metric,
 )
 
-SHEET_ROWS = 6
+CONTACT_SHEET_ROWS = 6
 HELD_OUT = 32
 CONTESTS = (
     ("feed-forward", "render"),
@@ -256,7 +256,7 @@ def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, op
                 for measured in values.values():
                     # The distance is nought where all true frames are one.
                     measured[relative] = measured[name] / real[name] if real[name] else math.nan
-        _save_sheet(columns, options.output / "sheets" / f"{flat(job.source)}-T{shots}.png")
+        _save_contact_sheet(columns, options.output / "sheets" / f"{flat(job.source)}-T{shots}.png")
         features = _features(metrics, {name: columns[name] for name in values}) | true_features
         values["truth"], turned["truth"] = real, _of_turned(real_frames, far)
         yield Result(job.source, job.identity, shots, len(sources), len(independent), values, features, turned)
@@ -273,7 +273,7 @@ def evaluate_field(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, o
     values = {name: field_values(metrics.observe(frames), truth) for name, frames in painted.items()}
     values["truth"] = field_values(truth, truth)
     source = np.repeat(avatar.shots.crops(pipe.image_size)[:1], len(true_frames), 0)
-    _save_sheet(
+    _save_contact_sheet(
         {"source": source, "truth": true_frames} | painted, options.output / "sheets" / f"{flat(job.source)}.png"
     )
     return Result(job.source, job.identity, 1, 1, len(true_frames), values)
@@ -292,10 +292,10 @@ def _features(metrics: FrameMetrics, pictures: Mapping[str, np.ndarray]) -> dict
     return {name: inception_features(net, frames).astype(np.float32) for name, frames in pictures.items()}
 
 
-def _save_sheet(columns: Mapping[str, np.ndarray], path: Path) -> None:
+def _save_contact_sheet(columns: Mapping[str, np.ndarray], path: Path) -> None:
     shown = {name: frames for name, frames in columns.items() if name != "still"}  # it is the source
     first = next(iter(shown.values()))
-    rows = np.linspace(0, len(first) - 1, min(SHEET_ROWS, len(first))).round().astype(int)
+    rows = np.linspace(0, len(first) - 1, min(CONTACT_SHEET_ROWS, len(first))).round().astype(int)
     sheet = contact_sheet([[frames[k] for frames in shown.values()] for k in rows], list(shown), first.shape[1])
     save_image(sheet, path)
 
@@ -344,7 +344,7 @@ def _drive(driver: Driver, options: Options, portraits: Sequence[DrivenPortrait]
 def evaluate(jobs: Sequence[Job], options: Options, workers: int = 1) -> Generator[Outcome]:
     """Measures the clips, in ``workers`` processes; yields each outcome as it comes.
 
-    Raises InvalidModelError for the model and the networks, OutputError for the sheets.
+    Raises InvalidModelError for the model and the networks, OutputError for the contact sheets.
     """
     return _each(_run, jobs, options, workers)
 

@@ -368,7 +368,7 @@ def _save_video(left: np.ndarray, right: np.ndarray, fps: float, path: Path) -> 
 
 
 def _small(frame: np.ndarray) -> np.ndarray:
-    """At most CELL pixels: those of all pairs are in memory until the sheets are drawn."""
+    """At most CELL pixels: those of all pairs are in memory until the contact sheets are drawn."""
     return np.asarray(ImageOps.contain(Image.fromarray(frame), (min(CELL, len(frame)),) * 2))
 
 
@@ -431,9 +431,9 @@ def _markdown(pairs: Sequence[Pair], portraits: Sequence[Portrait], report: Mapp
         rows = [(link(f"{pair.portrait} by {pair.clip}", pair.video), pair.values) for pair in ranked[:WORST]]
         yield from comparison_table(rows, shown)
         yield "\n## Portrait by portrait\n\nMean over the clips, feed-forward (warp), the worst first.\n"
-        sheets = {portrait.name: link(portrait.name, _sheet(portrait)) for portrait in portraits}
+        links = {portrait.name: link(portrait.name, _file_name(portrait)) for portrait in portraits}
         names = sorted(means, key=lambda name: _badness(ranking, means[name]), reverse=True)
-        yield from comparison_table([(sheets[name], means[name]) for name in names], shown)
+        yield from comparison_table([(links[name], means[name]) for name in names], shown)
     for title, dropped in (("Portraits", report["portraits_left_out"]), ("Clips", report["dropped"])):
         if dropped:
             yield f"\n## {title} left out\n"
@@ -448,11 +448,11 @@ def _badness(metric: Metric, values: Mapping[str, Mapping[str, float]]) -> float
     return metric.cost(value) if math.isfinite(value) else math.inf
 
 
-def _sheet(portrait: Portrait) -> str:
+def _file_name(portrait: Portrait) -> str:
     return f"cross/{portrait.file}.png"
 
 
-def save_sheets(driven: Iterable[Driven], portraits: Iterable[Portrait], output: Path) -> None:
+def save_contact_sheets(driven: Iterable[Driven], portraits: Iterable[Portrait], output: Path) -> None:
     """A contact sheet for each portrait. Rows: clips, by their names; columns: the portrait, and for each moment the
     driver and what was painted. Raises OutputError."""
     driven = sorted((one for one in driven if one.pairs), key=lambda one: one.clip)
@@ -464,4 +464,4 @@ def save_sheets(driven: Iterable[Driven], portraits: Iterable[Portrait], output:
             moments = [picture for two in zip(one.frames, pair.painted, strict=True) for picture in two]
             rows.append([portrait.shots.crops(CELL)[0], *moments])
         if rows:
-            save_image(contact_sheet(rows, labels, CELL), output / _sheet(portrait))
+            save_image(contact_sheet(rows, labels, CELL), output / _file_name(portrait))
