@@ -151,7 +151,7 @@ def test_the_command_writes_clips_that_begin_with_the_photo(
     paths = sorted((tmp_path / "clips").glob("*.npz"))
     assert [path.name for path in paths] == ["ada__ada__animated0.npz", "ada__ada__animated1.npz"]
     clip, other = map(load_clip, paths)
-    assert (clip.meta.kind, clip.meta.identity, clip.meta.fps) == ("animated", "ada", pytest.approx(FPS / STRIDE))
+    assert (clip.meta.kind, clip.meta.person, clip.meta.fps) == ("animated", "ada", pytest.approx(FPS / STRIDE))
     assert len(clip) + clip.meta.extra["dropped"] == 4
     assert np.abs(clip.canvas(0, SIZE).astype(float) - still.canvas).mean() < 2
     np.testing.assert_allclose(clip.landmarks[0], still.landmarks, atol=1e-4)

@@ -31,7 +31,7 @@ def model() -> FaceModel:
 def test_a_head_has_what_its_docstrings_say(head: Head, shots: Shots) -> None:
     view, model = head.primary_view, head.model
     vertices, side = len(model.mean), shots.canvases.shape[1]
-    assert head.identity.shape == (NUM_IDENTITY,)
+    assert head.identity_coefficients.shape == (NUM_IDENTITY,)
     assert head.neutral.shape == (vertices, 3) and head.fade.shape == (vertices, 1)
     assert view.texture.shape == (side, side, 4) and view.texture.dtype == np.uint8
     crop = round(side / REACH)
@@ -102,7 +102,7 @@ def test_colours_go_on_beyond_the_outline(head: Head) -> None:
 def test_coarser_analysis_is_the_same_head(head: Head, shots: Shots, model: FaceModel) -> None:
     person = fit_person(model, list(shots.landmarks))
     coarse = Head.of(model, person, list(shots.canvases), list(shots.masks), list(shots.landmarks), analysis=256)
-    np.testing.assert_array_equal(coarse.identity, head.identity)
+    np.testing.assert_array_equal(coarse.identity_coefficients, head.identity_coefficients)
     frame = head.primary_view.fit.frame
     turned = replace(frame, rotation=np.array([[0.98, 0, 0.199], [0, 1, 0], [-0.199, 0, 0.98]]) @ frame.rotation)
     fine, rough = (Renderer(one, 256).draw(turned).picture for one in (head, coarse))

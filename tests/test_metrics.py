@@ -394,7 +394,7 @@ def test_foreign_files_are_no_inception(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Person:
-    identity: str
+    person: str
     values: dict[str, dict[str, float]]
 
 
@@ -449,7 +449,7 @@ def test_the_truth_is_perfect(frame_metrics: FrameMetrics, frames: np.ndarray) -
     for name, value in perfect.items():
         assert_allclose(values[name], np.full(3, value), atol=2e-3 if name == "pose" else 1e-6, err_msg=name)
     # The identity of the other frames, by hand: never that of the frame itself.
-    cosines = observed.identities @ observed.identities.T
+    cosines = observed.face_embeddings @ observed.face_embeddings.T
     assert_allclose(values["csim"], (cosines.sum(axis=1) - cosines.diagonal()) / 2, atol=1e-5)
     a, b, c = observed.descriptors
     ab, ac, bc = (np.linalg.norm(one - other) for one, other in ((a, b), (a, c), (b, c)))

@@ -161,7 +161,7 @@ def test_a_pair_is_measured_against_what_was_asked_for(
     portrait = find_portraits(pipe, photos, tmp_path)[0][0]
     driven = drive(pipe, metrics, Driver("ada.mp4", "ada", clip), [portrait], 20, tmp_path)
     (pair,) = driven.pairs
-    assert (pair.identity, pair.clip, pair.frames, driven.dropped) == ("eileen.png", "ada.mp4", 20, "")
+    assert (pair.person, pair.clip, pair.frames, driven.dropped) == ("eileen.png", "ada.mp4", 20, "")
     assert list(pair.values) == ["warp", "render", "feed-forward"]
 
     # The pipeline itself, with its defaults, on the same frames. At least the four empty ones are left out.

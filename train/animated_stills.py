@@ -44,7 +44,7 @@ class ClipTask:
 
     path: Path
     source: str  # relative to the folder of stills
-    identity: str
+    person: str
     split: str
     licence: str
     seed: tuple[int, ...]
@@ -76,7 +76,7 @@ def _run(task: ClipTask, detector: str, frames: int) -> tuple[int, int, str]:
         "sharpness": sharpness(canvases[0][edge:-edge, edge:-edge]),
         "dropped": float(dropped),
     }
-    meta = ClipMeta(task.identity, task.source, task.split, FPS / STRIDE, licence, "animated", extra)
+    meta = ClipMeta(task.person, task.source, task.split, FPS / STRIDE, licence, "animated", extra)
     save_clip(task.target, canvases, masks, points, meta)
     return len(canvases), dropped, ""
 
@@ -129,12 +129,12 @@ def main(
                 continue
             for path in job.files:
                 source = str(path.relative_to(stills))
-                name = "__".join([job.identity, *path.relative_to(stills).with_suffix("").parts])
+                name = "__".join([job.person, *path.relative_to(stills).with_suffix("").parts])
                 for k in range(first_clip, first_clip + clips_per_still):
                     # The seed depends on the photo's name, not on its place in the list: more photos change no clip.
                     seeds = (seed, k, *source.encode())
                     target = output / f"{name}__animated{k}.npz"
-                    task = ClipTask(path, source, job.identity, job.split, job.licence, seeds, k % 2 == 0, target)
+                    task = ClipTask(path, source, job.person, job.split, job.licence, seeds, k % 2 == 0, target)
                     if speakers:  # drawn apart from the clip's motion: 256 is no byte of a name
                         draw = np.random.default_rng((*seeds, 256))
                         task = replace(task, speech=speakers[draw.integers(len(speakers))])

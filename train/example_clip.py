@@ -358,8 +358,8 @@ class Studio:
         self.model = model
         coat = measure(model)
         self.fields = fields(coat)
-        identity = np.random.default_rng(seed).normal(0, 0.55, NUM_IDENTITY).astype(np.float32)
-        self.body = model.mean + np.tensordot(identity, model.identity[:NUM_IDENTITY], axes=1)
+        identity_coefficients = np.random.default_rng(seed).normal(0, 0.55, NUM_IDENTITY).astype(np.float32)
+        self.body = model.mean + np.tensordot(identity_coefficients, model.identity[:NUM_IDENTITY], axes=1)
         # Hair stands off the scalp and grows in locks; shoulders reach out of the picture.
         lift = smoothstep(-0.2, 2.2, coat.hair) * (0.85 + 0.25 * hair_strands(coat.position))
         self.body += vertex_normals(self.body, model.triangles) * lift[:, None]

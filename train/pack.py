@@ -17,7 +17,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -116,7 +116,7 @@ def _selected(clips: Sequence[Clip], frames: int) -> tuple[list[_Photo], list[di
                 known[data] = len(photos)
                 photos.append(_Photo(clip, frame, len(data)))
             places.append(known[data])
-        rows.append({"meta": asdict(clip.meta), "photos": places, "copies": copies})
+        rows.append({"meta": clip.meta.to_record(), "photos": places, "copies": copies})
     return photos, rows
 
 
@@ -274,7 +274,7 @@ def _summary(
     return Summary(
         path=output,
         megabytes=size / 1e6,
-        people=len({clip.meta.identity for clip in clips}),
+        people=len({clip.meta.person for clip in clips}),
         clips=len(clips),
         photos=len(photos),
         video_frames=sum(len(rows[i]["photos"]) for i in videos),

@@ -114,7 +114,9 @@ def lips_of(motion: Motion) -> np.ndarray:
     """(T, 3 LIPS) cm: the outlines of the lips of the mean face, from where they are when they meet; symmetric."""
     model = face_model()
     vertices = model.landmark_vertices[MOUTH_AND_LIDS[-LIPS:]]
-    points = np.tensordot(motion.coefficients[:, : len(model.expression)], model.expression[:, vertices], axes=1)
+    points = np.tensordot(
+        motion.coefficients[:, : len(model.expression_basis)], model.expression_basis[:, vertices], axes=1
+    )
     points = symmetric(points + motion.detail.reshape(len(motion), -1, 3)[:, -LIPS:])
     order = np.argsort(opening(points))
     met = points[order[: max(3, len(order) // 10)]].mean(axis=0)

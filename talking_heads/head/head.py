@@ -25,7 +25,7 @@ class Head:
     """A person who can be moved. Made by ``Head.of``; drawn by ``render.Renderer``."""
 
     model: FaceModel
-    identity: np.ndarray
+    identity_coefficients: np.ndarray
     """float32 (I,)."""
     views: tuple[PhotoView, ...]
     primary: int
@@ -50,10 +50,10 @@ class Head:
         """From photos: ``canvases`` uint8 (C, C, 3) of the crop and its margins, at any size; ``masks`` uint8 (C, C) of
         the person; ``landmarks`` (L, 2) in sides of the crop. ``analysis``, a multiple of 64: pixels of a crop's side
         at which masks and colours are worked out; 256 takes a quarter of the time, and its outlines are coarser."""
-        neutral = model.vertices(person.identity)
+        neutral = model.vertices(person.identity_coefficients)
         fade = neck_fade(model.mean[:, 1:2])
         views = tuple(
-            PhotoViewBuilder(model, person.identity, fit, canvas, mask, points, analysis).build()
+            PhotoViewBuilder(model, person.identity_coefficients, fit, canvas, mask, points, analysis).build()
             for fit, canvas, mask, points in zip(person.photos, canvases, masks, landmarks, strict=True)
         )
         primary = most_neutral(motion_of([view.fit.frame for view in views], fps=25))
@@ -62,7 +62,7 @@ class Head:
         views = tuple(_with_rest(view, model, view.rest + (common - view.fit.offset)) for view in views)
         spread = detail_spread(model, neutral)
         views = with_shared_backgrounds(_in_one_light(model, views, primary))
-        return cls(model, person.identity, views, primary, neutral, spread, fade)
+        return cls(model, person.identity_coefficients, views, primary, neutral, spread, fade)
 
     @property
     def primary_view(self) -> PhotoView:

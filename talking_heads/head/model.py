@@ -53,9 +53,9 @@ class FaceModel:
 
     mean: np.ndarray
     """(V, 3) cm."""
-    identity: np.ndarray = field(repr=False)
+    identity_basis: np.ndarray = field(repr=False)
     """(I, V, 3) cm per standard deviation."""
-    expression: np.ndarray = field(repr=False)
+    expression_basis: np.ndarray = field(repr=False)
     """(E, V, 3) cm at full strength."""
     expression_names: tuple[str, ...]
     """ARKit's names in the order of Live Link Face, without tongueOut."""
@@ -95,6 +95,7 @@ class FaceModel:
             if value.dtype == np.float16:
                 values[name] = value.astype(np.float32)
         del values["original_vertex"]
+        values["identity_basis"], values["expression_basis"] = values.pop("identity"), values.pop("expression")
         values["part"] = parts[values["part"]]
         values["around_eyes"] = values["around_eyes"].astype(bool)
         return cls(expression_names=names, **values)
@@ -103,10 +104,12 @@ class FaceModel:
         """The bundled model is not sent to other processes: they have it."""
         return (face_model, ()) if self is face_model() else super().__reduce_ex__(protocol)
 
-    def vertices(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
+    def vertices(
+        self, identity_coefficients: np.ndarray | None = None, expression: np.ndarray | None = None
+    ) -> np.ndarray:
         """Coefficients (<= I,) and (E,) -> vertices float32 (V, 3) in centimetres."""
         vertices = self.mean.copy()
-        for weights, shapes in ((identity, self.identity), (expression, self.expression)):
+        for weights, shapes in ((identity_coefficients, self.identity_basis), (expression, self.expression_basis)):
             if weights is not None:
                 used = np.flatnonzero(weights)
                 if len(used):  # most expressions are at rest: their rows are never read

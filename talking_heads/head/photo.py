@@ -101,7 +101,7 @@ class PhotoViewBuilder:
     def __init__(
         self,
         model: FaceModel,
-        identity: np.ndarray,
+        identity_coefficients: np.ndarray,
         fit: PhotoFit,
         canvas: np.ndarray,
         mask: np.ndarray,
@@ -117,7 +117,7 @@ class PhotoViewBuilder:
             person = face.astype(np.float32)
         person = follow_edges(person, colour.mean(axis=2), self._scaled(7))
         self.person, self.colour = person, colour
-        self.base = model.vertices(identity, fit.frame.expression)
+        self.base = model.vertices(identity_coefficients, fit.frame.expression)
         self.base[:, 0] -= model.incisors_apart
         shape = turn_eyes(model, self.base + fit.offset + model.without_ears, fit.frame.gaze)
         self.turned = posed(shape, fit.frame).astype(np.float32)

@@ -124,7 +124,7 @@ def _key(head: Head, frame: FrameFit) -> np.ndarray:
     """The 68 points of the posed face in sides of the crop, (136,): their distance says how far a texture must go."""
     model = head.model
     spots = model.landmark_vertices[:68]
-    face = head.neutral[spots] + np.tensordot(frame.expression, model.expression[:, spots], axes=1)
+    face = head.neutral[spots] + np.tensordot(frame.expression, model.expression_basis[:, spots], axes=1)
     return head.primary_view.fit.camera.project(posed(face, frame))[:, :2].ravel()
 
 
@@ -246,7 +246,7 @@ class Renderer:
         points, moved = np.empty_like(view.rest), np.empty_like(view.rest)
         turns = np.stack([eye_rotation(angles) for angles in frame.gaze]).astype(np.float32)
         pose_head(
-            self._with_lids_that_meet(view.rest, used, change[used], detail), model.expression, used,
+            self._with_lids_that_meet(view.rest, used, change[used], detail), model.expression_basis, used,
             change[used].astype(np.float32), head.detail_spread, detail, model.eye, view.eye_centres, turns, before,
             after, head.fade, NECK_JOINT, body_place, place, *lens, points, moved,
         )  # fmt: skip
@@ -265,7 +265,7 @@ class Renderer:
         model, spread, result = self.head.model, self.head.detail_spread, rest.copy()
         for lids in self._lids:
             edges = rest[lids.edges]
-            moved = np.tensordot(change, model.expression[np.ix_(used, lids.edges)], axes=1)
+            moved = np.tensordot(change, model.expression_basis[np.ix_(used, lids.edges)], axes=1)
             moved += spread[lids.edges, : len(detail)] @ detail
             result[lids.skin, 1] += lids.lift(edges, edges + moved)
         return result

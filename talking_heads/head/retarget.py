@@ -115,7 +115,7 @@ def lips_apart(head: Head) -> Motion:
     the face, even if the photo shows a laugh; by default they would stay as far apart as the photo has them."""
     model, view = head.model, head.primary_view
     upper, lower = (model.landmark_vertices[list(points)] for points in _INNER_LIPS)
-    by_coefficient = (model.expression[:, upper, 1] - model.expression[:, lower, 1]).mean(axis=1)
+    by_coefficient = (model.expression_basis[:, upper, 1] - model.expression_basis[:, lower, 1]).mean(axis=1)
     shown = view.fit.frame.expression
     gap = float((view.rest[upper, 1] - view.rest[lower, 1]).mean()) - TOUCHING
     opening = np.array([name in _OPENING for name in model.expression_names]) * shown.clip(0)
@@ -160,7 +160,7 @@ def _gaps(motion: Motion, upper: tuple[int, ...], lower: tuple[int, ...]) -> np.
     """How far landmarks of MOUTH_AND_LIDS are apart in height, on average."""
     model = face_model()
     above, below = (model.landmark_vertices[list(points)] for points in (upper, lower))
-    by_coefficient = (model.expression[:, above, 1] - model.expression[:, below, 1]).mean(axis=1)
+    by_coefficient = (model.expression_basis[:, above, 1] - model.expression_basis[:, below, 1]).mean(axis=1)
     rest = float((model.mean[above, 1] - model.mean[below, 1]).mean())
     heights = motion.detail.reshape(len(motion), -1, 3)[:, :, 1]
     place = {landmark: k for k, landmark in enumerate(MOUTH_AND_LIDS)}

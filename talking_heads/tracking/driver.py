@@ -42,14 +42,16 @@ class DriverFitter:
         cameras = [photo.camera for photo in person.photos]
         centre = np.median([camera.centre for camera in cameras], axis=0)
         scale = float(np.median([camera.scale for camera in cameras]))
-        fitter = FrameFitter(model, person.identity, Camera(scale, (float(centre[0]), float(centre[1]))))
+        fitter = FrameFitter(model, person.identity_coefficients, Camera(scale, (float(centre[0]), float(centre[1]))))
         return cls(crop, fitter, fitter.start())
 
     @classmethod
     def of_person(cls, head: Head, crop: Crop) -> DriverFitter:
         """For the person of a head, in whose photo's ``crop`` the frames come: as when people drive themselves."""
         view = head.primary_view
-        return cls(crop, FrameFitter(head.model, head.identity, view.fit.camera, view.offset), view.fit.frame)
+        return cls(
+            crop, FrameFitter(head.model, head.identity_coefficients, view.fit.camera, view.offset), view.fit.frame
+        )
 
     def fit(self, face: np.ndarray) -> FrameFit:
         """The next face (L, 2) in pixels of the frame."""

@@ -106,7 +106,7 @@ class LipShapes:
         vertices = model.landmark_vertices[MOUTH_AND_LIDS[-LIPS:]]
 
         def moved(*names: str) -> np.ndarray:
-            by = sum(model.expression[model.index(name)][vertices] for name in names)
+            by = sum(model.expression_basis[model.index(name)][vertices] for name in names)
             return symmetric(np.asarray(by)[None])[0].reshape(-1)
 
         columns = [moved(name) for name in SINGLE] + [moved(name + "Left", name + "Right") for name in DOUBLE]

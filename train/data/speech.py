@@ -61,7 +61,7 @@ def follow_speech(model: FaceModel, clip: Clip, frames: int, fps: float, rng: np
     moments = max(stretches, key=lambda at: opening[at].std())
     some = np.unique(moments[np.linspace(0, len(moments) - 1, SHOTS).round().astype(int)])
     person = fit_person(model, [clip.landmarks[i] for i in some])
-    fitter = FrameFitter(model, person.identity, person.photos[0].camera)
+    fitter = FrameFitter(model, person.identity_coefficients, person.photos[0].camera)
     frame, fits = person.photos[0].frame, []
     for i in moments:
         frame = fitter.fit(clip.landmarks[i], frame, steps=4)

@@ -438,7 +438,7 @@ class Observation:
     """uint8 RGB (T, H, H, 3)."""
     landmarks: np.ndarray
     """float32 (T, L, 2), as detected in each frame on its own; NaN where no face was found."""
-    identities: np.ndarray
+    face_embeddings: np.ndarray
     """float32 (T, 256) of unit length, NaN where no face was found; (T, 0) without MobileFaceNet."""
     descriptors: np.ndarray
     """float32 (T, 128), dlib's, NaN where no face was found; (T, 0) without its network."""
@@ -472,13 +472,13 @@ class FrameMetrics:
         return np.stack([next(iter(self.detector.detect(frame)), nobody) for frame in frames])
 
     def observe(self, frames: np.ndarray) -> Observation:
-        """Frames, uint8 RGB (T, H, H, 3), with landmarks and identities."""
+        """Frames, uint8 RGB (T, H, H, 3), with landmarks, face embeddings and descriptors."""
         landmarks = self.detect(frames)
-        return Observation(frames, landmarks, self.identify(frames, landmarks), self.describe(frames, landmarks))
+        return Observation(frames, landmarks, self.embed_faces(frames, landmarks), self.describe(frames, landmarks))
 
     @torch.inference_mode()
-    def identify(self, frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """Who is seen in frames (T, H, H, 3) with known landmarks (T, L, 2): identities as in an Observation."""
+    def embed_faces(self, frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """Frames (T, H, H, 3) with known landmarks (T, L, 2) -> face embeddings as in an Observation."""
         if self.identity_net is None:
             return np.zeros((len(frames), 0), dtype=np.float32)
         result = np.full((len(frames), 256), np.nan, dtype=np.float32)
@@ -519,7 +519,7 @@ class FrameMetrics:
         if self.feature_net is not None:
             result["perceptual"] = np.array([self._perceptual(self.feature_net, a, b) for a, b in pairs])
         if self.identity_net is not None:
-            cosines = painted.identities @ truth.identities.T  # (T, T)
+            cosines = painted.face_embeddings @ truth.face_embeddings.T  # (T, T)
             np.fill_diagonal(cosines, np.nan)
             result["csim"] = np.array([mean(row) for row in cosines])
         if self.dlib_net is not None:

@@ -120,7 +120,7 @@ class Result:
     """One clip at one T: ``values[method][metric]``, each the mean over the clip's hold-out frames, or NaN."""
 
     clip: str
-    identity: str
+    person: str
     shots: int
     """T as asked for."""
     shots_used: int
@@ -259,7 +259,7 @@ def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, op
         _save_contact_sheet(columns, options.output / "sheets" / f"{flat(job.source)}-T{shots}.png")
         features = _features(metrics, {name: columns[name] for name in values}) | true_features
         values["truth"], turned["truth"] = real, _of_turned(real_frames, far)
-        yield Result(job.source, job.identity, shots, len(sources), len(independent), values, features, turned)
+        yield Result(job.source, job.person, shots, len(sources), len(independent), values, features, turned)
 
 
 def evaluate_field(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, options: Options) -> Result:
@@ -276,7 +276,7 @@ def evaluate_field(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, o
     _save_contact_sheet(
         {"source": source, "truth": true_frames} | painted, options.output / "sheets" / f"{flat(job.source)}.png"
     )
-    return Result(job.source, job.identity, 1, 1, len(true_frames), values)
+    return Result(job.source, job.person, 1, 1, len(true_frames), values)
 
 
 def _of_turned(by_frame: Mapping[str, np.ndarray], far: np.ndarray) -> dict[str, np.ndarray]:
@@ -314,10 +314,10 @@ def _tools(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = TalkingHeadPipeline.from_pretrained(model).to(device)
     features = None if feature_net is None else load_feature_net(feature_net)
-    identity = None if identity_net is None else load_identity_net(identity_net)
+    mobilefacenet = None if identity_net is None else load_identity_net(identity_net)
     dlib = None if dlib_net is None else IdentityNet(dlib_net)
     network = None if inception is None else load_inception(inception, device)
-    return pipe, FrameMetrics(pipe.detector, features, identity, dlib, network, device)
+    return pipe, FrameMetrics(pipe.detector, features, mobilefacenet, dlib, network, device)
 
 
 def tools(options: Options) -> tuple[TalkingHeadPipeline, FrameMetrics]:

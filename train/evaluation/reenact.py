@@ -64,7 +64,7 @@ from .report import (
     Metric,
     comparison_table,
     link,
-    means_by_identity,
+    means_by_person,
     summarise,
     summary_table,
     wins,
@@ -266,7 +266,7 @@ class Pair:
     """Feed-forward at the moments of the contact sheet, uint8 RGB (MOMENTS, h, h, 3)."""
 
     @property
-    def identity(self) -> str:
+    def person(self) -> str:
         return self.portrait
 
 
@@ -309,13 +309,13 @@ def drive(
         avatar = pipe.avatar_from_shots(portrait.shots)
         targets = relative_targets(avatar.head, motion, size)
         known = portrait.shots.crops(size), portrait.shots.landmarks_at(size)
-        identity, descriptor = metrics.identify(*known)[0], metrics.describe(*known)[0]
+        embedding, descriptor = metrics.embed_faces(*known)[0], metrics.describe(*known)[0]
         painted, values = {}, {}
         for name, method in methods_of(pipe, avatar).items():
             if name in METHODS:
                 painted[name] = method(targets)
                 values[name] = _pair_values(
-                    metrics, painted[name], targets.landmarks, identity, descriptor, seen, run, driver_landmarks
+                    metrics, painted[name], targets.landmarks, embedding, descriptor, seen, run, driver_landmarks
                 )
         ours = painted["feed-forward"]
         video = f"cross/clips/{portrait.file}/{driver.file}.mp4"
@@ -341,7 +341,7 @@ def _pair_values(
     metrics: FrameMetrics,
     painted: np.ndarray,
     asked: np.ndarray,
-    identity: np.ndarray,
+    embedding: np.ndarray,
     descriptor: np.ndarray,
     seen: np.ndarray,
     run: np.ndarray,
@@ -351,7 +351,7 @@ def _pair_values(
     observation = metrics.observe(painted)
     values = face_errors(observation.landmarks, asked)
     if metrics.identity_net is not None:
-        values["csim"] = observation.identities @ identity
+        values["csim"] = observation.face_embeddings @ embedding
     if metrics.dlib_net is not None:
         values["dlib_distance"] = np.linalg.norm(observation.descriptors - descriptor, axis=1)
     means = clip_values(
@@ -423,7 +423,7 @@ def _markdown(pairs: Sequence[Pair], portraits: Sequence[Portrait], report: Mapp
         yield from summary_table(pairs, report["summary"], METRICS, CONTESTS)
     pairs = [pair for pair in pairs if "feed-forward" in pair.values]
     if pairs:
-        means = means_by_identity(pairs)
+        means = means_by_person(pairs)
         shown = [metric for metric in METRICS if metric.name in pairs[0].values["feed-forward"]]
         ranking = shown[0]
         yield f"\n## The worst pairs by {ranking.title}\n\nFeed-forward (warp).\n"

@@ -67,25 +67,25 @@ class Measured(Protocol):
     """What was measured of somebody."""
 
     @property
-    def identity(self) -> str: ...
+    def person(self) -> str: ...
 
     @property
     def values(self) -> Values: ...
 
 
-def means_by_identity(results: Iterable[Measured]) -> dict[str, dict[str, dict[str, float]]]:
-    """For each identity ``values[method][metric]``: the mean over its results, NaN where there is none."""
+def means_by_person(results: Iterable[Measured]) -> dict[str, dict[str, dict[str, float]]]:
+    """For each person ``values[method][metric]``: the mean over its results, NaN where there is none."""
     people: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for result in results:
         for method, values in result.values.items():
             for metric, value in values.items():
-                people[result.identity][method][metric].append(value)
+                people[result.person][method][metric].append(value)
     return {
-        identity: {
+        person: {
             method: {metric: mean(np.array(values)) for metric, values in metrics.items()}
             for method, metrics in methods.items()
         }
-        for identity, methods in people.items()
+        for person, methods in people.items()
     }
 
 
@@ -95,7 +95,7 @@ def summarise(results: Iterable[Measured], seed: int = 0) -> dict[str, dict[str,
     A person with several results counts once, with their mean.
     """
     known: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for methods in means_by_identity(results).values():
+    for methods in means_by_person(results).values():
         for method, metrics in methods.items():
             for metric, value in metrics.items():
                 if math.isfinite(value):

@@ -147,7 +147,7 @@ def described(options: Options) -> dict[str, Any]:
 def _record(result: Result) -> dict[str, Any]:
     record = asdict(replace(result, features={}, turned={}))
     del record["features"], record["turned"]
-    return record
+    return {"identity" if name == "person" else name: value for name, value in record.items()}
 
 
 def _markdown(at: Mapping[int, Sequence[Result]], report: Mapping[str, Any]) -> Iterator[str]:
@@ -160,7 +160,7 @@ def _markdown(at: Mapping[int, Sequence[Result]], report: Mapping[str, Any]) -> 
         yield f"\n{sentence}"
     for shots, results in at.items():
         if results:
-            people = len({result.identity for result in results})
+            people = len({result.person for result in results})
             fewer = sum(result.shots_used < shots for result in results)
             yield f"\n## T = {shots}: {len(results)} clips of {people} people\n"
             if fewer:
