@@ -33,7 +33,7 @@ from .landmarks import NUM_LANDMARKS
 from .models import Generator
 from .models.layers import settings_of
 from .tracking.crops import Crop, Portrait
-from .tracking.driver import in_crop
+from .tracking.motion_fitting import in_crop
 from .tracking.segmentation import person_mask
 
 if TYPE_CHECKING:

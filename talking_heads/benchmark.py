@@ -230,7 +230,7 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     from .media.marks import marked
     from .media.reading import probe, read_frames
     from .media.writing import VideoWriter
-    from .tracking.driver import DriverFitter
+    from .tracking.motion_fitting import DriverFitter
     from .tracking.tracks import track_face
 
     number = probe(clip).num_frames or 1

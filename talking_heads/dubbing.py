@@ -31,7 +31,7 @@ from .media.streams import ahead
 from .pasting import Place
 from .result import FrameGenerator
 from .tracking.crops import Crop, Portrait, crop_around
-from .tracking.driver import DriverFitter, motion_of_track
+from .tracking.motion_fitting import DriverFitter, motion_of_track
 from .tracking.tracks import Track
 
 DUBBED_PARTS = ("lips", "eyes", "brows", "expression")

@@ -15,7 +15,7 @@ from .head.fit import FrameFit
 from .head.retarget import most_neutral, motion_of
 from .landmarks import eye_distance
 from .tracking.detectors import LandmarkDetector
-from .tracking.driver import MAX_ERROR, DriverFitter
+from .tracking.motion_fitting import MAX_ERROR, DriverFitter
 from .tracking.tracks import Follower
 
 FPS = 25

@@ -336,7 +336,7 @@ def test_notes_on_a_motion_file_are_told(tiny_model: Path, visitors: Path) -> No
     lines = (visitors / "nod.csv").read_text().splitlines()
     lines[1] = lines[1].replace(",61,0.000000,", ",61,1.500000,", 1)
     (visitors / "beyond.csv").write_text("\n".join(lines))
-    motion, notes = service.drivers.without_clip(AnimateRequest(motion_file=str(visitors / "beyond.csv")))
+    motion, notes = service.motions.without_clip(AnimateRequest(motion_file=str(visitors / "beyond.csv")))
     assert len(motion) == 76 and len(notes) == 1 and "1 coefficients beyond 0 and 1: clipped" in notes[0]
 
 

@@ -28,7 +28,7 @@ from talking_heads.landmarks import NUM_LANDMARKS
 from talking_heads.media.reading import read_frames
 from talking_heads.tracking.crops import Portrait, crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
-from talking_heads.tracking.driver import DriverFitter
+from talking_heads.tracking.motion_fitting import DriverFitter
 from train import evaluate
 from train.data.jobs import Job
 from train.evaluation import protocol

@@ -27,7 +27,7 @@ from talking_heads.media.reading import probe, read_frames
 from talking_heads.media.writing import AI_GENERATED
 from talking_heads.tracking.crops import crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
-from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.motion_fitting import motion_of_track
 from talking_heads.tracking.tracks import Gap, Track
 from train import evaluate
 from train.evaluation import protocol, reenact

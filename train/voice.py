@@ -31,7 +31,7 @@ from talking_heads.head.model import face_model
 from talking_heads.head.motion import Motion
 from talking_heads.media.reading import probe, read_frames
 from talking_heads.tracking.detectors import LandmarkDetector, load_detector
-from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.motion_fitting import motion_of_track
 from talking_heads.tracking.tracks import track_face
 from talking_heads.voice.mouth import LIPS, VISEMES, MouthModel, closures, features, opening, symmetric
 from talking_heads.voice.sound import Voice, listen

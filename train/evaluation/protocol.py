@@ -22,7 +22,7 @@ from talking_heads.head.head import Head
 from talking_heads.media.composing import contact_sheet
 from talking_heads.media.images import save_image
 from talking_heads.tracking.crops import Crop, Portrait, crop_around
-from talking_heads.tracking.driver import DriverFitter
+from talking_heads.tracking.motion_fitting import DriverFitter
 
 from ..data.jobs import Job
 from ..features import load_feature_net

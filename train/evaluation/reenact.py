@@ -52,7 +52,7 @@ from talking_heads.media.images import save_image, to_float, to_uint8
 from talking_heads.media.reading import read_frames
 from talking_heads.media.writing import AI_GENERATED, VideoWriter
 from talking_heads.tracking.crops import crop_around
-from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.motion_fitting import motion_of_track
 from talking_heads.tracking.tracks import Gap, Track
 
 from ..data.jobs import find_jobs

@@ -1,4 +1,4 @@
-"""A driver's face, followed through pictures: landmarks -> pose, expression and gaze, frame after frame."""
+"""Fits a driver's motion to landmarks: pose, expression and gaze, frame after frame."""
 
 from __future__ import annotations
 

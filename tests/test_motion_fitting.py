@@ -13,7 +13,7 @@ from talking_heads.head.head import Head
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import INDEX, Motion, head_angles, head_rotation
 from talking_heads.tracking.crops import Crop
-from talking_heads.tracking.driver import MAX_ERROR, DriverFitter, in_crop, motion_in_pieces, motion_of_track
+from talking_heads.tracking.motion_fitting import MAX_ERROR, DriverFitter, in_crop, motion_in_pieces, motion_of_track
 from talking_heads.tracking.tracks import Stretch, Track
 
 SIZE = (360, 480)
