@@ -1,4 +1,4 @@
-"""What surrounds every handler: errors as sentences, a folder of the request's own, words and bars, queues."""
+"""Code around every handler: errors as sentences, a folder for each request, progress, queues."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 RENDERS: dict[str, Any] = {"concurrency_id": "render", "concurrency_limit": 1}
 """The machine has one device: one render at a time."""
 LOOKS: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2}
-"""What takes a second or less does not wait behind renders."""
+"""Queue for work of a second or less, which does not wait behind renders."""
 LIVES: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": 1}
 """Two at once would both stutter."""
 

@@ -26,7 +26,7 @@ from .work import Clock, RateEstimate, ReportCallback, Work
 
 VOICE_FPS = 25
 MOTION_MEGABYTES = 20
-"""Of a motion file: a minute at 60 frames a second has 3."""
+"""Size limit of a motion file: a minute at 60 frames a second has 3."""
 
 Notes = tuple[str, ...]
 """Sentences on what the viewer may notice."""

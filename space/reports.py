@@ -1,4 +1,4 @@
-"""What long work says of itself: how far it is, and what has become of it."""
+"""Progress and results of long work."""
 
 from __future__ import annotations
 

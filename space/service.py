@@ -1,4 +1,4 @@
-"""What the page and its endpoints do: paths and numbers in, paths and pictures out. Nothing here knows of a page."""
+"""The work behind the page and its endpoints: paths and numbers in, paths and pictures out; independent of gradio."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Service:
         self._loading = threading.Lock()
         self._notes: WeakKeyDictionary[Avatar, tuple[str, ...]] = WeakKeyDictionary()
         self.can_live = on_gpu is None
-        """Whether the networks stay at hand between two frames."""
+        """Whether the networks stay on the device between two frames."""
 
     @property
     def usual_size(self) -> FrameSize:

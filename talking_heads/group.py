@@ -24,11 +24,11 @@ class Member:
 
     portrait: Portrait
     motion: Motion | None
-    """At the rate of the video; None: as in the photo."""
+    """Motion at the rate of the video; None: as in the photo."""
     speaks: bool
     """Whether the motion is that of a voice."""
     avatar: Avatar | None
-    """What is known of the person, if there is one already."""
+    """The person's avatar, if there is one already."""
 
 
 def members(

@@ -1,4 +1,4 @@
-"""What an avatar follows: a motion that is known from its beginning to its end, or a clip while it is being tracked."""
+"""The motion that an avatar follows: one that is known completely, or a clip while it is being tracked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MotionSource:
     closed_lips: bool
     """See ``MotionOptions.closed_lips``."""
     warnings: list[str]
-    """On what the viewer may notice; complete when the last frame was given."""
+    """Sentences on what the viewer may notice; complete when the last frame was given."""
 
 
 def known_motion(motion: Motion, head: Head, neutral: Motion | None = None, *, spoken: bool = False) -> MotionSource:
@@ -48,7 +48,7 @@ def known_motion(motion: Motion, head: Head, neutral: Motion | None = None, *, s
     if rest is None:
         rest = lips_apart(head) if spoken else motion
     neutral_frame = frame_of(rest, most_neutral(rest), count)
-    # What counts from zero are changes, of whatever face.
+    # A neutral frame of zeros means that the motion holds changes only.
     filmed = neutral is None and not spoken and bool(neutral_frame.expression.any())
     return MotionSource(
         frames=lambda: ((frame, neutral_frame) for frame in frames_of(motion, count)),

@@ -66,7 +66,7 @@ class Speaker:
 
     @property
     def seconds(self) -> float:
-        """Of what has come out so far: where the next frame begins."""
+        """Duration of the output so far, which is where the next frame begins."""
         return self._stream.seconds
 
     @property

@@ -45,7 +45,7 @@ ENDPOINTS = [
 ]  # fmt: skip
 
 SIDE = 64
-"""Of frames: twice that of the tiny model, since the photo has them."""
+"""Pixels of a frame's side: twice the tiny model's, since the photo has them."""
 
 
 @pytest.fixture(scope="module")

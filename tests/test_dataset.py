@@ -198,7 +198,7 @@ def test_the_target_of_an_animated_still_is_mostly_the_untouched_photo(folder: P
         assert is_target != is_shot
         targets, shots = targets + is_target, shots + is_shot
     assert targets / 100 == pytest.approx(PLAIN.real_targets, abs=0.12)
-    # Of a group all targets are the photo, from as many copies.
+    # All targets of a group are the photo, and their shots are different copies.
     always = EpisodeDataset([clip], unconditioned(replace(PLAIN, real_targets=1.0)), 100)
     members = [always[k] for k in range(3)]
     assert all(torch.equal(member["image"], photo) for member in members)

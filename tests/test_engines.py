@@ -64,7 +64,7 @@ def somebody(shots: Shots, head: Head) -> Callable[..., Avatar]:
 
 
 def first_frame(pipe: TalkingHeadPipeline, avatar: Avatar) -> np.ndarray:
-    """Of the unmoved head."""
+    """The first frame that the pipeline gives for the unmoved head."""
     return next(pipe.generate(avatar, [avatar.head.primary_view.fit.frame]))
 
 

@@ -117,7 +117,7 @@ def of_shots(shots: Shots) -> Head:
 
 
 def test_the_most_neutral_photo_is_the_first_among_equals(shots: Shots, model: FaceModel) -> None:
-    """Of two photos that with a shut mouth, wherever it stands."""
+    """It is the photo with a shut mouth, first or second."""
     (canvas,), (mask,), (points,) = shots.canvases, shots.masks, shots.landmarks
     both = [open_mouth(points, 0.12), points]
     head = of_shots(Shots(np.stack([canvas] * 2), np.stack([mask] * 2), np.stack(both).astype(np.float32)))

@@ -348,7 +348,7 @@ def with_shut_eyes(shots: Shots, light: float, lids: tuple[int, int, int] | None
 
 @pytest.fixture(scope="module")
 def two_photos(shots: Shots) -> Head:
-    """Of which the second shows blue lids."""
+    """A head of two photos, the second with blue lids."""
     return with_shut_eyes(shots, 1.0, (0, 0, 255))
 
 

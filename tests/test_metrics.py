@@ -108,7 +108,7 @@ def test_psnr_by_hand() -> None:
 
 
 def test_ssim_by_hand() -> None:
-    # Of two even images only the luminance term is left.
+    # For two even images only the luminance term is left.
     a, b, c1 = 100.0, 150.0, (0.01 * 255) ** 2
     flat = [np.full((32, 32, 3), int(level), np.uint8) for level in (a, b)]
     assert_allclose(ssim(*flat), (2 * a * b + c1) / (a * a + b * b + c1), rtol=1e-6)

@@ -141,7 +141,7 @@ def measured(shift: int, closed: bool) -> Measured:
 
 
 def test_what_is_heard_while_it_comes_is_learned() -> None:
-    """Of the bundled clip's voice: what each hearing sees, and lips that follow from it."""
+    """From the bundled clip's voice: the features of each hearing, and lips that follow from them."""
     samples = np.concatenate(list(read_sound(EXAMPLE)))
     voice = listen(EXAMPLE)
     times = np.arange(round(voice.seconds * 25)) / 25

@@ -57,7 +57,7 @@ WRAP = (0.32, 0.16, 0.12)  # light creeps round into the shade, red farthest: wh
 
 @dataclass(frozen=True)
 class Coat:
-    """What the painter knows of every vertex, measured once on the face at rest (all (V,) or (V, 3), cm)."""
+    """Attributes of every vertex for shading, measured once on the face at rest (all (V,) or (V, 3), cm)."""
 
     position: np.ndarray
     lips: np.ndarray  # signed distance to the outline of the lips, positive inside

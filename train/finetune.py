@@ -64,8 +64,8 @@ class FineTuning:
     """How an avatar is tuned."""
 
     weights: LossWeights | None = None
-    """Of the losses; there is no L_MCH here, whatever it weighs. None: DEFAULT_WEIGHTS, or WEIGHTS_ALONE where no
-    content network is given."""
+    """Weights of the losses; the weight of L_MCH is ignored. None: DEFAULT_WEIGHTS, or WEIGHTS_ALONE without a content
+    network."""
     batch_size: int = 4
     generator_rate: float = 2e-4
     discriminator_rate: float = 2e-4
@@ -169,7 +169,7 @@ class _Person:
         self.conditioned = bool(self.generator.config.render_conditioned)
 
     def networks(self) -> Networks:
-        """As a step takes them."""
+        """The networks as a step takes them."""
         return Networks(
             embed=lambda _shots, _landmarks: self.style,
             generate=lambda landmark_images, style, render: self.generator(
@@ -195,7 +195,7 @@ class _Person:
 
 
 def clips_of(shots: Shots, size: int, seed: int, animated: bool) -> list[Clip]:
-    """What there is to learn from of a person's photos, at ``size`` pixels a crop: the photos, and each one animated.
+    """Data for fine-tuning from a person's photos, at ``size`` pixels a crop: the photos, and each one animated.
 
     A photo that the face model cannot follow is not.
     """

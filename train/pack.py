@@ -49,12 +49,12 @@ TRIED = 96
 """Pictures by which a quality's size is estimated."""
 MARGIN = 0.02
 MIN_FRAMES = 2
-"""Of a video, at least."""
+"""Fewest frames of a video that are packed."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of the clips."""
+    """Counts of the packed clips."""
 
     path: Path
     megabytes: float
@@ -142,7 +142,7 @@ class _Encoder:
     def fitting(self, photos: Sequence[_Photo], room: float) -> int | None:
         """The best quality at which all photos take ``room`` bytes, as some of them say; None if there is none."""
         some = [photos[i] for i in np.linspace(0, len(photos) - 1, min(TRIED, len(photos))).astype(int)]
-        # In bytes of before: sizes differ more between photos than between codecs.
+        # Measured in bytes of the originals: sizes differ more between photos than between codecs.
         scale = sum(photo.weight for photo in photos) / sum(photo.weight for photo in some)
         low, high = QUALITIES[0] - 1, QUALITIES[1]
         while low < high:

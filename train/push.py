@@ -35,7 +35,7 @@ SPACE_FOLDERS = ("docs", "space", "talking_heads", "train")
 """``docs`` for the README's picture; ``train`` because the page fine-tunes."""
 CHECKPOINTS = "talking_heads/checkpoints/"
 VARIABLE = "TALKING_HEADS_MODEL"
-"""What ``app.py`` looks for before the README's ``models:``."""
+"""Variable that ``app.py`` reads before the README's ``models:``."""
 
 Repository = Annotated[str, typer.Argument(metavar="REPO", help="Of the Hub, as in me/name.")]
 Folder = Annotated[Path, typer.Argument(exists=True, file_okay=False)]
@@ -108,7 +108,7 @@ def space(
 
 
 def space_files(root: Path, model: str | None = None) -> dict[str, Path | bytes]:
-    """What a Space needs of a checkout, by its path there; with ``model``, its name instead of the bundled weights.
+    """Files of a checkout for a Space, by their paths there; with ``model``, its name instead of the bundled weights.
 
     Raises HubError for another folder.
     """

@@ -39,14 +39,14 @@ from talking_heads.voice.sound import Voice, listen
 from .terminal import mistakes_in_one_line
 
 MAX_CLIPS = 20
-"""Of one speaker."""
+"""Most clips of one speaker."""
 FULL_WEIGHT = 4
 """Clips for which a speaker counts in full; of more, each counts for less."""
 PENALTY = 10.0
-"""Of ridge regression, chosen among 3 to 60 by how well speakers are foretold by the others, with the text and without:
-less is better with it, more without."""
+"""Penalty of the ridge regression, chosen among 3 to 60 by how well speakers are predicted from the others: a smaller
+one is better with the text, a larger one without."""
 HIDDEN, EPOCHS = 128, 60
-"""Of the network: units, and rounds of training."""
+"""Hidden units of the network, and epochs of its training."""
 WIDEST = 1.25
 """cm between the inner lips that 95 of 100 frames stay below, as the model speaks: that of the clearer speakers."""
 STRENGTH = (1.8, 1.15, 1.15)

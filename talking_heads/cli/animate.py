@@ -157,7 +157,7 @@ def animate(
         raise typer.BadParameter("they are for clips.", param_hint="--start / --end / --side-by-side / --stream")
     if in_photo and not photos:
         raise typer.BadParameter("an avatar does not hold the whole photo: give photos.", param_hint="--in-photo")
-    # What can be known before the work is said before the work.
+    # Errors that can be known before the work are raised before it.
     backdrop = parse_background(background)
     if in_photo and (size or not backdrop.keeps):
         raise typer.BadParameter(
@@ -429,7 +429,7 @@ def live(
         seen: np.ndarray | None = None
 
         def record() -> None:
-            """What is to be seen, as often as time has passed, whatever the camera's rate."""
+            """Writes the last picture as often as time has passed, whatever the camera's rate."""
             if writer is not None and seen is not None:
                 for _ in range(math.floor((time.perf_counter() - begin) * fps) + 1 - writer.num_frames):
                     writer.write(marked_picture(seen, label=False))

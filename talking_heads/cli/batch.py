@@ -31,7 +31,7 @@ class Job:
     row: int
     values: dict[str, str]
     folder: Path
-    """Of the file: paths in it count from there."""
+    """Folder of the CSV file: relative paths in it start there."""
 
     @property
     def output(self) -> Path:

@@ -1,4 +1,4 @@
-"""What commands share: checks before the work, loading, progress and notes."""
+"""Code that commands share: checks before the work, loading, progress and notes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_other_file(output: Path, driving: Path, what: str = "driving clip") ->
 
 
 class Driver(NamedTuple):
-    """What moves somebody."""
+    """The driver of an avatar."""
 
     motion: Path | Motion
     """A path is a clip's, which is still to be followed."""

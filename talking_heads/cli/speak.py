@@ -120,13 +120,13 @@ def speak(
 
 
 def _raw_pieces() -> Iterator[bytes]:
-    """What comes on stdin, as soon as it is there."""
+    """Pieces of sound from stdin, as soon as they come."""
     while piece := os.read(sys.stdin.fileno(), 8192):
         yield piece
 
 
 def _film(speaker: Speaker, pieces: Iterable[SoundPiece], output: Path, *, label: bool) -> None:
-    """As soon as there is sound, until it ends or Ctrl-C: what was said until then is kept."""
+    """Writes a video while sound comes, until it ends or Ctrl-C; what was painted until then is kept."""
     from ..media.marks import marked
     from ..media.pieces import SpokenFilm
     from ..media.signing import sign

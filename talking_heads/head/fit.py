@@ -112,7 +112,7 @@ def _by_turn(arms: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """For products of small matrices: threads that share busy cores wait for each other, ten times as long."""
+    """Limits BLAS to one thread for products of small matrices: on busy cores more threads take ten times as long."""
     with _openblas().limit(limits=1):
         yield
 
@@ -141,7 +141,7 @@ def _prior(model: FaceModel) -> np.ndarray:
 
 @dataclass
 class _PhotoState:
-    """What is sought for one photo."""
+    """The unknowns of one photo."""
 
     rotation: np.ndarray
     scale: float
@@ -294,7 +294,7 @@ def _lifted(missing: np.ndarray, turned: np.ndarray, camera: Camera, rotation: n
 
 
 def _offset(model: FaceModel, vertices: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """What a photo's fit leaves at the landmarks (L, 3) -> float32 (V, 3) over the skin of lids and lips alone.
+    """Residuals of a photo's fit at the landmarks (L, 3) -> float32 (V, 3) over the skin of lids and lips alone.
 
     Eyes and jaws are moved as a whole. Spread over the whole face it is mostly the detector's error; it costs likeness.
     """

@@ -1,4 +1,4 @@
-"""Whether photos were followed well, and whether they show one person: sentences for who gave them."""
+"""Warnings for users: photos that were fitted badly, and photos that show different people."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .head import Head
 from .model import FaceModel
 
 MAX_PHOTO_ERROR = 0.03
-"""Of a photo's fit, in sizes of the face, from which on a warning is given."""
+"""Error of a photo's fit, in sizes of the face, above which a warning is given."""
 MAX_IDENTITY_DISTANCE = 0.028
-"""Between two photos of one person, in sizes of the face: 60 of 60 people lay below it, and about 40 of 100 pairs of
-different people above."""
+"""Distance between two photos' faces, in sizes of the face, above which a warning is given. Photos of one person lay
+below it for 60 of 60 people, those of different people above it in about 40 of 100 pairs."""
 
 
 def identity_distance(model: FaceModel, one: np.ndarray, other: np.ndarray) -> float:

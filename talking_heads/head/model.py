@@ -25,7 +25,7 @@ ASSET = Path(__file__).parent / "face_model.safetensors"
 CAMERA_DISTANCE = 75.0
 """Centimetres from the origin to the camera. One photo does not tell how far it stood."""
 NECK_JOINT = np.array([0.0, -7.0, -1.5], np.float32)
-"""What the head turns about, in model space."""
+"""The joint that the head turns about, in model space."""
 NECK_TOP, NECK_BOTTOM = -5.0, -15.0
 """Heights in cm between which a turn of the head fades out along the neck."""
 EYES = ("eyeball_left", "eyeball_right")

@@ -40,11 +40,11 @@ MIN_PERSON = 0.5
 LASHES = (0.25, 0.5)
 """cm from a lid's edge: where lashes are darkest, and where they end. The skin that is seen begins at the first."""
 USUAL_COLOURFULNESS = 0.3
-"""Of skin in a colour photo."""
+"""Colourfulness of skin in a colour photo."""
 TEETH_IN_SHADE = 0.45
 """How much less light the last tooth that is seen has than the first."""
 THROAT = np.array([0.19, 0.09, 0.085], np.float32)
-"""In white light: a mouth is never quite black."""
+"""Colour of the throat in white light: it is never quite black."""
 MIN_TEETH = 12.0
 """Vertices of teeth that a photo must show before their light is taken from it."""
 UNKNOWN_BACKGROUND = 19
@@ -135,7 +135,7 @@ class PhotoViewBuilder:
         self._lift_the_hair_layer()
 
     def build(self) -> PhotoView:
-        """What was found out."""
+        """The finished PhotoView."""
         camera = self.fit.camera
         window = self._window(UNKNOWN_BACKGROUND)
         known = (ndimage.maximum_filter(self.person, window) < 0.15).astype(np.float32)
@@ -247,7 +247,7 @@ class PhotoViewBuilder:
         ear = np.linalg.norm(model.without_ears, axis=1) > 0.05
         known = np.sqrt(self.trust) * (model.skin & ~ear & ~model.around_eyes)
         skin = (known[:, None] * colours).sum(axis=0) / max(float(known.sum()), 1e-6)
-        # What only the other side of the face shows is taken from there, but in the light of this side.
+        # Colours that only the other side of the face shows are taken from there, in the light of this side.
         other, both = colours[model.mirror], known * known[model.mirror]
         light = self._spread(np.clip(colours / np.maximum(other, 0.02), 0.3, 3.0), both)
         mirrored = 0.7 * known[model.mirror] * (1 - known)
@@ -351,7 +351,7 @@ class PhotoViewBuilder:
         share = self.trust * teeth
         brightness = colours.mean(axis=1)
         if share.sum() > MIN_TEETH:
-            # What is darker than most is lip or shadow.
+            # Colours darker than most are lip or shadow.
             share = share * (brightness >= np.median(brightness[share > 0.5]))
             seen = (share[:, None] * colours).sum(axis=0) / np.maximum((share[:, None] * inside).sum(axis=0), 1e-6)
             if seen.mean() > 0.6 * light.mean():
@@ -394,7 +394,7 @@ class PhotoViewBuilder:
         reach = int(0.9 * scale)
         face = ndimage.binary_fill_holes(ndimage.binary_closing(trusted, iterations=max(1, reach // 2)))
         face = ndimage.binary_erosion(face, iterations=self._scaled(2))
-        # As wide as the band in which the background is not known: an unmoved person brings the photo's own pixels.
+        # The rim is as wide as the band with unknown background: there an unmoved person brings the photo's own pixels.
         person = ndimage.maximum_filter(self.person, self._window(UNKNOWN_BACKGROUND + GRID_STEP)) > 0.15
         useful = (person & ~face)[row, column]
         beyond = ndimage.distance_transform_edt(self.person < 0.15)[row, column]
@@ -433,7 +433,7 @@ def light_on(skin: np.ndarray, whites: np.ndarray) -> np.ndarray:
     strength = float(np.clip(brightest.mean() * 1.25, 0.5, 0.92))
     cast = brightest / max(float(brightest.mean()), 1e-3)
     warm = skin / max(float(skin.mean()), 1e-3)
-    # Of skin in white light, over its mean: less far from grey in a photo with few colours.
+    # The colour of skin in white light, over its mean: nearer to grey in a photo with few colours.
     usual = 1 + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (np.array([1.25, 0.95, 0.80]) - 1)
     cast = 0.5 * cast + 0.5 * warm / usual
     return strength * np.clip(0.4 + 0.6 * cast, 0.8, 1.2)

@@ -33,7 +33,7 @@ hair that no mask finds; above the last it stays; between them it fades."""
 TOOTH_GAP = 0.15
 """cm between two teeth that belong together: the model's stand apart, and what is seen there is the throat."""
 GREY = 128
-"""What is behind a person whose background is transparent, before it is taken out again."""
+"""Level behind a person whose background is transparent, before it is taken out again."""
 BANDS = 2
 """A frame is drawn in so many bands of rows at once."""
 
@@ -135,7 +135,7 @@ NARROW_GAP = (0.25, 0.5)
 
 
 class _Seen(NamedTuple):
-    """What of a photo can be used for a frame."""
+    """Which vertices of a photo can be used for a frame."""
 
     trust: np.ndarray
     """(V,): how far it vouches for each vertex."""
@@ -271,7 +271,7 @@ class Renderer:
         return result
 
     def _head_values(self, frame: FrameFit, base: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What ``kernels.compose`` interpolates over the head, float32 (V, 4 + 3S); the photos of its slots (S,)."""
+        """Values that ``kernels.compose`` interpolates, float32 (V, 4 + 3S); the photos of its slots (S,)."""
         model, view = self.head.model, self.head.views[base]
         seen = self._seen(base, points)
         shown = view.shown * (1 - seen.unfolded) * seen.shut
@@ -294,10 +294,10 @@ class Renderer:
         trust = view.trust * (1 - unfolded)
         drawn_out = stretch(points, self._texture_at[photo], model.triangles)
         trust[model.skin] *= smoothstep(5.0, 2.5, drawn_out[model.skin])
-        # What lips leave to be seen while they are as far apart as in the photo is in the photo, be it a line.
+        # While lips are as far apart as in the photo, the photo shows what is between them, even if it is a line.
         alike, narrow = self._lips_as_in(photo, points)
         trust[model.inside] = np.maximum(trust[model.inside], alike * narrow)
-        # What a closing lid leaves of the eye is a dark line.
+        # A closing lid leaves a dark line of the eye.
         shut = np.ones(len(trust), np.float32)
         for ball, share in zip(self._eyeballs, smoothstep(0.6, 0.95, closing), strict=True):
             shut[ball] -= 0.75 * share
@@ -356,7 +356,7 @@ class _Threads:
 
 
 def draw_in_one_thread() -> None:
-    """From now on in this process: for one of many that share a machine."""
+    """Draws in one thread from now on in this process, which is one of many that share a machine."""
     _Threads.number = 1
 
 

@@ -37,12 +37,13 @@ TOUCHING = 0.03
 OPEN = 0.5
 """cm more than at rest between the lips of a driver's neutral face, from which on they count as open."""
 MAX_NEUTRAL_BLINK = 0.6
-"""Of a driver whose eyes look half closed even at rest; more would make every opening a stare."""
+"""Limit of the blink in a driver's neutral face, for eyes that look half closed at rest; a larger one would make every
+opening a stare."""
 
 
 @dataclass(frozen=True)
 class MotionOptions:
-    """What of a motion is carried over, and how strongly. Raises ValueError for what makes no sense."""
+    """Which parts of a motion are carried over, and how strongly. Raises ValueError for what makes no sense."""
 
     mode: Mode = "relative"
     """"relative": changes since the driver's neutral frame; "absolute": the driver's pose and expression."""
@@ -111,8 +112,8 @@ def most_neutral(motion: Motion) -> int:
 
 
 def lips_apart(head: Head) -> Motion:
-    """One frame: what keeps the lips apart in the person's photo. Counted from it, lips that meet in a motion meet in
-    the face, even if the photo shows a laugh; by default they would stay as far apart as the photo has them."""
+    """A motion of one frame: what keeps the lips apart in the photo. Counted from it, lips that meet in a motion
+    meet in the face, even if the photo shows a laugh; else they would stay as far apart as in the photo."""
     model, view = head.model, head.primary_view
     upper, lower = (model.landmark_vertices[list(points)] for points in _INNER_LIPS)
     by_coefficient = (model.expression_basis[:, upper, 1] - model.expression_basis[:, lower, 1]).mean(axis=1)

@@ -13,7 +13,7 @@ from .layers import Encoder, Factory
 
 
 class Judgement(NamedTuple):
-    """What a discriminator says of a batch."""
+    """Outputs of a discriminator for a batch."""
 
     scores: Tensor
     """(B,): D."""

@@ -31,7 +31,7 @@ class Gap:
     last: int
 
     def sentence(self, fps: float) -> str:
-        """For a person: "No face between 0:04 and 0:07: the last pose is held."."""
+        """A sentence for users: "No face between 0:04 and 0:07: the last pose is held."."""
         first, end = _clock(self.first / fps), _clock(np.ceil((self.last + 1) / fps))
         return f"No face between {first} and {end}: the last pose is held."
 

@@ -31,7 +31,7 @@ FORMAT_VERSION = 3
 
 @dataclass(frozen=True)
 class ClipMeta:
-    """What is known of a clip beside its pixels."""
+    """Facts on a clip beside its pixels."""
 
     person: str
     """Clips of one person share it; an episode takes its shots from a clip of one person. Files call it identity."""
@@ -148,7 +148,7 @@ def _encoded(picture: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _joined(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """One behind the other, and where each begins, with the end."""
+    """Concatenates parts, and gives where each begins, with the end."""
     return np.concatenate(parts), np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
 
 
@@ -164,7 +164,7 @@ def save_clip(
 
 
 ARRAYS = ("jpeg", "offsets", "masks", "mask_offsets", "landmarks")
-"""Of a clip, as files name them."""
+"""Names of a clip's arrays, here and in files."""
 
 
 def write_clip(path: Path, clip: Clip) -> None:

@@ -47,12 +47,12 @@ from .store import load_clips
 ALONE = 0.25
 """Share of groups whose shots are all the first one, as when one photo is all there is."""
 MAX_ERROR = 0.03
-"""Of a fit, and of the render's landmarks, in sizes of the face; pairs above it are replaced."""
+"""Limit for the error of a fit, and of the render's landmarks, in sizes of the face; pairs above it are replaced."""
 MAX_DIFFERENCE = 0.06
 """Mean difference of the colours, 0..1, between another photo's face and the one that is drawn for it."""
 TRIES = 6
 STEPS, STEPS_BETWEEN_PHOTOS = 8, 24
-"""Of the fit of a target: in the first shot's crop, and in a crop of its own."""
+"""Steps of the fit of a target: in the first shot's crop, and in a crop of its own."""
 MIN_ANALYSIS = 128
 """Pixels at which a photo is taken apart, at least."""
 
@@ -81,7 +81,7 @@ class Episode(TypedDict):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What one episode is made of."""
+    """The frames and the augmentation of one episode."""
 
     clip: Clip
     view: View
@@ -99,7 +99,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Source:
-    """What the targets of a group share."""
+    """Shots and head that the targets of a group share."""
 
     shots: np.ndarray
     """uint8 (K, H, W, 3)."""
@@ -312,7 +312,7 @@ class EpisodeDataset(Dataset[Episode]):
 
 
 def contents(clips: Iterable[Clip]) -> list[dict[str, Any]]:
-    """What a model card says of the data: clips, people and frames of each kind and licence."""
+    """Facts on the data for a model card: clips, people and frames of each kind and licence."""
     groups: dict[tuple[str, str], list[Clip]] = {}
     for clip in clips:
         groups.setdefault((clip.meta.kind, clip.meta.licence), []).append(clip)
@@ -330,7 +330,7 @@ def contents(clips: Iterable[Clip]) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=64)
 def _fitter_of(clip: _ById) -> tuple[FrameFitter, FrameFit]:
-    """Of the person as the clip's first frame shows him or her."""
+    """A fitter for the person as the clip's first frame shows him or her, and that frame's fit."""
     person = fit_person(face_model(), [clip.clip.landmarks[0]])
     first = person.photos[0]
     return FrameFitter(face_model(), person.identity_coefficients, first.camera, first.offset), first.frame

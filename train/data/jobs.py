@@ -1,4 +1,4 @@
-"""What a folder of videos and photos holds: which files, and who is who."""
+"""Finds the videos and photos of a folder, and who is seen in them."""
 
 from __future__ import annotations
 

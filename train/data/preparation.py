@@ -61,7 +61,7 @@ class Outcome:
     dropped: str = ""
     notes: tuple[str, ...] = ()
     reason: str = ""
-    """Of ``dropped`` in two words, to be counted."""
+    """The reason in ``dropped`` in two words, to be counted."""
 
 
 class RefusedError(FaceError):

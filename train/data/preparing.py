@@ -43,7 +43,7 @@ SHOWN = 64
 
 @dataclass(frozen=True)
 class Task:
-    """What one process does at a time: a clip of its own file, or a shard where ``number`` is one."""
+    """Work for one process at a time: a clip in a file of its own, or a shard where ``number`` is given."""
 
     jobs: tuple[Job, ...]
     number: int | None = None
@@ -139,7 +139,7 @@ def _in_pool(tasks: list[Task], options: Options, workers: int) -> Iterator[list
 
 
 def _on_cluster(tasks: list[Task], options: Options, address: str) -> Iterator[list[Outcome]]:
-    """By Ray Data, which gives the task of a process or machine that dies to another one."""
+    """Runs tasks with Ray Data, which gives the task of a process or machine that dies to another one."""
     try:
         import ray
     except ImportError:
@@ -226,7 +226,7 @@ def _save_contact_sheet(cells: list[np.ndarray], path: Path) -> None:
 
 
 def _earlier_notes(report: Path) -> dict[str, list[str]]:
-    """Of clips that this run found ready made."""
+    """Notes from an earlier report, for clips that this run found ready made."""
     try:
         return dict(json.loads(report.read_text(encoding="utf-8"))["notes"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -105,7 +105,7 @@ def _add(file: tarfile.TarFile, name: str, data: bytes) -> int:
 
 
 def shard_paths(folder: Path, number: int) -> tuple[Path, Path]:
-    """Of the tar and of what is known about it."""
+    """Paths of the tar and of the JSON that describes it."""
     return folder / f"shard-{number:06d}.tar", folder / f"shard-{number:06d}.json"
 
 

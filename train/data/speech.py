@@ -28,7 +28,7 @@ TRIES = 3  # stretches of a clip that are drawn; the one in which the lips move 
 
 @dataclass(frozen=True)
 class Speech:
-    """What a speaker's face and head do, from frame to frame."""
+    """Movement of a speaker's face and head, frame by frame."""
 
     expression: np.ndarray  # (T, E) 0..1, added to a face at rest, the same on both sides; gaze is zero
     angles: np.ndarray  # (T, 3) degrees of yaw, pitch and roll from the head's mean pose, see head.motion.head_angles

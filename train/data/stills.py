@@ -34,7 +34,7 @@ MAX_YAW, MAX_PITCH = 35.0, 18.0
 MAX_SHIFT = np.array([4.5, 2.5, 10.0], np.float32)
 """cm: to the side, up, towards the camera."""
 MAX_DEVIATION = 0.05
-"""Of the eye distance, between what was drawn and what is detected."""
+"""Largest distance between drawn and detected landmarks, in eye distances."""
 MIN_FACE_PIXELS = 96.0
 MAX_FIT_ERROR = 0.03
 
@@ -44,7 +44,7 @@ class StillHead:
     """A photo that can move with margins around it."""
 
     head: Head
-    """Of which the crop is the canvas."""
+    """Its crop is the canvas."""
     canvas: np.ndarray
     """uint8 (C, C, 3): the photo."""
     mask: np.ndarray

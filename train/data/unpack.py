@@ -1,4 +1,4 @@
-"""What ``train.pack`` packed -> prepared clips in a folder, and the networks of the losses, for ``train.meta``.
+"""Unpacks what ``train.pack`` packed: prepared clips in a folder, and the networks of the losses, for ``train.meta``.
 
 A pack is a folder, or the same in a tar:
 

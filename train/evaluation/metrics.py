@@ -74,7 +74,7 @@ LEAST_VARIATION = 0.015
 
 FACE_HEIGHT, FACE_WIDTH = 112, 96
 FIVE_POINTS = np.array([(30.29, 51.70), (65.53, 51.50), (48.03, 71.74), (33.55, 92.37), (62.73, 92.20)])
-"""Where MobileFaceNet wants the eyes, the tip of the nose and the corners of the mouth, in pixels of 112 x 96."""
+"""Places of the eyes, the tip of the nose and the mouth's corners for MobileFaceNet, in pixels of 112 x 96."""
 DLIB_POINTS = [36, 39, 42, 45, 33]
 """Landmarks by which dlib cuts a chip: the corners of the eyes from left to right in the image, the nose's base."""
 DLIB_POINTS_AT = (
@@ -83,7 +83,7 @@ DLIB_POINTS_AT = (
     )
     + 0.25
 ) / 1.5
-"""Where they lie in a chip, in its sides: dlib's mean face, with a quarter of it around as its examples have it."""
+"""Places of the landmarks in a chip, in its sides: dlib's mean face with a margin of a quarter as in its examples."""
 _DLIB_BATCH = 16
 
 
@@ -299,7 +299,7 @@ def l1(painted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def opening_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Of landmarks (L, 2): ``lids``, the mean of both eyes' difference in openness, and ``mouth_open``, the mouth's."""
+    """Errors of landmarks (L, 2): ``lids``, the error in openness, mean of both eyes; ``mouth_open``, the mouth's."""
     return {
         "lids": float(np.abs(eye_openness(painted) - eye_openness(truth)).mean()),
         "mouth_open": float(np.abs(mouth_openness(painted) - mouth_openness(truth))),

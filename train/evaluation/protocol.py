@@ -82,7 +82,7 @@ METRICS = (
     FACES,
 )
 FID = Metric("fid", "FID", 2, "lower")
-"""Of all clips together, so no clip has one."""
+"""Measured over all clips together: a single clip has none."""
 FAR = 12.0
 """Degrees between the heads of a hold-out frame and of the nearest source, from which on the frame counts as turned."""
 TURNED_METRICS = tuple(
@@ -96,7 +96,7 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured, and how."""
+    """Settings of an evaluation."""
 
     model: str | None
     output: Path
@@ -155,7 +155,7 @@ class ClipFrames:
     """The others, cropped to what is compared: uint8 (H, H, 3)."""
     crop: Crop
     landmarks: np.ndarray
-    """Of all the clip's frames, smoothed, in their pixels, float32 (T, L, 2)."""
+    """Smoothed landmarks of all the clip's frames, in their pixels, float32 (T, L, 2)."""
     sources: dict[int, np.ndarray]
     """For each T, which frames are sources; then the frames held out, and a run of them for jitter (or none)."""
     held_out: np.ndarray

@@ -80,7 +80,7 @@ CELL = 160
 """Side of their pictures in pixels."""
 WORST = 5
 METHODS = ("warp", "render", "feed-forward")
-"""Those of ``methods_of`` that drive portraits, as far as there are."""
+"""Methods of ``methods_of`` that drive portraits."""
 CONTESTS = (("feed-forward", "render"), ("feed-forward", "warp"), ("render", "warp"))
 METRICS = (
     Metric("csim", "CSIM to the portrait", 3, "higher"),
@@ -100,7 +100,7 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Targets:
-    """What consecutive frames should show."""
+    """Poses and landmarks that consecutive frames should show."""
 
     frames: Sequence[FrameFit]
     """The person's pose and expression in each of T frames."""
@@ -258,7 +258,7 @@ class Pair:
     portrait: str
     clip: str
     frames: int
-    """That were measured."""
+    """The number of frames that were measured."""
     video: str
     """Path inside of the output folder."""
     values: dict[str, dict[str, float]]
@@ -368,7 +368,7 @@ def _save_video(left: np.ndarray, right: np.ndarray, fps: float, path: Path) -> 
 
 
 def _small(frame: np.ndarray) -> np.ndarray:
-    """At most CELL pixels: those of all pairs are in memory until the contact sheets are drawn."""
+    """The frame at CELL pixels at most: all pairs are in memory until the contact sheets are drawn."""
     return np.asarray(ImageOps.contain(Image.fromarray(frame), (min(CELL, len(frame)),) * 2))
 
 
@@ -443,7 +443,7 @@ def _markdown(pairs: Sequence[Pair], portraits: Sequence[Portrait], report: Mapp
 
 
 def _badness(metric: Metric, values: Mapping[str, Mapping[str, float]]) -> float:
-    """Of the feed-forward frames; most of all where no face is found in any."""
+    """Cost of the feed-forward frames by which pairs are ranked; infinite where no face is found in any."""
     value = values["feed-forward"][metric.name]
     return metric.cost(value) if math.isfinite(value) else math.inf
 

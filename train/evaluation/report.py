@@ -43,7 +43,7 @@ class Metric:
         return -value if self.better == "higher" else value
 
     def text(self, value: float) -> str:
-        """As it stands in a table."""
+        """The value as text for a table."""
         return f"{value:.{self.digits}f}"
 
 
@@ -64,7 +64,7 @@ Values = Mapping[str, Mapping[str, float]]
 
 
 class Measured(Protocol):
-    """What was measured of somebody."""
+    """Measured values of one person."""
 
     @property
     def person(self) -> str: ...
@@ -112,7 +112,7 @@ def _with_interval(means: Sequence[float], seed: int) -> dict[str, Any]:
 
 
 def wins(results: Iterable[Measured], method: str, rival: str, metric: Metric) -> tuple[int, int]:
-    """On how many results ``method`` is better than ``rival``, out of those on which both have a value."""
+    """The number of results in which ``method`` is better than ``rival``, out of those on which both have a value."""
     pairs = [(r.values.get(method, {}).get(metric.name), r.values.get(rival, {}).get(metric.name)) for r in results]
     known = [(a, b) for a, b in pairs if a is not None and b is not None and math.isfinite(a) and math.isfinite(b)]
     return sum(metric.cost(a) < metric.cost(b) for a, b in known), len(known)

@@ -1,4 +1,4 @@
-"""What an evaluation writes: ``results.json`` and ``results.md``, with FID, turned heads and the clips one by one."""
+"""The report of an evaluation: ``results.json`` and ``results.md``, with FID, turned heads and the clips one by one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def means_of_turned(results: Sequence[Result]) -> dict[str, dict[str, dict[str, 
 
 
 def notes(options: Options, finished: bool) -> list[str]:
-    """What the tables leave out, and why."""
+    """Notes on what the tables leave out, and why."""
     sentences = []
     if options.feature_net is None:
         sentences.append("No perceptual distance: --feature-net was not given.")
@@ -74,7 +74,7 @@ def notes(options: Options, finished: bool) -> list[str]:
 
 
 def identity_notes(options: Options) -> list[str]:
-    """What any table has to say of identity."""
+    """Notes on how identity was measured."""
     sentences = []
     if options.identity_net is None:
         sentences.append("No CSIM: --identity-net was not given.")
@@ -179,7 +179,7 @@ def _markdown(at: Mapping[int, Sequence[Result]], report: Mapping[str, Any]) -> 
 
 
 def _turned_table(results: Sequence[Result], turned: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """What ``means_of_turned`` found, by method."""
+    """A table of what ``means_of_turned`` found, by method."""
     # SSIM and L1 need no face: every turned frame has them.
     numbers = [max((len(v) for m in result.turned.values() for v in m.values()), default=0) for result in results]
     frames, clips = sum(numbers), np.count_nonzero(numbers)
