@@ -24,27 +24,27 @@ from talking_heads.media.images import read_photo, to_float
 from talking_heads.tracking.crops import crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
 from train.evaluation import metrics
-from train.evaluation.field import field_values
-from train.evaluation.metrics import (
-    BEST_PSNR,
+from train.evaluation.face_recognition import (
     DLIB_POINTS,
     DLIB_POINTS_AT,
     FIVE_POINTS,
-    FrameMetrics,
     MobileFaceNet,
     align_face,
-    correlation_and_gain,
     dlib_chip,
+    load_identity_net,
+)
+from train.evaluation.fid import frechet_distance, inception_features, load_inception
+from train.evaluation.field import field_values
+from train.evaluation.metrics import (
+    BEST_PSNR,
+    FrameMetrics,
+    correlation_and_gain,
     face_errors,
     fit_pose,
     following,
-    frechet_distance,
-    inception_features,
     jitter,
     l1,
     landmark_errors,
-    load_identity_net,
-    load_inception,
     mean,
     opening_errors,
     pose_error,

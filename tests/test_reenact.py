@@ -31,15 +31,8 @@ from talking_heads.tracking.motion_fitting import motion_of_track
 from talking_heads.tracking.tracks import Gap, Track
 from train import evaluate
 from train.evaluation import protocol, reenact
-from train.evaluation.metrics import (
-    FrameMetrics,
-    MobileFaceNet,
-    align_face,
-    face_errors,
-    following,
-    jitter,
-    stillest_run,
-)
+from train.evaluation.face_recognition import MobileFaceNet, align_face
+from train.evaluation.metrics import FrameMetrics, face_errors, following, jitter, stillest_run
 from train.evaluation.reenact import (
     METRICS,
     Driven,

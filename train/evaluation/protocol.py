@@ -28,17 +28,10 @@ from ..data.jobs import Job
 from ..features import load_feature_net
 from ..finetune import FineTuning, fine_tune_avatar
 from ..identity import IdentityNet
+from .face_recognition import load_identity_net
+from .fid import inception_features, load_inception
 from .field import field_values, first_and_rest
-from .metrics import (
-    FrameMetrics,
-    clip_values,
-    inception_features,
-    jitter,
-    load_identity_net,
-    load_inception,
-    stillest_run,
-    turns,
-)
+from .metrics import FrameMetrics, clip_values, jitter, stillest_run, turns
 from .reenact import (
     MIN_FRAMES,
     Driven,

@@ -11,11 +11,9 @@ import numpy as np
 
 from talking_heads.hub import BUNDLED_MODELS, TRAINING, read_json
 
+from .fid import frechet_distance
 from .field import markdown as field_markdown
-from .metrics import (
-    frechet_distance,
-    mean,
-)
+from .metrics import mean
 from .protocol import CONTESTS, FAR, FID, METRICS, TURNED_METRICS, Options, Outcome, Result
 from .reenact import (
     flat,
