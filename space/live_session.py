@@ -14,7 +14,7 @@ from talking_heads.media.marks import marked
 from .person import Person
 
 IDLE_SECONDS = 5.0
-"""Without a frame for so long, the visitor has stopped the camera or left: no event tells of every way to do so."""
+"""Seconds without a frame after which the visitor counts as gone: no event tells of every way to leave."""
 COUNTED = 20
 """Frames over which the shown rate is averaged."""
 

@@ -14,7 +14,7 @@ Pictures = tuple[tuple[np.ndarray, str], ...]
 
 @dataclass(frozen=True)
 class Report:
-    """How far a piece of work is."""
+    """Progress of a piece of work."""
 
     stage: str
     done: int = 0

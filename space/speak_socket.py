@@ -137,7 +137,7 @@ class SpeakSocket:
 def _message(frame: SpokenFrame, second: float, label: bool) -> bytes:
     picture, sound = frame
     file = io.BytesIO()
-    # Without the invisible mark, as in the live view: it takes time in every frame.
+    # There is no watermark, as in the live view: it takes time in every frame.
     Image.fromarray(next(marked([picture], label=label, invisible=False))).save(file, "JPEG", quality=QUALITY)
     return HEADER.pack(second, file.tell()) + file.getvalue() + sound.astype("<i2").tobytes()
 

@@ -330,7 +330,7 @@ def _by_seconds(pipe: TalkingHeadPipeline, seconds: float, folder: Path, size: i
 
 
 def _responsiveness(pipe: TalkingHeadPipeline, clip: Path, loading: tuple[Any, ...]) -> dict[str, float]:
-    """How long it takes until something is there; files are in the system's cache by now.
+    """Latencies: how long it takes until something is there; files are in the system's cache by now.
 
     Cold: from the start of a process that loads the model, as ``loading`` says, meets a photo and streams the bundled
     clip. Warm: with the loaded ``pipe``, from the call for ``clip`` on, with the avatar made.

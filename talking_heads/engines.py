@@ -145,7 +145,7 @@ def _example(generator: Generator, batch: int = 1) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _tracing() -> Iterator[None]:
-    """Without gradients, which choose the forward's fastest form; tracers warn of what is constant, as it should be."""
+    """Runs without gradients, which selects the forward's fastest form; tracers warn of what is rightly constant."""
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

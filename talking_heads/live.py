@@ -110,7 +110,7 @@ class Live:
             return self._take()
 
     def wait(self) -> np.ndarray | None:
-        """Until the last frame that was pushed is painted: that one, or None where there was nothing to paint."""
+        """Waits until the last frame that was pushed is painted: that one, or None where there was nothing to paint."""
         with self._change:
             self._change.wait_for(lambda: self._error or not (self._busy or self._waiting))
             return self._take()

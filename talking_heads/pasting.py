@@ -79,7 +79,7 @@ class Place:
         self._share = (edge * edge * (3 - 2 * edge))[:, None]  # (1, 1, h, w)
 
     def keep_to(self, crop: Crop, others: Sequence[Crop]) -> None:
-        """Only where its ``crop``, measured in sides, is nearer than all ``others``; with a soft border."""
+        """Limits changes to where its ``crop``, in sides, is nearer than all ``others``; with a soft border."""
         pixels = np.stack(np.meshgrid(np.arange(self.columns.start, self.columns.stop),
                                       np.arange(self.rows.start, self.rows.stop)), axis=-1)  # fmt: skip
         own, *far = (np.hypot(pixels[..., 0] - c.x, pixels[..., 1] - c.y) / c.side for c in (crop, *others))

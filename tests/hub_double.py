@@ -37,7 +37,7 @@ class HubDouble:
         self.forget()
 
     def forget(self) -> None:
-        """As on the first day."""
+        """Resets the Hub to its first state."""
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.commits: dict[str, dict[str, dict[str, bytes]]] = {}
         """Files of each repository at each commit."""

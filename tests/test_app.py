@@ -553,7 +553,7 @@ PRINTED = {
 def test_printed_code_runs(
     server: Served, visitors: Path, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it stands there, but for the port."""
+    """The text as it stands there, but for the port."""
     code = PRINTED[where].split("```python\n")[1].split("```")[0]
     assert "http://127.0.0.1:7860" in code
     for name, photo in (("ada1.jpg", "ada.png"), ("ada2.jpg", "ada2.png"), ("two.jpg", "two.png")):
@@ -587,7 +587,7 @@ def test_app_py_serves_the_model_that_the_environment_names(
 
 
 def test_a_gpu_is_asked_for_by_the_call(tiny_model: Path, visitors: Path, tmp_path: Path) -> None:
-    """On hosts that lend one: networks and renderer run in forks, detector, masks and fits before; see lent.py."""
+    """On hosts that lend a GPU networks and renderer run in forks, detector, masks and fits before; see lent.py."""
     names = [str(visitors / name) for name in ("ada.png", "ada2.png", "moving.mp4")]
     command = [sys.executable, str(Path(__file__).with_name("lent.py")), str(tiny_model), *names, str(tmp_path)]
     root = Path(demo.__file__).parents[1]

@@ -19,7 +19,7 @@ PHOTOGRAPHED = [picture(80, 60), picture(80, 60).astype(np.float32)]
 
 
 def painted(word: str | Path, photographed: np.ndarray) -> np.ndarray:
-    """What is painted, which must be of the same type as the photo's background and leave that as it was."""
+    """The replacement, which must have the type of the photo's background and leave that as it was."""
     before = photographed.copy()
     result = parse_background(str(word)).replacement(photographed)
     assert result is not None

@@ -41,7 +41,7 @@ def clip_of(folder: Path, source: str) -> Clip:
 
 
 def unconditioned(config: MetaConfig) -> MetaConfig:
-    """For the paper's generator."""
+    """The configuration for the paper's generator, which takes no render."""
     generator = config.model.generator | {"render_conditioned": False}
     return replace(config, model=replace(config.model, generator=generator))
 

@@ -1,4 +1,4 @@
-"""What is made of photos: layers, trust, colours; and the tools that make it."""
+"""The layers, trust and colours that are made of photos, and the tools that make them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_far_side_has_the_colour_of_skin(head: Head) -> None:
 
 
 def test_nobody_is_left_in_the_background(head: Head) -> None:
-    """Where the person was the background goes on as it is beside him or her."""
+    """The background where the person was continues what is beside him or her."""
     view = head.primary_view
     side = len(view.background)
     face = np.s_[side // 3 : side // 2, side // 3 : 2 * side // 3]
@@ -91,7 +91,7 @@ def test_nobody_is_left_in_the_background(head: Head) -> None:
 
 
 def test_colours_go_on_beyond_the_outline(head: Head) -> None:
-    """So that no edge shows the background when it moves."""
+    """Else an edge would show the background when it moves."""
     texture = head.primary_view.texture
     rim = (texture[..., 3] > 100) & (texture[..., 3] < 200)
     hair = np.s_[: len(texture) // 2]

@@ -280,7 +280,7 @@ def test_every_background(head: Head, tmp_path: Path) -> None:
 
 
 def test_an_unmoved_person_before_another_background_has_no_rim_of_the_old_one(head: Head) -> None:
-    """What is half photo's background does not count as the photo."""
+    """Pixels that are half the photo's background do not count as the photo."""
     green = Background("colour", colour=(0, 255, 0))
     drawn = Renderer(head, SIZE, green).draw(moved(head))
     opacity = drawn.planes[..., 3]
@@ -314,7 +314,7 @@ def test_loose_hair_goes_along_on_short_ways(head: Head, renderer: Renderer) -> 
     assert renderer._hair_values(0, far)[:, 3].max() == 0
     green = Renderer(head, SIZE, Background("colour", colour=(0, 255, 0)))
     assert green._hair_values(0, short)[:, 3].max() == 0
-    # In the picture: a mark just outside the person, which no mask finds.
+    # A mark in the picture just outside the person, which no mask finds.
     still = renderer.draw(moved(head))
     outside = still.planes[..., 3] < 0.01
     top = int(np.argmax(~outside[:, SIZE // 2])) - 3  # of the hair, and a little above
@@ -374,7 +374,7 @@ def test_another_photo_shows_what_the_first_does_not(two_photos: Head, head: Hea
     (red, _, blue), helped = shut(two_photos)
     lid, alone = shut(head)
     assert blue - red > 50 and lid[2] < lid[0]
-    # What the first photo shows stays its own, in its own light.
+    # Parts that the first photo shows keep its pixels and its light.
     cheek = around(alone.landmarks, [30], 5)
     np.testing.assert_allclose(helped.picture[cheek].mean(), alone.picture[cheek].mean(), rtol=0.03)
     assert helped.planes[..., 0].sum() > alone.planes[..., 0].sum()

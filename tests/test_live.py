@@ -45,7 +45,7 @@ def avatar(pipe: TalkingHeadPipeline, shots: Shots) -> Avatar:
 
 
 def driver_of(*frames: np.ndarray) -> DriverFitter:
-    """Who sits before the camera, as far as these frames show it."""
+    """A fitter for the person before the camera, from these frames."""
     return DriverFitter.of(np.stack([MarkDetector().detect(frame)[0] for frame in frames]), NOBODY.shape[:2])
 
 

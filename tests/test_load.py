@@ -109,7 +109,7 @@ def test_who_finds_the_queue_full_is_told(
 
 
 def working() -> list[threading.Thread]:
-    """What renders now, or still does."""
+    """Renders that are running."""
     return [thread for thread in threading.enumerate() if thread.name == "work"]
 
 

@@ -72,7 +72,7 @@ def packed(clips: Path, nets: tuple[Path, Path], tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def light(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without networks, whose losses take most of the time."""
+    """A pack without networks, whose losses take most of the time."""
     return write_pack([clips], tmp_path_factory.mktemp("light") / "pack", 3.0, frames=4, codec="webp").path
 
 

@@ -231,7 +231,7 @@ class TestMotion:
     def test_a_file_of_motion_drives_as_the_clip_does(
         self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion, tmp_path: Path
     ) -> None:
-        """But for the detail of lids and lips, which Live Link Face has no columns for."""
+        """All but the detail of lids and lips, for which Live Link Face has no columns."""
         track.save(tmp_path / "ada.csv")
         loaded = Motion.load(tmp_path / "ada.csv")
         assert len(loaded) == len(track) and loaded.fps == pytest.approx(track.fps)
@@ -484,7 +484,7 @@ HARD: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 class TestHardPhotos:
     def painted(self, pipe: TalkingHeadPipeline, photo: np.ndarray, caplog: pytest.LogCaptureFixture) -> bool:
-        """Whether it becomes an avatar that moves; else there is one sentence."""
+        """The photo becomes an avatar that moves, or there is one sentence."""
         try:
             avatar = pipe.create_avatar([photo])
         except (NoFaceError, SeveralFacesError) as error:

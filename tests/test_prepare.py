@@ -1,4 +1,4 @@
-"""From a folder as people have it to clips: who is who, what is dropped and why, and what a killed run leaves."""
+"""Preparation of a folder as people have it: who is who, what is dropped and why, and what a killed run leaves."""
 
 from __future__ import annotations
 

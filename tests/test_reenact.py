@@ -170,7 +170,7 @@ def test_a_pair_is_measured_against_what_was_asked_for(
     for name, values in face_errors(found, targets.landmarks).items():
         assert pair.values["feed-forward"][name] == pytest.approx(np.nanmean(values), abs=1e-6, nan_ok=True), name
 
-    # What is asked for: where the moved head's landmarks are drawn.
+    # The target is where the moved head's landmarks are drawn.
     neutral = frame_of(motion, most_neutral(motion), len(avatar.head.model.expression_names))
     retarget = HeadRetargeter(avatar.head, MotionOptions(closed_lips=True))
     last = retarget(frame_of(motion, 19, len(avatar.head.model.expression_names)), neutral)

@@ -1,4 +1,4 @@
-"""One person's motion for another's face: what is carried over, how strongly, and what never is."""
+"""Retargeting: what of a person's motion is carried over to another's face, how strongly, and what never is."""
 
 from __future__ import annotations
 

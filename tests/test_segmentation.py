@@ -1,4 +1,4 @@
-"""Where the person is in a photo."""
+"""Masks of the person in a photo."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _measure_clips(jobs: Sequence[Job], options: Options, workers: int) -> None:
     with contextlib.closing(_with_bar("evaluating", len(jobs), evaluate(jobs, options, workers))) as running:
         for outcome in running:
             outcomes.append(outcome)
-            # After each, so that an interrupted run has some.
+            # Written after each clip, so that an interrupted run has some.
             write_results(outcomes, options, finished=len(outcomes) == len(jobs))
     dropped = _count_dropped(outcomes)
     report = options.output / ("field.md" if options.protocol == "field" else "results.md")

@@ -56,7 +56,7 @@ DEFAULT_WEIGHTS = LossWeights(adversarial=0.0, match=0.0)
 chance, and what such a one teaches spoils a face (an untrained one took the structural similarity of unseen frames from
 0.81 to 0.67 in 40 steps). Its activations do teach."""
 WEIGHTS_ALONE = replace(DEFAULT_WEIGHTS, squeezenet=0.0, feature_matching=100.0)
-"""Without a content network: feature matching and pixels, for which nothing needs to be downloaded."""
+"""Weights without a content network: feature matching and pixels, for which nothing needs to be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def fine_tune(pipe: TalkingHeadPipeline, photos: Sequence[Photo], steps: int = 4
     return fine_tune_avatar(pipe, pipe.create_avatar(photos), steps, **options)
 
 
-@torch.random.fork_rng(devices=[])  # building networks draws random numbers that are nobody's business
+@torch.random.fork_rng(devices=[])  # building networks must not advance the caller's random numbers
 def fine_tune_avatar(
     pipe: TalkingHeadPipeline,
     start: Avatar,

@@ -125,7 +125,7 @@ class _Loop:
             self.end(stopped, ended)
 
     def begin(self) -> None:
-        """Before the first step: a picture, and with minutes a checkpoint, which also measures how long they take."""
+        """Writes a picture before the first step, and with minutes a checkpoint, to measure how long they take."""
         trainer = self.trainer
         config, progress = trainer.config, trainer.progress
         if self.main and progress.step == 0:

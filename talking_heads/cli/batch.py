@@ -140,7 +140,7 @@ def _make(job: Job, pipe: TalkingHeadPipeline, label: bool) -> None:
 
 
 def _write_report(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """After each job."""
+    """Written anew after each job."""
     with written_whole(path, "utf-8") as file:
         writer = csv.DictWriter(file, REPORT)
         writer.writeheader()

@@ -25,16 +25,16 @@ from .pose_kernels import normal_equations
 
 NUM_IDENTITY = 64
 LANDMARK_SIGMA = 0.015
-"""How exactly a landmark is believed, in sizes of the face."""
+"""Standard deviation of a landmark, in sizes of the face."""
 EXPRESSION_SIGMA = 0.3
 BLINK_SIGMA = 1.0
 MAX_STEPS = 12
 MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
 CLOSED_TO_OPEN = (0.07, 0.15)
-"""Height over width of an eye below which its iris is not believed, and from which on it is."""
+"""Height over width of an eye below which its iris is ignored, and from which on it counts in full."""
 SQUINT = np.array([0.4, 0.2])
-"""How much of the difference between two eyes' directions is believed, to the side and up or down."""
+"""Share of the difference between two eyes' directions that is kept, to the side and up or down."""
 MOUTH_AND_LIDS = np.r_[RIGHT_EYE, LEFT_EYE, OUTER_LIP, INNER_LIP]
 """Landmarks whose remaining error is spread over the skin around them."""
 DETAIL_SPREAD = 0.7

@@ -317,7 +317,7 @@ def _checked_fps(fps: float) -> float:
 
 
 def _mixed(a: Motion, b: Motion, share: np.ndarray) -> Motion:
-    """Between two motions of as many frames: 0 gives ``a``, 1 gives ``b``; ``share`` is (T, 1)."""
+    """Blend of two motions of as many frames: 0 gives ``a``, 1 gives ``b``; ``share`` is (T, 1)."""
     return Motion(
         np.clip(a.coefficients + share * (b.coefficients - a.coefficients), 0, 1),
         a.head + share * (b.head - a.head),

@@ -33,7 +33,7 @@ MIN_AGREEMENT = 30 / 32
 """Share of the payload's bits from which on the invisible watermark counts as found."""
 
 _GENERATED = "trainedalgorithmicmedia"
-"""How types of what a model made, alone or in parts, end."""
+"""Endings of the digital source types for media that a model made, alone or in part."""
 
 
 @dataclass(frozen=True)

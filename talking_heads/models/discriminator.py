@@ -18,7 +18,7 @@ class Judgement(NamedTuple):
     scores: Tensor
     """(B,): D."""
     activations: list[Tensor]
-    """After each block (B, C, h, w)."""
+    """Features after each block (B, C, h, w)."""
     patches: Tensor | None
     """(B, 1, h, w): a score for each place of ``patch_block``'s activation."""
 

@@ -1,4 +1,4 @@
-"""How good painted frames are: what ``train.evaluate`` measures.
+"""Metrics of painted frames, as ``train.evaluate`` measures them.
 
 ``FrameMetrics`` observes frames once (landmarks, identity) and compares two observations frame by frame. Frames are
 uint8 RGB (T, H, H, 3) at one size. Where the detector finds no face, what needs landmarks is NaN, and ``faces`` counts
