@@ -211,7 +211,7 @@ def test_a_lone_photo_is_its_own_target_and_gives_way_to_the_person_in_motion(fo
     photo = to_float(still.frame(0, CROP)[0])[0]
     torch.testing.assert_close(episode["image"], photo)
     assert ((episode["render"][:3] - photo).abs() < 0.02).float().mean() > 0.98
-    same = replace(still, meta=replace(still.meta, identity=animated.meta.person))
+    same = replace(still, meta=replace(still.meta, person=animated.meta.person))
     assert EpisodeDataset([animated, same], CONFIG, 1).stills == [[animated]]
     assert EpisodeDataset([same], CONFIG, 1).stills == [[same]]
 
