@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
-from talking_heads.tracking.driver import motion_of_track
 
 from talking_heads import TalkingHeadPipeline
 from talking_heads.errors import UnreadableMediaError
@@ -17,6 +16,7 @@ from talking_heads.head.motion import Motion
 from talking_heads.head.presets import PRESETS, load_preset
 from talking_heads.media.reading import MAX_FPS, has_pictures, probe
 from talking_heads.media.sound import sound_duration
+from talking_heads.tracking.motion_fitting import motion_of_track
 from talking_heads.tracking.tracks import Track
 
 from .reports import Report
