@@ -47,7 +47,7 @@ def write(name: str, frames: Iterable[np.ndarray], inset: Iterable[np.ndarray] |
 
 
 def described() -> Image.Exif:
-    """What the files say of themselves."""
+    """Metadata of the files."""
     exif = Image.Exif()
     exif[0x010E] = AI_GENERATED["comment"]  # ImageDescription
     return exif

@@ -35,7 +35,7 @@ def paint(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     if "render" not in example:  # a network that paints from nothing, in its own size
         picture = 127.5 * (painted[0].transpose(1, 2, 0) + 1)
     else:
-        # What the network changes of the render that it saw, added to the render at full size.
+        # The network's change of the render that it saw, added to the render at full size.
         correction = 127.5 * (painted - example["render"][:, :3])[0].transpose(1, 2, 0)
         picture = example["picture"] + enlarge(correction, len(example["picture"]))
     return (picture + 0.5).clip(0, 255).astype(np.uint8), example["frame"]

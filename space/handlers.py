@@ -1,4 +1,4 @@
-"""What surrounds every handler: errors as sentences, a folder of the request's own, words and bars, queues."""
+"""Code around every handler: errors as sentences, a folder for each request, progress, queues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEPT_SECONDS = 3600
 """How old a visitor's files may get, and how often they are looked for."""
 
 OWN = "talking-heads-"
-"""How the names of requests' folders begin."""
+"""Prefix of the names of requests' folders."""
 
 Handler = Callable[..., Any]
 ON_SPACE = "SPACE_ID" in os.environ
@@ -43,7 +43,7 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 RENDERS: dict[str, Any] = {"concurrency_id": "render", "concurrency_limit": 1}
 """The machine has one device: one render at a time."""
 LOOKS: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 2}
-"""What takes a second or less does not wait behind renders."""
+"""Queue for work of a second or less, which does not wait behind renders."""
 LIVES: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": 1}
 """Two at once would both stutter."""
 
@@ -66,7 +66,7 @@ def user_errors() -> Iterator[None]:
 
 
 def sentence_of(error: TalkingHeadsError) -> str:
-    """Without folders: where files lie here is nobody's business."""
+    """Removes folders from a sentence: visitors must not see where files lie."""
     return without_folders(str(error))
 
 
@@ -101,7 +101,7 @@ def with_user_errors(handler: Handler) -> Handler:
 
 
 def check_size_on_hub(name: str, megabytes: int, token: str | bool) -> None:
-    """Before a stranger's avatar is downloaded. Raises LimitError; whoever loads has sentences for all else."""
+    """Checks a stranger's avatar before it is downloaded. Raises LimitError; loading reports all other errors."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

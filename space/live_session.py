@@ -14,9 +14,9 @@ from talking_heads.media.marks import marked
 from .person import Person
 
 IDLE_SECONDS = 5.0
-"""Without a frame for so long, the visitor has stopped the camera or left: no event tells of every way to do so."""
+"""Seconds without a frame after which the visitor counts as gone: no event tells of every way to leave."""
 COUNTED = 20
-"""Of so many frames it is said how many were painted a second."""
+"""Frames over which the shown rate is averaged."""
 
 
 class LiveSession:
@@ -48,7 +48,7 @@ class LiveSession:
             picture = self._live.wait()
             self._last = time.monotonic()
             self._painted.append((self._last, self._live.painted))
-        # Not the invisible mark: it takes 15 ms a frame, and what is only looked at is not passed on as a file.
+        # There is no watermark in the live view: it costs 15 ms a frame.
         return None if picture is None else next(marked([picture], label=label, invisible=False))
 
     def pace(self) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""What runs on the networks' device, a GPU that is lent by the call if need be: embedding, painting, fine-tuning."""
+"""Work on the networks' device, on ZeroGPU for the length of a call: embedding, painting, fine-tuning."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class Painter:
         save = video.save_side_by_side if beside else video.save
         work = Work(lambda report: save(path, clock.reporter(report, lambda: tap.last), label=label))
         for report in work:
-            # What is shown on the way is marked as what is made in the end.
+            # Previews carry the same marks as the result.
             picture = None if report.picture is None else marked_picture(report.picture, label=True)
             yield replace(report, picture=picture)
         yield WorkResult(work.result, warnings=tuple(video.warnings))

@@ -28,7 +28,7 @@ NO_PHOTO = Image.new("RGB", (SHOWN, SHOWN), (90, 90, 90))
 
 @dataclass(frozen=True, eq=False)
 class PhotoAnalysis:
-    """What was seen in one photo. Of the photo only the path is kept."""
+    """The faces in one photo, of which only the path is kept."""
 
     path: str
     faces: tuple[np.ndarray, ...] = field(default=(), repr=False)
@@ -36,9 +36,9 @@ class PhotoAnalysis:
     problem: str = ""
     """A sentence, where nothing can be done with the photo."""
     too_large: bool = False
-    """Whether it is not even to be shown."""
+    """Whether it is too large to be shown."""
     detector: str = ""
-    """The name of who looked."""
+    """The detector's name."""
 
     @classmethod
     def of(cls, path: str, detector: LandmarkDetector, megapixels: int) -> PhotoAnalysis:
@@ -177,7 +177,7 @@ def _number(draw: ImageDraw.ImageDraw, analysis: PhotoAnalysis, scale: float, wi
 
 
 def check_pixels(path: str, megapixels: int) -> None:
-    """What can be known before a picture is decoded. Raises LimitError for a large one."""
+    """Reads the size before a picture is decoded. Raises LimitError for a large one."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

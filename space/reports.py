@@ -1,4 +1,4 @@
-"""What long work says of itself: how far it is, and what has become of it."""
+"""Progress and results of long work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pictures = tuple[tuple[np.ndarray, str], ...]
 
 @dataclass(frozen=True)
 class Report:
-    """How far a piece of work is."""
+    """Progress of a piece of work."""
 
     stage: str
     done: int = 0

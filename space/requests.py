@@ -1,4 +1,4 @@
-"""What a visitor can ask for: how a person shall move, how large, before what. Nothing here opens a file."""
+"""Requests of a visitor: how a person shall move, how large, before what. Nothing here opens a file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DubbedPart = Literal["lips", "eyes", "brows", "expression"]
 Detector = Literal["mediapipe", "face-alignment"]
 KEEP = Background("keep")
 MAX_PEOPLE = 4
-"""Of one photo, who move at once."""
+"""People of one photo who move at once, at most."""
 MAX_TEXT = 5_000
 """Letters: some five minutes of speech."""
 
@@ -55,7 +55,7 @@ class FrameOptions:
 
 @dataclass(frozen=True)
 class DriverRequest:
-    """What moves a person: one of a clip, a preset, a motion file and a voice."""
+    """The driver of a person: one of a clip, a preset, a motion file and a voice."""
 
     driving: str | None = None
     preset: str | None = None
@@ -118,7 +118,7 @@ class DubRequest:
     film: str
     driver: DriverRequest
     parts: tuple[str, ...] = ("lips",)
-    """Of ``DUBBED_PARTS``."""
+    """Some of ``DUBBED_PARTS``."""
     expression: float = 1.0
     gaze: float = 1.0
     start: float | None = None

@@ -112,7 +112,7 @@ class SceneEndpoints:
             raise LimitError("Add a photo of several people.")
         person = self.service.look([photo], detector=detector)
         self.service.check_consent(person, consent)
-        ask = self.service.drivers.request_for
+        ask = self.service.motions.request_for
         wanted = tuple(None if source is None else ask(source, detector) for source in drivers or [])
         request = GroupRequest(wanted, head, expression, gaze, tuple(parts or ()), label)
         with own_folder(self.files.cache) as folder:

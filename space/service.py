@@ -1,4 +1,4 @@
-"""What the page and its endpoints do: paths and numbers in, paths and pictures out. Nothing here knows of a page."""
+"""The work behind the page and its endpoints: paths and numbers in, paths and pictures out; independent of gradio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from talking_heads.media.writing import save_gif
 from talking_heads.tracking.detectors import load_detector
 
 from . import warm_up
-from .drivers import Drivers
+from .motion_loader import MotionLoader
 from .painting import GroupMember, OnGpu, Painter
 from .person import Person, check_pixels
 from .reports import Report, WorkResult
@@ -63,13 +63,13 @@ class Service:
         """``free``: photos for which nobody's consent is needed, because nobody is in them or all the world may."""
         self.pipe, self.limits, self.rates = pipe, limits, RateEstimate()
         self.painter = Painter(pipe, self.rates, on_gpu)
-        self.drivers = Drivers(limits, self.rates, self._with)
+        self.motions = MotionLoader(limits, self.rates, self._with)
         self._free = {_digest(path) for path in free}
         self._pipes = {"mediapipe": pipe}
         self._loading = threading.Lock()
         self._notes: WeakKeyDictionary[Avatar, tuple[str, ...]] = WeakKeyDictionary()
         self.can_live = on_gpu is None
-        """Whether the networks stay at hand between two frames."""
+        """Whether the networks stay on the device between two frames."""
 
     @property
     def usual_size(self) -> FrameSize:
@@ -97,19 +97,19 @@ class Service:
             raise LimitError(f"A {source} has no clip to show beside the person. Choose another output, or a clip.")
         if request.output == "in the photo" and not has_photos:
             raise LimitError("An avatar does not hold the whole photo. Add the photo, or choose another output.")
-        return self.drivers.count(request)
+        return self.motions.count(request)
 
     def check_dub(self, request: DubRequest, consent: bool) -> int:
         """What can be known before any work; the number of frames there will be. Raises TalkingHeadsError."""
-        frames = self.drivers.check_clip(request.film, request.start, request.end, "film")
-        self.drivers.count(request.driver)
+        frames = self.motions.check_clip(request.film, request.start, request.end, "film")
+        self.motions.count(request.driver)
         if not consent and not self.is_free([request.film]):
             raise ConsentError("Confirm first that the person in the film is you, or agrees.")
         return frames
 
     def check_file(self, path: str) -> None:
         """Raises LimitError for a file that is too large, UnreadableMediaError for one that was deleted meanwhile."""
-        self.drivers.check_file(path)
+        self.motions.check_file(path)
 
     def duration(self, request: DriverRequest, frames: int) -> float | None:
         """Seconds that so many ``frames`` (``check_request``) will take here, or None where nobody knows yet."""
@@ -200,19 +200,19 @@ class Service:
         portrait = person.portrait(0) if request.output == "in the photo" else None
         if portrait is not None and len(person.analyses) > 1:
             avatar = avatar.with_shots(Shots.of([portrait]))
-        motion, remarks = yield from self.drivers.motion(request, painted=frames)
+        motion, remarks = yield from self.motions.motion(request, painted=frames)
         for report in self.painter.paint(_fitted(avatar), motion, portrait, request, folder):
             yield _with_notes(report, (*notes, *remarks))
 
     def dub(self, request: DubRequest, folder: Path) -> Iterator[Report | WorkResult]:
         """Makes an mp4 of a film, parts of which move otherwise, in ``folder``. Raises TalkingHeadsError."""
         yield Report("looking")
-        frames = self.drivers.check_clip(request.film, request.start, request.end, "film")
-        request = replace(request, end=self.drivers.last_second(request.start, request.end))
+        frames = self.motions.check_clip(request.film, request.start, request.end, "film")
+        request = replace(request, end=self.motions.last_second(request.start, request.end))
         clock = Clock(self.rates, {"tracking": frames})
-        track = yield from self.drivers.track(request.film, request.start, request.end, request.driver.detector, clock)
+        track = yield from self.motions.track(request.film, request.start, request.end, request.driver.detector, clock)
         person = FilmedPerson.of(track)
-        motion, notes = yield from self.drivers.motion(request.driver)
+        motion, notes = yield from self.motions.motion(request.driver)
         yield Report("looking")
         shots = person.shots(request.film, request.start, request.end)
         avatar = self.painter.embed(shots, make_head(shots))
@@ -227,14 +227,14 @@ class Service:
         people = person.everybody(number)
         for face, driver in enumerate(request.drivers, start=1):
             if driver is not None:
-                self.drivers.count(driver)
+                self.motions.count(driver)
                 if face > len(people):
                     raise NoFaceError(f"There are {len(people)} faces in the photo, and no face {face}.")
         found: dict[DriverRequest, Motion] = {}
         notes: list[str] = []
         for driver in request.drivers:
             if driver is not None and driver not in found:
-                found[driver], remarks = yield from self.drivers.motion(driver)
+                found[driver], remarks = yield from self.motions.motion(driver)
                 notes += remarks
         moved: list[GroupMember | None] = [None] * len(people)
         for k, driver in enumerate(request.drivers):
@@ -253,8 +253,8 @@ class Service:
     ) -> Iterator[Report | WorkResult]:
         """How the face in a clip moves, as a CSV of Live Link Face in ``folder``. Raises TalkingHeadsError."""
         yield Report("looking")
-        self.drivers.check_clip(clip, start, end)
-        motion, _ = yield from self.drivers.motion(DriverRequest(clip, start=start, end=end, detector=detector))
+        self.motions.check_clip(clip, start, end)
+        motion, _ = yield from self.motions.motion(DriverRequest(clip, start=start, end=end, detector=detector))
         path = folder / "motion.csv"
         motion.save(path)
         unseen = int((~motion.seen).sum())

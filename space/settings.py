@@ -1,4 +1,4 @@
-"""What a visitor may ask for. Every limit can be set by an environment variable; on a Space they start lower."""
+"""Limits for visitors. Every limit can be set by an environment variable; on a Space they start lower."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Limits:
     """``TALKING_HEADS_MAX_SECONDS=30`` sets ``seconds``, and so on."""
 
     seconds: int = 60
-    """Of a driving clip, after trimming."""
+    """Length of a driving clip after trimming."""
     photos: int = 32
     megapixels: int = 50
-    """Of a photo."""
+    """Size of a photo."""
     megabytes: int = 200
-    """Of a file."""
+    """Size of a file."""
     steps: int = 400
-    """Of fine-tuning."""
+    """Steps of fine-tuning."""
     live: int = 600
     """Seconds of painting after which it is another visitor's turn before the camera."""
     waiting: int = 20

@@ -52,7 +52,7 @@ _WORDS = {"consent": bool, "rate": int, "liveliness": float, "seed": int, "label
 
 
 class SpeakSocket:
-    """One visitor at a time: two would halve the rate of both."""
+    """Serves one visitor at a time: two would halve the rate of both."""
 
     def __init__(self, pipe: TalkingHeadPipeline, limits: Limits) -> None:
         self._pipe, self._limits = pipe, limits
@@ -63,7 +63,7 @@ class SpeakSocket:
         return [WebSocketRoute(PATH, self.serve)]
 
     async def serve(self, socket: WebSocket) -> None:
-        """One connection, from its beginning to its end."""
+        """Serves one connection, from its beginning to its end."""
         await socket.accept()
         try:
             await self._serve(socket)
@@ -137,7 +137,7 @@ class SpeakSocket:
 def _message(frame: SpokenFrame, second: float, label: bool) -> bytes:
     picture, sound = frame
     file = io.BytesIO()
-    # Without the invisible mark, as in the live view: it takes time in every frame.
+    # There is no watermark, as in the live view: it takes time in every frame.
     Image.fromarray(next(marked([picture], label=label, invisible=False))).save(file, "JPEG", quality=QUALITY)
     return HEADER.pack(second, file.tell()) + file.getvalue() + sound.astype("<i2").tobytes()
 

@@ -19,7 +19,7 @@ from .settings import LimitError
 
 
 class VisitorFiles:
-    """Between the service and the page's cache."""
+    """Moves files between the service and the page's cache."""
 
     def __init__(self, service: Service, cache: Path) -> None:
         self.service, self.cache = service, cache

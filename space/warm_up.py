@@ -1,4 +1,4 @@
-"""What would hold up the first visitor, done before: the renderer is compiled when it is first used.
+"""Compiles the renderer before the first visitor comes, who would wait for it otherwise.
 
 Where the GPU is lent, another process compiles into numba's cache, ``python -m space.warm_up PHOTO``: see ``Painter``.
 Else a few frames are painted, which also tells how long that takes here.

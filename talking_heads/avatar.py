@@ -33,7 +33,7 @@ from .landmarks import NUM_LANDMARKS
 from .models import Generator
 from .models.layers import settings_of
 from .tracking.crops import Crop, Portrait
-from .tracking.driver import in_crop
+from .tracking.motion_fitting import in_crop
 from .tracking.segmentation import person_mask
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Shots:
 
 
 class Avatar(ModelMixin, ConfigMixin):
-    """What is kept of a person. Made by ``TalkingHeadPipeline.create_avatar`` or ``train.fine_tune``.
+    """The stored data of a person. Made by ``TalkingHeadPipeline.create_avatar`` or ``train.fine_tune``.
 
     ``embedding`` (N,): e, the mean over the photos. ``style`` (S,): psi', P e at first. ``canvases`` uint8
     (K, C, C, 3), ``masks`` uint8 (K, C, C) and ``landmarks`` float32 (K, L, 2): see Shots. ``generator``: this person's
@@ -192,7 +192,7 @@ class Avatar(ModelMixin, ConfigMixin):
         ).to(self.embedding.device)  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
-        """For other processes: a lock cannot be sent; the head, if there is one already, goes along."""
+        """State for other processes: without the lock, which cannot be sent, and with the head if it has been made."""
         return {k: v for k, v in self.__dict__.items() if k != "_head_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -47,9 +47,9 @@ SIZES = (256, 512)
 PHOTO_SIDE = 512
 """Pixels to which the bundled clip's frames, the photos here, are enlarged: their faces have enough for 512 then."""
 TRACKED_FRAMES = 50
-"""So many of the clip's frames are held in memory, to measure tracking without decoding."""
+"""Number of the clip's frames that are held in memory, to measure tracking without decoding."""
 LENGTHS = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""Of the clips for frames a second against length, in lengths of the clip of the benchmark."""
+"""Lengths of the clips for frames a second against length, as multiples of the benchmark clip's length."""
 STARTS = 5
 """Processes whose median is an import's time."""
 
@@ -125,7 +125,7 @@ def measure(
 
 
 def _conditions(pipe: TalkingHeadPipeline, load_seconds: float, budget: float) -> dict[str, Any]:
-    """What all else was measured on and with."""
+    """The machine and the versions that everything else was measured on."""
     photo = _photos(1)[0]
     return {
         "talking_heads": __version__,
@@ -187,7 +187,7 @@ def _load(model: str | None, device: str | None, engine: str) -> TalkingHeadPipe
 
 
 def _precision(device: Any) -> str:
-    """Of the arithmetic with which the pipeline paints on a torch.device."""
+    """Name of the arithmetic with which the pipeline paints on a torch.device."""
     import torch
 
     from .engines import autocast
@@ -230,7 +230,7 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     from .media.marks import marked
     from .media.reading import probe, read_frames
     from .media.writing import VideoWriter
-    from .tracking.driver import DriverFitter
+    from .tracking.motion_fitting import DriverFitter
     from .tracking.tracks import track_face
 
     number = probe(clip).num_frames or 1
@@ -282,7 +282,7 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
 
 
 def _avatar_seconds(pipe: TalkingHeadPipeline, number: int) -> float:
-    """From so many photos to an avatar, with a model that is loaded."""
+    """Time from a number of photos to an avatar, with a model that is loaded."""
     photos = _photos(number)
     begin = time.perf_counter()
     pipe.create_avatar(photos)
@@ -290,7 +290,7 @@ def _avatar_seconds(pipe: TalkingHeadPipeline, number: int) -> float:
 
 
 def _end_to_end(pipe: TalkingHeadPipeline, clip: Path, folder: Path, size: int, *, stream: bool) -> dict[str, Any]:
-    """From a photo and the clip to an mp4 with sound, as ``animate`` does it with a model that is loaded."""
+    """Time from a photo and the clip to an mp4 with sound, as ``animate`` makes it, with a model that is loaded."""
     from .engines import choose_engine
 
     photos = _photos(1)
@@ -330,7 +330,7 @@ def _by_seconds(pipe: TalkingHeadPipeline, seconds: float, folder: Path, size: i
 
 
 def _responsiveness(pipe: TalkingHeadPipeline, clip: Path, loading: tuple[Any, ...]) -> dict[str, float]:
-    """How long it takes until something is there; files are in the system's cache by now.
+    """Latencies: how long it takes until something is there; files are in the system's cache by now.
 
     Cold: from the start of a process that loads the model, as ``loading`` says, meets a photo and streams the bundled
     clip. Warm: with the loaded ``pipe``, from the call for ``clip`` on, with the avatar made.

@@ -1,4 +1,4 @@
-"""What a repository of the Hub says of a model or of a person: cards, written from what was measured and recorded."""
+"""Model cards for the Hub, of a model or of a person's avatar, written from recorded facts and measurements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMITS = """\
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``train.evaluate`` has measured: numbers for the card's metadata, and the same as tables in Markdown."""
+    """Measurements of ``train.evaluate``: numbers for the card's metadata, and the same as tables in Markdown."""
 
     results: list[EvalResult]
     tables: str

@@ -33,7 +33,7 @@ PARTS = (
     Part("inner lip", 60, 67, True, (255, 128, 0)),
 )
 IRIS_COLOUR = (255, 255, 255)
-# At 256 px; both scale with the image.
+# Widths at 256 px; both scale with the image.
 LINE_WIDTH = 2.0
 IRIS_RADIUS = 2.5
 

@@ -31,11 +31,11 @@ from .media.streams import ahead
 from .pasting import Place
 from .result import FrameGenerator
 from .tracking.crops import Crop, Portrait, crop_around
-from .tracking.driver import DriverFitter, motion_of_track
+from .tracking.motion_fitting import DriverFitter, motion_of_track
 from .tracking.tracks import Track
 
 DUBBED_PARTS = ("lips", "eyes", "brows", "expression")
-"""What may be moved by another: the head stays as in the film."""
+"""Parts that a driver may move; the head stays as in the film."""
 PHOTOS = 8
 """Frames of the film that its avatar is made of."""
 MIN_FRAMES = 8
@@ -55,7 +55,7 @@ class FilmedPerson:
     """Where and how the person of a film moves in it."""
 
     crop: Crop
-    """One for the whole film."""
+    """One crop for the whole film."""
     photos: tuple[int, ...]
     """Numbers of the frames that an avatar is made of."""
     track: Track
@@ -73,7 +73,7 @@ class FilmedPerson:
         return cls(crop_around(faces, track.frame_size), tuple(int(k) for k in chosen), track)
 
     def shots(self, film: str | Path, start: float | None = None, end: float | None = None) -> Shots:
-        """What an avatar is made of, out of the film's seconds ``start`` to ``end`` that were followed."""
+        """Shots for an avatar, out of the film's seconds ``start`` to ``end`` that were followed."""
         with contextlib.closing(ahead(read_frames(film, start=start, end=end, fps=self.track.fps))) as frames:
             wanted = enumerate(islice(frames, self.photos[-1] + 1))
             return Shots.of(
@@ -186,7 +186,7 @@ class Inlay:
         return np.asarray(soft, np.float32) / 255
 
     def _light(self, change: np.ndarray, region: np.ndarray) -> np.ndarray:
-        """By how much the painted skin is lighter than the filmed one around the region, continued into it."""
+        """Difference in light between painted and filmed skin around the region, continued into it."""
         step = self.size // LIGHT_SIDE
         known = (region < 0.02).astype(np.float32) * (np.abs(change).max(axis=2) < MAX_LIGHT)
         small = [part.reshape(LIGHT_SIDE, step, LIGHT_SIDE, step, -1).mean(axis=(1, 3))

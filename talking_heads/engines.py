@@ -1,4 +1,4 @@
-"""What computes the generator: torch, as everything else, or OpenVINO on a CPU; and its export.
+"""Engines that compute the generator: torch, as for everything else, or OpenVINO on a CPU; and its export.
 
 All give the same frames, to a level or two of 255 in float32. OpenVINO and ONNX Runtime stay behind this file.
 """
@@ -56,7 +56,7 @@ WORTH_CONVERTING = 125
 MOST_APART = 2 / 127.5
 """How far frames of an exported network may lie from torch's: two levels of 255."""
 EXAMPLE_FRAME = "example.npz"
-"""In an export with an avatar: what goes into one of its frames, and the frame."""
+"""The example in an export with an avatar: the inputs of one of its frames, and the frame."""
 
 
 def check_engine(wanted: str) -> None:
@@ -68,7 +68,7 @@ def check_engine(wanted: str) -> None:
 
 
 def choose_engine(wanted: str, generator: Generator, num_frames: int | None = None) -> EngineName:
-    """What will compute ``generator``: as ``wanted``, or for "auto" what serves device, precision and number of frames.
+    """Chooses the engine for ``generator``: ``wanted``, or for "auto" what suits device, precision and frame count.
 
     OpenVINO is for CPUs and weights in float32; ``num_frames`` None stands for many. Raises what ``check_engine`` does,
     and ValueError where OpenVINO is asked for and cannot be.
@@ -145,7 +145,7 @@ def _example(generator: Generator, batch: int = 1) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _tracing() -> Iterator[None]:
-    """Without gradients, which choose the forward's fastest form; tracers warn of what is constant, as it should be."""
+    """Runs without gradients, which selects the forward's fastest form; tracers warn of what is rightly constant."""
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

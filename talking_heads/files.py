@@ -35,7 +35,7 @@ def written_whole(path: Path, encoding: str = "ascii") -> Iterator[TextIO]:
 
 
 def unreadable(path: Path, error: OSError) -> UnreadableMediaError:
-    """What to raise for a file that the system does not give."""
+    """The error for a file that the system cannot open."""
     return UnreadableMediaError(f"{path} cannot be read: {_reason(error)}. Choose another file.")
 
 
@@ -115,7 +115,7 @@ def remove(part: Path) -> None:
 
 @contextlib.contextmanager
 def output_errors(path: Path, kinds: Kinds = (OSError,)) -> Iterator[None]:
-    """What the system says about writing ``path``, ``kinds`` of errors, as an OutputError with a sentence."""
+    """Turns the system's errors of ``kinds`` in writing ``path`` into an OutputError with a sentence."""
     try:
         yield
     except kinds as error:

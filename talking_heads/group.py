@@ -24,11 +24,11 @@ class Member:
 
     portrait: Portrait
     motion: Motion | None
-    """At the rate of the video; None: as in the photo."""
+    """Motion at the rate of the video; None: as in the photo."""
     speaks: bool
     """Whether the motion is that of a voice."""
     avatar: Avatar | None
-    """What is known of the person, if there is one already."""
+    """The person's avatar, if there is one already."""
 
 
 def members(
@@ -66,10 +66,10 @@ def group_video(
     Its sound is that of the file ``sound``, or of the first clip of ``drivers``.
     """
     moved = [member.portrait for member in group if member.motion is not None]
-    still = [member.portrait for member in group if member.motion is None]
+    bystanders = [member.portrait for member in group if member.motion is None]
     clips = [driver for driver in drivers if driver is not None and not isinstance(driver, Motion)]
     return TalkingHeadVideo(
-        frames=partial(paste_group, videos, moved, still),
+        frames=partial(paste_group, videos, moved, bystanders),
         num_frames=max(len(video) for video in videos),
         fps=videos[0].fps,
         driving=Path(sound) if sound is not None else Path(clips[0]) if clips else None,

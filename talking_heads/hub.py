@@ -31,10 +31,10 @@ BUNDLED_MODELS = {name: CHECKPOINTS / name for name in ("default", "paper")}
 """All that come with the package: ``default`` paints over a rendered head, ``paper`` from landmarks alone."""
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 FORMAT_VERSION = 4
-"""Of models and avatars. 4: generators paint over a head that is rendered in three dimensions; avatars hold its photos
-with a margin."""
+"""Version of the format of models and avatars. 4: generators paint over a head that is rendered in three dimensions;
+avatars hold its photos with a margin."""
 TRAINING = "training.json"
-"""In a model's folder: what it was trained on and for how long, as ``train.meta`` writes it, for the card."""
+"""File in a model's folder: its training data and length, as ``train.meta`` writes it, for the card."""
 TRAINING_FORMAT = 1
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -50,7 +50,7 @@ def weights_name(variant: str | None = None) -> str:
 
 
 def network_files(name: str, variant: str | None = None) -> list[str]:
-    """What a network of a pipeline consists of, as paths in the model's folder."""
+    """Files of a network of a pipeline, as paths in the model's folder."""
     return [f"{name}/config.json", f"{name}/{weights_name(variant)}"]
 
 
@@ -115,7 +115,7 @@ def _download(
             )
         )
     except (HTTPError, HFValidationError, OSError) as error:
-        # What the file system says keeps its traceback, the Hub's errors are said in full.
+        # Errors of the file system keep their traceback, the Hub's are complete sentences.
         cause = error if isinstance(error, OSError) and error.errno is not None else None
         raise InvalidModelError(_why_not_loaded(error, name, revision, local_files_only)) from cause
 
@@ -272,9 +272,9 @@ Kind = Literal["model", "avatar", "space"]
 MARKERS: dict[Kind, str] = {"model": "model_index.json", "avatar": "config.json", "space": "space/demo.py"}
 """The file by which a repository is known to hold such a thing."""
 CLASSES: dict[Kind, str] = {"model": "TalkingHeadPipeline", "avatar": "Avatar"}
-"""What ``_class_name`` in that file says."""
+"""Value of ``_class_name`` in that file."""
 FREE = {".gitattributes", ".gitignore", "README.md"}
-"""What the Hub itself puts into a repository that somebody has created on its pages."""
+"""Files that the Hub itself puts into a repository created on its pages."""
 
 
 def check_push(kind: Kind, repo_id: str, private: bool | None = None, token: str | None = None) -> None:

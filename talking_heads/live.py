@@ -15,7 +15,7 @@ from .head.fit import FrameFit
 from .head.retarget import most_neutral, motion_of
 from .landmarks import eye_distance
 from .tracking.detectors import LandmarkDetector
-from .tracking.driver import MAX_ERROR, DriverFitter
+from .tracking.motion_fitting import MAX_ERROR, DriverFitter
 from .tracking.tracks import Follower
 
 FPS = 25
@@ -110,7 +110,7 @@ class Live:
             return self._take()
 
     def wait(self) -> np.ndarray | None:
-        """Until the last frame that was pushed is painted: that one, or None where there was nothing to paint."""
+        """Waits until the last frame that was pushed is painted: that one, or None where there was nothing to paint."""
         with self._change:
             self._change.wait_for(lambda: self._error or not (self._busy or self._waiting))
             return self._take()

@@ -13,7 +13,7 @@ from typing import Any
 
 
 def machine(device: Any) -> dict[str, Any]:
-    """What computes, where and with what; ``device`` is a torch.device."""
+    """Facts on the machine and the versions of what computes; ``device`` is a torch.device."""
     import torch
 
     from .engines import fast_bf16
@@ -33,7 +33,7 @@ def machine(device: Any) -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """What the processor calls itself; Python's own answer is empty on Linux."""
+    """Name of the processor; Python's own answer is empty on Linux."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

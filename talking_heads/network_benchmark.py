@@ -80,7 +80,7 @@ def _embedder_work(pipe: TalkingHeadPipeline, batch: int) -> Callable[[], Tensor
 def _row(
     work: Callable[[], Tensor], device: torch.device, dtype: torch.dtype, batch: int, ceiling: float, seconds: float
 ) -> dict[str, Any]:
-    """What one call takes, a frame of its batch, without and with a CUDA graph."""
+    """Time of one call for each frame of its batch, without and with a CUDA graph."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -127,7 +127,7 @@ def _side(device: torch.device) -> int:
 
 
 def _matrix_tflops(device: torch.device, dtype: torch.dtype, seconds: float) -> float:
-    """Of random matrices: of zeros a card is faster, for want of heat."""
+    """TFLOPS of products of random matrices: with zeros a card draws less power and is faster."""
     import torch
 
     side = _side(device)

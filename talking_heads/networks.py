@@ -42,7 +42,7 @@ Size = int | Literal["photo"] | None
 
 
 class NetworkPipeline(DiffusionPipeline):
-    """What every pipeline of an embedder and a generator has; what it does with them is ``TalkingHeadPipeline``."""
+    """The networks of a pipeline: loading, saving, devices and engines. ``TalkingHeadPipeline`` uses them."""
 
     def __init__(self, embedder: Embedder, generator: Generator, format_version: int = FORMAT_VERSION) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class NetworkPipeline(DiffusionPipeline):
             Path(source),
         ):  # a snapshot of the Hub, which is named by its commit
             pipe.commit = folder.name
-        # Of the Hub only when it is asked for, and then of the same commit.
+        # The discriminator is downloaded only when it is asked for, and then from the same commit.
         files = network_files("discriminator", variant)
         pipe._locate_discriminator = partial(locate, files=files, revision=pipe.commit or None)
         pipe._folder, pipe._variant = folder, variant
@@ -181,7 +181,7 @@ class NetworkPipeline(DiffusionPipeline):
 
     @property
     def engine(self) -> str:
-        """What computes the generator: "torch", "openvino" or "auto" (``engines.choose_engine``).
+        """The engine that computes the generator: "torch", "openvino" or "auto" (``engines.choose_engine``).
 
         Assigning what is not installed raises MissingDependencyError.
         """
@@ -194,7 +194,7 @@ class NetworkPipeline(DiffusionPipeline):
 
     @property
     def engine_name(self) -> EngineName:
-        """What ``engine`` comes to for a long clip on the pipeline's device."""
+        """The engine that is chosen for a long clip on the pipeline's device."""
         return choose_engine(self.engine, self.generator)
 
     @property
@@ -238,7 +238,7 @@ class NetworkPipeline(DiffusionPipeline):
         if choose_engine(self.engine, generator, many) == "torch":
             return lambda lines, style, render: generator(lines, style=style, render=render)
         if generator not in self._compiled:
-            # On disk only the model: an avatar's own generator is a face, and not to be left behind somewhere.
+            # Only the model is cached on disk: an avatar's own generator is personal data.
             self._compiled[generator] = compile_openvino(generator, keep=generator is self.generator)
         return self._compiled[generator]
 

@@ -26,12 +26,12 @@ def paste_back(heads: Iterable[np.ndarray], portrait: Portrait) -> Iterator[np.n
 
 
 def paste_group(
-    heads: Sequence[Iterable[np.ndarray]], portraits: Sequence[Portrait], still: Sequence[Portrait] = ()
+    heads: Sequence[Iterable[np.ndarray]], portraits: Sequence[Portrait], bystanders: Sequence[Portrait] = ()
 ) -> Generator[np.ndarray, None, None]:
     """Heads of several people over their crops of one photo -> the whole photo, uint8 (H, W, 3), until all have ended.
 
-    Who has ended keeps the last picture. ``still``: people of the photo who do not move. Crops of neighbours overlap:
-    each head changes what is nearer to it than to anybody else.
+    A head whose frames have ended keeps the last one. ``bystanders``: people of the photo who do not move. Crops of
+    neighbours overlap: each head changes what is nearer to it than to anybody else.
     """
     with contextlib.ExitStack() as stack:
         running = [stack.enter_context(contextlib.closing(iter(frames))) for frames in heads]  # type: ignore[type-var]
@@ -46,7 +46,7 @@ def paste_group(
                 last = [head for head in now if head is not None]
                 sizes = [len(head) for head in last]
                 places = [Place(p.crop, p.image.shape[:2], size) for p, size in zip(portraits, sizes, strict=True)]
-                crops = [person.crop for person in (*portraits, *still)]
+                crops = [person.crop for person in (*portraits, *bystanders)]
                 for k, place in enumerate(places):
                     place.keep_to(crops[k], [*crops[:k], *crops[k + 1 :]])
                 unmoved = [p.shot(size)[0].astype(np.float32) for p, size in zip(portraits, sizes, strict=True)]
@@ -79,7 +79,7 @@ class Place:
         self._share = (edge * edge * (3 - 2 * edge))[:, None]  # (1, 1, h, w)
 
     def keep_to(self, crop: Crop, others: Sequence[Crop]) -> None:
-        """Only where its ``crop``, measured in sides, is nearer than all ``others``; with a soft border."""
+        """Limits changes to where its ``crop``, in sides, is nearer than all ``others``; with a soft border."""
         pixels = np.stack(np.meshgrid(np.arange(self.columns.start, self.columns.stop),
                                       np.arange(self.rows.start, self.rows.stop)), axis=-1)  # fmt: skip
         own, *far = (np.hypot(pixels[..., 0] - c.x, pixels[..., 1] - c.y) / c.side for c in (crop, *others))

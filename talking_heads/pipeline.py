@@ -28,7 +28,6 @@ from torch.nn import functional as F
 
 from .avatar import Avatar, Shots, make_head
 from .drawing import draw_landmarks
-from .driving import clip_being_tracked, known_motion
 from .dubbing import FilmedPerson, check_dubbed_parts, dubbed
 from .group import Member, group_video, members
 from .head.fit import FrameFit
@@ -45,14 +44,15 @@ from .media.pieces import SoundPiece
 from .media.reading import probe, read_frames
 from .media.sound import sound_duration
 from .media.streams import ahead
+from .motion_source import clip_being_tracked, known_motion
 from .networks import NetworkPipeline, Size
 from .pasting import paste_back
 from .result import FrameGenerator, ProgressCallback, TalkingHeadVideo
 from .speaking import Speaker, SpokenFrames, speak
 from .tracking.crops import Portrait
 from .tracking.detectors import LandmarkDetector, load_detector
-from .tracking.driver import motion_of_track
 from .tracking.finding import main_faces, only_face
+from .tracking.motion_fitting import motion_of_track
 from .tracking.tracks import Track, track_face
 from .voice.streaming import SpeechStream
 

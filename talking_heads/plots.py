@@ -1,4 +1,4 @@
-"""What the benchmark measured, as a picture."""
+"""Plots of the benchmark's measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pipeline call gives: a video whose frames are painted when they are asked for."""
+"""The result of a pipeline call: a video whose frames are painted when they are asked for."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ class TalkingHeadVideo:
     frames: Callable[[], FrameGenerator] = field(repr=False)
     """Starts painting from the first frame: uint8 RGB (H, W, 3) each."""
     num_frames: int
-    """Of a clip that is followed while it is painted, what its file says, which may be one more or less; where it says
-    nothing, a guess."""
+    """For a clip that is tracked while it is painted: what its file states, which may be off by one, or a guess."""
     fps: float
     driving: Path | None = None
     """The clip that drives the video. Its sound is the video's, unless there is another ``sound``."""

@@ -66,7 +66,7 @@ class Speaker:
 
     @property
     def seconds(self) -> float:
-        """Of what has come out so far: where the next frame begins."""
+        """Duration of the output so far, which is where the next frame begins."""
         return self._stream.seconds
 
     @property
@@ -87,7 +87,7 @@ class Speaker:
             self._change.notify_all()
 
     def wait_for_room(self) -> None:
-        """Until less than MOST seconds of sound are waiting: for who pushes faster than it can be played."""
+        """Waits until less than MOST seconds of sound are left, for callers that push faster than it can be played."""
         with self._change:
             self._change.wait_for(lambda: self._closed or self._stream.pending < MOST)
 

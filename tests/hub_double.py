@@ -37,10 +37,10 @@ class HubDouble:
         self.forget()
 
     def forget(self) -> None:
-        """As on the first day."""
+        """Resets the Hub to its first state."""
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.commits: dict[str, dict[str, dict[str, bytes]]] = {}
-        """Of each repository the files at each commit."""
+        """Files of each repository at each commit."""
         self.private: set[str] = set()
         self.blobs: dict[str, bytes] = {}
         self.fetched: list[str] = []
@@ -53,7 +53,7 @@ class HubDouble:
         self.corrupt: set[str] = set()
         """Paths whose last byte is not what was pushed."""
         self.variables: dict[str, dict[str, str]] = {}
-        """Of Spaces, by their name."""
+        """Variables of each Space, by its name."""
         self.silent = 0.0
         """Seconds for which questions wait for their answer."""
         self.loses = False

@@ -47,7 +47,7 @@ def only_here(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_fork(function: Callable[..., Any], sent: bytes, answers: Any) -> None:
-    """What was sent goes in, and everything that comes out goes back, by pickle."""
+    """Runs a function in a fork; arguments and results travel by pickle."""
     try:
         result = function(*pickle.loads(sent))
         for item in result if inspect.isgenerator(result) else [result]:

@@ -19,7 +19,7 @@ CROP = 96
 
 @cache
 def detector() -> LandmarkDetector:
-    """One for all tests: loading it takes longer than a thousand faces."""
+    """One model for all tests: loading it takes longer than a thousand faces."""
     return load_detector("mediapipe")
 
 

@@ -35,7 +35,7 @@ class Served:
     demo: gr.Blocks
 
     def results(self) -> set[Path]:
-        """What was made for visitors and lies in the cache."""
+        """Files that were made for visitors and lie in the cache."""
         return {
             path
             for path in self.cache.rglob("*")

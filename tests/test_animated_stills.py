@@ -29,7 +29,7 @@ from train.data.stills import (
     StillHead,
     animate,
     head_of_still,
-    invented_wall,
+    invented_background,
     random_motion,
     wander,
     weights,
@@ -100,17 +100,17 @@ def test_animation_begins_with_the_photo_and_shows_the_detector_what_was_drawn(
     assert min(moved) > 3
 
 
-def test_an_invented_wall_stands_behind_all_frames(still: StillHead) -> None:
+def test_an_invented_background_stands_behind_all_frames(still: StillHead) -> None:
     own, *_ = animate(still, None, 3, np.random.default_rng(0))
-    other, masks, *_ = animate(still, None, 3, np.random.default_rng(0), own_wall=False)
+    other, masks, *_ = animate(still, None, 3, np.random.default_rng(0), own_background=False)
     assert np.abs(other[0][FACE].astype(int) - own[0][FACE]).mean() < 2
     corner = (slice(0, 30), slice(0, 30))
     assert np.abs(other[0][corner].astype(int) - own[0][corner]).mean() > 5
     assert masks[0][corner].max() < 50
     np.testing.assert_array_equal(other[0][corner], other[1][corner])
     for side in (96, 384):
-        wall = invented_wall(np.random.default_rng(1), side)
-        assert wall.shape == (side, side, 3) and wall.min() >= 0 and wall.max() <= 1
+        background = invented_background(np.random.default_rng(1), side)
+        assert background.shape == (side, side, 3) and background.min() >= 0 and background.max() <= 1
 
 
 def test_motion_stays_within_its_bounds_and_is_varied(still: StillHead, model: FaceModel) -> None:
@@ -151,11 +151,11 @@ def test_the_command_writes_clips_that_begin_with_the_photo(
     paths = sorted((tmp_path / "clips").glob("*.npz"))
     assert [path.name for path in paths] == ["ada__ada__animated0.npz", "ada__ada__animated1.npz"]
     clip, other = map(load_clip, paths)
-    assert (clip.meta.kind, clip.meta.identity, clip.meta.fps) == ("animated", "ada", pytest.approx(FPS / STRIDE))
+    assert (clip.meta.kind, clip.meta.person, clip.meta.fps) == ("animated", "ada", pytest.approx(FPS / STRIDE))
     assert len(clip) + clip.meta.extra["dropped"] == 4
     assert np.abs(clip.canvas(0, SIZE).astype(float) - still.canvas).mean() < 2
     np.testing.assert_allclose(clip.landmarks[0], still.landmarks, atol=1e-4)
-    assert np.abs(clip.canvas(0, SIZE)[:20].astype(float) - other.canvas(0, SIZE)[:20]).mean() > 5  # its wall
+    assert np.abs(clip.canvas(0, SIZE)[:20].astype(float) - other.canvas(0, SIZE)[:20]).mean() > 5  # its background
 
 
 def test_mistakes_are_one_sentence_and_exit_code_2(tmp_path: Path) -> None:

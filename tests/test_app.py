@@ -45,7 +45,7 @@ ENDPOINTS = [
 ]  # fmt: skip
 
 SIDE = 64
-"""Of frames: twice that of the tiny model, since the photo has them."""
+"""Pixels of a frame's side: twice the tiny model's, since the photo has them."""
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +336,7 @@ def test_notes_on_a_motion_file_are_told(tiny_model: Path, visitors: Path) -> No
     lines = (visitors / "nod.csv").read_text().splitlines()
     lines[1] = lines[1].replace(",61,0.000000,", ",61,1.500000,", 1)
     (visitors / "beyond.csv").write_text("\n".join(lines))
-    motion, notes = service.drivers.without_clip(AnimateRequest(motion_file=str(visitors / "beyond.csv")))
+    motion, notes = service.motions.without_clip(AnimateRequest(motion_file=str(visitors / "beyond.csv")))
     assert len(motion) == 76 and len(notes) == 1 and "1 coefficients beyond 0 and 1: clipped" in notes[0]
 
 
@@ -553,7 +553,7 @@ PRINTED = {
 def test_printed_code_runs(
     server: Served, visitors: Path, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it stands there, but for the port."""
+    """The text as it stands there, but for the port."""
     code = PRINTED[where].split("```python\n")[1].split("```")[0]
     assert "http://127.0.0.1:7860" in code
     for name, photo in (("ada1.jpg", "ada.png"), ("ada2.jpg", "ada2.png"), ("two.jpg", "two.png")):
@@ -587,7 +587,7 @@ def test_app_py_serves_the_model_that_the_environment_names(
 
 
 def test_a_gpu_is_asked_for_by_the_call(tiny_model: Path, visitors: Path, tmp_path: Path) -> None:
-    """On hosts that lend one: networks and renderer run in forks, detector, masks and fits before; see lent.py."""
+    """On hosts that lend a GPU networks and renderer run in forks, detector, masks and fits before; see lent.py."""
     names = [str(visitors / name) for name in ("ada.png", "ada2.png", "moving.mp4")]
     command = [sys.executable, str(Path(__file__).with_name("lent.py")), str(tiny_model), *names, str(tmp_path)]
     root = Path(demo.__file__).parents[1]

@@ -15,22 +15,22 @@ from talking_heads.errors import OutputError, UnreadableMediaError
 from talking_heads.media.background import check_output, parse_background
 from talking_heads.media.writing import TRANSPARENT_SUFFIXES, VideoWriter
 
-WALLS = [picture(80, 60), picture(80, 60).astype(np.float32)]
+PHOTOGRAPHED = [picture(80, 60), picture(80, 60).astype(np.float32)]
 
 
-def painted(word: str | Path, wall: np.ndarray) -> np.ndarray:
-    """What is painted, which must be of the wall's kind and leave the wall as it was."""
-    before = wall.copy()
-    result = parse_background(str(word)).wall(wall)
+def painted(word: str | Path, photographed: np.ndarray) -> np.ndarray:
+    """The replacement, which must have the type of the photo's background and leave that as it was."""
+    before = photographed.copy()
+    result = parse_background(str(word)).replacement(photographed)
     assert result is not None
-    assert (result.dtype, result.shape) == (wall.dtype, wall.shape)
-    assert np.array_equal(wall, before)
+    assert (result.dtype, result.shape) == (photographed.dtype, photographed.shape)
+    assert np.array_equal(photographed, before)
     return result
 
 
-@pytest.mark.parametrize("wall", WALLS)
-def test_keep_is_the_wall(wall: np.ndarray) -> None:
-    assert painted(" Keep ", wall) is wall
+@pytest.mark.parametrize("photographed", PHOTOGRAPHED)
+def test_keep_is_the_photos_background(photographed: np.ndarray) -> None:
+    assert painted(" Keep ", photographed) is photographed
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_keep_is_the_wall(wall: np.ndarray) -> None:
         ("rgb(1, 2, 3)", (1, 2, 3)),
     ],
 )
-@pytest.mark.parametrize("wall", WALLS)
-def test_a_colour_fills(word: str, colour: tuple[int, int, int], wall: np.ndarray) -> None:
-    assert (painted(word, wall) == colour).all()
+@pytest.mark.parametrize("photographed", PHOTOGRAPHED)
+def test_a_colour_fills(word: str, colour: tuple[int, int, int], photographed: np.ndarray) -> None:
+    assert (painted(word, photographed) == colour).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -62,31 +62,31 @@ def test_blur_takes_what_is_small_and_keeps_the_light(dtype: type) -> None:
     assert painted("blur", line)[:, :80].max() == 0
 
 
-@pytest.mark.parametrize("wall", WALLS)
-def test_a_picture_is_cropped_around_its_middle(tmp_path: Path, wall: np.ndarray) -> None:
-    scene = np.zeros((120, 400, 3), np.uint8)  # of the wall's height is 160 in the middle
+@pytest.mark.parametrize("photographed", PHOTOGRAPHED)
+def test_a_picture_is_cropped_around_its_middle(tmp_path: Path, photographed: np.ndarray) -> None:
+    scene = np.zeros((120, 400, 3), np.uint8)  # 160 wide in the middle is of the photographed shape
     scene[:, 120:280] = picture(160, 120)
     Image.fromarray(scene).save(tmp_path / "a room.png")
-    result = painted(tmp_path / "a room.png", wall)
+    result = painted(tmp_path / "a room.png", photographed)
     inner = (slice(3, -3), slice(3, -3))
     assert np.abs(result[inner].astype(float) - picture(80, 60)[inner]).max() < 8
 
     tall = np.zeros((400, 80, 3), np.uint8)
     tall[170:230] = picture(80, 60)
     Image.fromarray(tall).save(tmp_path / "tall.png")
-    assert np.abs(painted(tmp_path / "tall.png", wall).astype(float) - picture(80, 60)).max() < 1
+    assert np.abs(painted(tmp_path / "tall.png", photographed).astype(float) - picture(80, 60)).max() < 1
 
 
 def test_a_file_that_is_called_as_a_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(grey(9)).save(tmp_path / "red", format="png")
     monkeypatch.chdir(tmp_path)
     assert parse_background("red").kind == "colour"
-    assert (painted("./red", WALLS[0]) == 9).all()
+    assert (painted("./red", PHOTOGRAPHED[0]) == 9).all()
 
 
 def test_transparent_paints_nothing() -> None:
     background = parse_background("transparent")
-    assert background.is_transparent and background.wall(WALLS[0]) is None
+    assert background.is_transparent and background.replacement(PHOTOGRAPHED[0]) is None
     assert not any(parse_background(word).is_transparent for word in ("keep", "blur", "#fff"))
 
 
@@ -102,10 +102,12 @@ def test_a_file_that_is_no_picture(tmp_path: Path) -> None:
         parse_background(str(tmp_path / "notes.txt"))
 
 
-@pytest.mark.parametrize("wall", [picture()[..., 0], picture().astype(np.float64), np.zeros((4, 4, 4), np.uint8)])
-def test_walls_of_another_kind_are_the_programmers(wall: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "photographed", [picture()[..., 0], picture().astype(np.float64), np.zeros((4, 4, 4), np.uint8)]
+)
+def test_arrays_of_another_kind_are_the_programmers(photographed: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8 or float32"):
-        parse_background("blur").wall(wall)
+        parse_background("blur").replacement(photographed)
 
 
 def test_only_some_files_hold_transparency(tmp_path: Path) -> None:

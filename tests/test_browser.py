@@ -32,12 +32,12 @@ LONG = 60_000  # ms
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Its camera, which visitors let the page use, sees the example clip."""
+    """A browser whose camera, which the page may use, shows the example clip."""
     seen = tmp_path_factory.mktemp("camera") / "seen.mjpeg"
     write_clip(seen, read_frames(EXAMPLE, end=3.0), pix_fmt="yuvj420p")
     camera = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     with sync_playwright() as playwright:
-        # Without a sandbox, since tests in a container run as root.
+        # The sandbox is off, since tests in a container run as root.
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", *camera, f"--use-file-for-fake-video-capture={seen}"]
         )
@@ -71,7 +71,7 @@ def choose_clip(page: Page, visitors: Path, name: str) -> None:
 
 
 def result(page: Page) -> dict[str, float]:
-    """What the browser knows of the video that it was given, once that can be played."""
+    """Properties of the video as the browser sees them, once it can be played."""
     page.locator("#result video").wait_for(timeout=LONG)
     page.wait_for_function("document.querySelector('#result video').readyState >= 2", timeout=LONG)
     return page.evaluate(

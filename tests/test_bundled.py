@@ -73,7 +73,7 @@ def test_the_papers_design_is_there_too_and_adain_carries_a_person(detector: Lan
 def test_the_face_model_comes_with_its_licence() -> None:
     model = FaceModel.load()
     assert ASSET.stat().st_size < 6.5e6
-    assert model.mean.shape[0] < 9000 and len(model.identity) == 64 and len(model.expression) == 51
+    assert model.mean.shape[0] < 9000 and len(model.identity_basis) == 64 and len(model.expression_basis) == 51
     notice = (ASSET.parent / "FACE_MODEL_LICENSE").read_text(encoding="utf-8")
     assert "Permission is hereby granted, free of charge" in notice and "Copyright" in notice
 

@@ -38,7 +38,7 @@ def write_measured(folder: Path) -> Path:
 
 
 def numbers_of(table: str) -> dict[str, float]:
-    """Of the feed-forward column of a table in Markdown."""
+    """Numbers in the feed-forward column of a table in Markdown."""
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines())
     column = head.index("feed-forward")
     return {row[0]: float(row[column].split()[0]) for row in rows if row[column]}

@@ -399,20 +399,20 @@ def test_a_transparent_film(run: Callable, tmp_path: Path, suffix: str) -> None:
     assert verify(tmp_path / f"out/v.{suffix}").generated
 
 
-def test_a_wall_of_another_colour(run: Callable, shelf: Path, tmp_path: Path) -> None:
+def test_a_background_of_another_colour(run: Callable, shelf: Path, tmp_path: Path) -> None:
     line = "edit --photos ada.png --model tiny"
     Image.new("RGB", (50, 80), (30, 60, 200)).save(tmp_path / "out/sea.png")
-    for name, wall in (("kept", "keep"), ("blurred", "blur"), ("green", "#20a040"), ("sea", "out/sea.png")):
-        assert run(f"{line} --output out/{name}-wall.png --background {wall}")[0] == 0
+    for name, background in (("kept", "keep"), ("blurred", "blur"), ("green", "#20a040"), ("sea", "out/sea.png")):
+        assert run(f"{line} --output out/{name}-background.png --background {background}")[0] == 0
     assert run(f"{line} --output out/none.png --background transparent --size 256")[0] == 0
     corners = {}
-    for name in ("kept-wall", "blurred-wall", "green-wall", "sea-wall", "none"):
+    for name in ("kept-background", "blurred-background", "green-background", "sea-background", "none"):
         with Image.open(tmp_path / f"out/{name}.png") as picture:
             corners[name] = np.asarray(picture)[:6, :6].reshape(36, -1).mean(axis=0)
             assert (picture.mode, picture.size) == (("RGBA", (256, 256)) if name == "none" else ("RGB", (64, 64)))
-    assert np.abs(corners["green-wall"] - [0x20, 0xA0, 0x40]).max() < 30
-    assert np.abs(corners["sea-wall"] - [30, 60, 200]).max() < 30
-    assert np.abs(corners["kept-wall"] - corners["green-wall"]).max() > 40
+    assert np.abs(corners["green-background"] - [0x20, 0xA0, 0x40]).max() < 30
+    assert np.abs(corners["sea-background"] - [30, 60, 200]).max() < 30
+    assert np.abs(corners["kept-background"] - corners["green-background"]).max() > 40
     assert corners["none"][3] < 60
 
 

@@ -123,7 +123,7 @@ def test_another_format_is_refused(tmp_path: Path, step: int, word: str):
 def test_clips_come_in_the_order_of_their_names_and_by_split(tmp_path: Path):
     write_people(tmp_path)
     assert [clip.meta.source for clip in load_clips(tmp_path)] == ["ada1.mp4", "ada2.mp4", "bob.mp4", "cy.mp4"]
-    assert [clip.meta.identity for clip in load_clips(tmp_path, "validation")] == ["dora"]
+    assert [clip.meta.person for clip in load_clips(tmp_path, "validation")] == ["dora"]
     assert len(load_clips(tmp_path, None)) == 5
     with pytest.raises(UnreadableMediaError, match="no prepared clips"):
         load_clips(tmp_path, "test")

@@ -41,7 +41,7 @@ def clip_of(folder: Path, source: str) -> Clip:
 
 
 def unconditioned(config: MetaConfig) -> MetaConfig:
-    """For the paper's generator."""
+    """The configuration for the paper's generator, which takes no render."""
     generator = config.model.generator | {"render_conditioned": False}
     return replace(config, model=replace(config.model, generator=generator))
 
@@ -198,7 +198,7 @@ def test_the_target_of_an_animated_still_is_mostly_the_untouched_photo(folder: P
         assert is_target != is_shot
         targets, shots = targets + is_target, shots + is_shot
     assert targets / 100 == pytest.approx(PLAIN.real_targets, abs=0.12)
-    # Of a group all targets are the photo, from as many copies.
+    # All targets of a group are the photo, and their shots are different copies.
     always = EpisodeDataset([clip], unconditioned(replace(PLAIN, real_targets=1.0)), 100)
     members = [always[k] for k in range(3)]
     assert all(torch.equal(member["image"], photo) for member in members)
@@ -211,7 +211,7 @@ def test_a_lone_photo_is_its_own_target_and_gives_way_to_the_person_in_motion(fo
     photo = to_float(still.frame(0, CROP)[0])[0]
     torch.testing.assert_close(episode["image"], photo)
     assert ((episode["render"][:3] - photo).abs() < 0.02).float().mean() > 0.98
-    same = replace(still, meta=replace(still.meta, identity=animated.meta.identity))
+    same = replace(still, meta=replace(still.meta, person=animated.meta.person))
     assert EpisodeDataset([animated, same], CONFIG, 1).stills == [[animated]]
     assert EpisodeDataset([same], CONFIG, 1).stills == [[same]]
 

@@ -109,7 +109,7 @@ def test_what_does_not_move_is_left_alone(film: list[np.ndarray], detector: Land
 
 
 def test_files(pipe: TalkingHeadPipeline, tmp_path: Path) -> None:
-    """With the driving clip's sound, and marked."""
+    """The film has the driving clip's sound, and is marked."""
     video = pipe.dub(EXAMPLE, EXAMPLE, end=0.4, parts=["expression"])
     video.save(tmp_path / "dubbed.mp4")
     info, film = probe(tmp_path / "dubbed.mp4"), probe(EXAMPLE)

@@ -64,7 +64,7 @@ def somebody(shots: Shots, head: Head) -> Callable[..., Avatar]:
 
 
 def first_frame(pipe: TalkingHeadPipeline, avatar: Avatar) -> np.ndarray:
-    """Of the unmoved head."""
+    """The first frame that the pipeline gives for the unmoved head."""
     return next(pipe.generate(avatar, [avatar.head.primary_view.fit.frame]))
 
 
@@ -246,7 +246,7 @@ def test_export(
 def test_another_program_paints_the_pipelines_frame(
     tmp_path: Path, somebody: Callable[..., Avatar], in_float32: None, render_conditioned: bool
 ) -> None:
-    """With numpy and ONNX Runtime alone."""
+    """It needs numpy and ONNX Runtime alone."""
     model = save_tiny_model(tmp_path / "model", render_conditioned=render_conditioned)
     pipe = TalkingHeadPipeline.from_pretrained(model, engine="torch")
     avatar = somebody(pipe)

@@ -28,12 +28,13 @@ from talking_heads.landmarks import NUM_LANDMARKS
 from talking_heads.media.reading import read_frames
 from talking_heads.tracking.crops import Portrait, crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
-from talking_heads.tracking.driver import DriverFitter
+from talking_heads.tracking.motion_fitting import DriverFitter
 from train import evaluate
 from train.data.jobs import Job
 from train.evaluation import protocol
+from train.evaluation.fid import frechet_distance
 from train.evaluation.field import field_values, first_and_rest
-from train.evaluation.metrics import FrameMetrics, Observation, frechet_distance, l1, stillest_run
+from train.evaluation.metrics import FrameMetrics, Observation, l1, stillest_run
 from train.evaluation.protocol import METRICS, Options, Outcome, read_clip, split_frames
 from train.evaluation.protocol import Result as ClipResult
 from train.evaluation.reenact import Targets, methods_of, reduced

@@ -34,7 +34,7 @@ EMPTY_AT_THE_END = Path(__file__).parents[2] / "shared/data/eval_open/clips/pyfe
 
 
 def turned(points: np.ndarray, turns: int, size: tuple[int, int]) -> np.ndarray:
-    """Where points (x, y) of an image of ``size`` (height, width) go under np.rot90."""
+    """Places to which points (x, y) of an image of ``size`` (height, width) go under np.rot90."""
     height, width = size
     for _ in range(turns % 4):
         points = np.stack([points[..., 1], width - 1 - points[..., 0]], axis=-1)
@@ -66,7 +66,7 @@ def test_small_faces_are_found_in_large_pictures(
 def test_turned_photos_give_the_same_face(
     detector: MediapipeDetector, astronaut: np.ndarray, astronaut_face: np.ndarray, turns: int, tight: bool
 ) -> None:
-    """On its head, too, where the detector alone takes the mouth for the eyes."""
+    """Also upside down, where the detector alone takes the mouth for the eyes."""
     corner = np.array([150, 40]) if tight else np.array([0, 0])
     photo = astronaut[40:190, 150:320] if tight else astronaut
     expected = turned(astronaut_face - corner, turns, photo.shape[:2])

@@ -50,7 +50,7 @@ def shots(avatar: Avatar) -> torch.Tensor:
 
 
 def outputs(avatar: Avatar, generator: torch.nn.Module) -> torch.Tensor:
-    """What a generator paints of an avatar in the pose of its own photos, the render being the photo, and not still."""
+    """A generator's output for an avatar in the pose of its own photos; the render is the photo, stillness is 0."""
     lines = to_float(draw_landmarks(avatar.shots.landmarks_at(SIZE), SIZE))
     trust_and_layer, still = torch.ones_like(lines[:, :2]), torch.zeros_like(lines[:, :1])
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_own_generator_travels_with_the_avatar(
 def test_the_papers_generator_is_tuned_as_well(
     detector: LandmarkDetector, photos: list[np.ndarray], tmp_path: Path
 ) -> None:
-    """Without a render under the paint."""
+    """The model takes no render."""
     direct = TalkingHeadPipeline.from_pretrained(save_tiny_model(tmp_path / "direct", render_conditioned=False))
     direct.detector = detector
     terms: list[float] = []
@@ -210,7 +210,7 @@ def test_the_command_makes_an_avatar_and_says_mistakes_in_one_line(
 
 
 def test_fine_tuning_needs_no_accelerate() -> None:
-    """Which the library does not bring along."""
+    """The library does not bring it along."""
     code = "import sys; sys.modules['accelerate'] = None; from train import fine_tune; import train.finetune"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What is made of photos: layers, trust, colours; and the tools that make it."""
+"""The layers, trust and colours that are made of photos, and the tools that make them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from talking_heads.avatar import Shots, make_head
 from talking_heads.head.filters import fill_holes, follow_edges, resized, resized_mask
 from talking_heads.head.fit import NUM_IDENTITY, fit_person
-from talking_heads.head.head import Head, with_shared_walls
+from talking_heads.head.head import Head, with_shared_backgrounds
 from talking_heads.head.kernels import sample
 from talking_heads.head.model import FaceModel, face_model, neck_fade, smoothstep
 from talking_heads.head.photo import MARGIN, REACH, PhotoView, inside_outline, light_on
@@ -31,22 +31,22 @@ def model() -> FaceModel:
 def test_a_head_has_what_its_docstrings_say(head: Head, shots: Shots) -> None:
     view, model = head.primary_view, head.model
     vertices, side = len(model.mean), shots.canvases.shape[1]
-    assert head.identity.shape == (NUM_IDENTITY,)
+    assert head.identity_coefficients.shape == (NUM_IDENTITY,)
     assert head.neutral.shape == (vertices, 3) and head.fade.shape == (vertices, 1)
     assert view.texture.shape == (side, side, 4) and view.texture.dtype == np.uint8
     crop = round(side / REACH)
-    assert view.photo.shape == view.wall.shape == (crop, crop, 3)
+    assert view.photo.shape == view.background.shape == (crop, crop, 3)
     np.testing.assert_array_equal(
         view.photo, shots.canvases[0][crop // 4 : crop // 4 + crop, crop // 4 : crop // 4 + crop]
     )
     for values in (view.trust, view.shown):
         assert values.shape == (vertices,) and values.min() >= 0 and values.max() <= 1
     assert view.fill.shape == (vertices, 3) and view.fill.min() >= 0 and view.fill.max() <= 255
-    points = len(view.sheet)
-    assert view.sheet_at.shape == (points, 2) and view.anchors.shape == view.anchor_weights.shape == (points, 3)
+    points = len(view.hair_points)
+    assert view.hair_at.shape == (points, 2) and view.anchors.shape == view.anchor_weights.shape == (points, 3)
     assert view.anchor_weights.sum(axis=1).max() <= 1 + 1e-5 and view.anchor_weights.min() >= 0
-    assert view.sheet_triangles.max() < points
-    arrays = (view.offset, view.texture_at, view.trust, view.fill, view.sheet, view.anchor_weights)
+    assert view.hair_triangles.max() < points
+    arrays = (view.offset, view.texture_at, view.trust, view.fill, view.hair_points, view.anchor_weights)
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays)
 
 
@@ -74,15 +74,15 @@ def test_the_far_side_has_the_colour_of_skin(head: Head) -> None:
     assert teeth.min() > 0.6 * teeth.max()  # white in the light of the photo
 
 
-def test_nobody_is_left_on_the_wall(head: Head) -> None:
-    """Where the person was the wall goes on as it is beside him or her."""
+def test_nobody_is_left_in_the_background(head: Head) -> None:
+    """The background where the person was continues what is beside him or her."""
     view = head.primary_view
-    side = len(view.wall)
+    side = len(view.background)
     face = np.s_[side // 3 : side // 2, side // 3 : 2 * side // 3]
-    corners = np.concatenate([view.wall[:30, :30].reshape(-1, 3), view.wall[:30, -30:].reshape(-1, 3)])
-    assert np.abs(view.wall[face].mean(axis=(0, 1)) - corners.mean(axis=0)).max() < 40
-    assert view.wall[face].std(axis=(0, 1)).max() < view.photo[face].std(axis=(0, 1)).min()
-    np.testing.assert_allclose(view.wall[:20, :20], view.photo[:20, :20], atol=3)
+    corners = np.concatenate([view.background[:30, :30].reshape(-1, 3), view.background[:30, -30:].reshape(-1, 3)])
+    assert np.abs(view.background[face].mean(axis=(0, 1)) - corners.mean(axis=0)).max() < 40
+    assert view.background[face].std(axis=(0, 1)).max() < view.photo[face].std(axis=(0, 1)).min()
+    np.testing.assert_allclose(view.background[:20, :20], view.photo[:20, :20], atol=3)
     opacity = view.texture[..., 3]
     middle = len(opacity) // 2
     assert opacity[middle - 20 : middle + 20, middle - 20 : middle + 20].min() > 250
@@ -91,18 +91,18 @@ def test_nobody_is_left_on_the_wall(head: Head) -> None:
 
 
 def test_colours_go_on_beyond_the_outline(head: Head) -> None:
-    """So that no edge shows the wall when it moves."""
+    """Else an edge would show the background when it moves."""
     texture = head.primary_view.texture
     rim = (texture[..., 3] > 100) & (texture[..., 3] < 200)
     hair = np.s_[: len(texture) // 2]
-    wall = head.primary_view.wall[:30, :30].mean()
-    assert rim[hair].any() and np.median(texture[hair][rim[hair]][..., :3]) < wall - 40
+    background = head.primary_view.background[:30, :30].mean()
+    assert rim[hair].any() and np.median(texture[hair][rim[hair]][..., :3]) < background - 40
 
 
 def test_coarser_analysis_is_the_same_head(head: Head, shots: Shots, model: FaceModel) -> None:
     person = fit_person(model, list(shots.landmarks))
     coarse = Head.of(model, person, list(shots.canvases), list(shots.masks), list(shots.landmarks), analysis=256)
-    np.testing.assert_array_equal(coarse.identity, head.identity)
+    np.testing.assert_array_equal(coarse.identity_coefficients, head.identity_coefficients)
     frame = head.primary_view.fit.frame
     turned = replace(frame, rotation=np.array([[0.98, 0, 0.199], [0, 1, 0], [-0.199, 0, 0.98]]) @ frame.rotation)
     fine, rough = (Renderer(one, 256).draw(turned).picture for one in (head, coarse))
@@ -117,7 +117,7 @@ def of_shots(shots: Shots) -> Head:
 
 
 def test_the_most_neutral_photo_is_the_first_among_equals(shots: Shots, model: FaceModel) -> None:
-    """Of two photos that with a shut mouth, wherever it stands."""
+    """It is the photo with a shut mouth, first or second."""
     (canvas,), (mask,), (points,) = shots.canvases, shots.masks, shots.landmarks
     both = [open_mouth(points, 0.12), points]
     head = of_shots(Shots(np.stack([canvas] * 2), np.stack([mask] * 2), np.stack(both).astype(np.float32)))
@@ -280,22 +280,22 @@ def test_what_is_red_and_dark_between_the_lips_is_not_painted_on_teeth(shots: Sh
         assert person.primary_view.trust[person.model.part == "teeth"].max() == pytest.approx(most, abs=0.1)
 
 
-# ----------------------------------------------------------------------------------------------------- walls of a room
+# ----------------------------------------------------------------------------------------------- backgrounds of a room
 
 
 def half_known(view: PhotoView, left: bool, shift: int = 0) -> PhotoView:
-    """A view of which the wall is known on one side and in a strip that both know; elsewhere it is black."""
-    width = view.wall.shape[1]
-    known = np.zeros(view.wall.shape[:2], np.uint8)
+    """A view of which the background is known on one side and in a strip that both know; elsewhere it is black."""
+    width = view.background.shape[1]
+    known = np.zeros(view.background.shape[:2], np.uint8)
     known[:, : 2 * width // 3] = 255 * left
     known[:, width // 3 :] = np.where(left, known[:, width // 3 :], 255)
-    wall = np.full_like(view.wall, 120 + shift)
-    return replace(view, wall=np.where(known[..., None] > 0, wall, np.uint8(0)), wall_known=known)
+    background = np.full_like(view.background, 120 + shift)
+    return replace(view, background=np.where(known[..., None] > 0, background, np.uint8(0)), background_known=known)
 
 
-def test_photos_of_one_room_share_their_wall_and_of_two_rooms_do_not(head: Head) -> None:
+def test_photos_of_one_room_share_their_background_and_of_two_rooms_do_not(head: Head) -> None:
     view = head.primary_view
-    first, second = with_shared_walls([half_known(view, left=True), half_known(view, left=False)])
-    assert (first.wall == 120).all() and (second.wall == 120).all()
-    other = with_shared_walls([half_known(view, left=True), half_known(view, left=False, shift=60)])
-    assert (other[0].wall[:, -10:] == 0).all() and (other[1].wall[:, :10] == 0).all()
+    first, second = with_shared_backgrounds([half_known(view, left=True), half_known(view, left=False)])
+    assert (first.background == 120).all() and (second.background == 120).all()
+    other = with_shared_backgrounds([half_known(view, left=True), half_known(view, left=False, shift=60)])
+    assert (other[0].background[:, -10:] == 0).all() and (other[1].background[:, :10] == 0).all()

@@ -155,17 +155,17 @@ def test_several_photos_share_one_identity_and_pose_for_themselves(model: FaceMo
     cameras = [Camera(0.03 + 0.004 * k, (0.45 + 0.03 * k, 0.5)) for k in range(4)]
     points = [seen(model, identity, pose, camera) for pose, camera in zip(poses, cameras, strict=True)]
     person = fit_person(model, points)
-    assert person.identity.shape == (NUM_IDENTITY,)
+    assert person.identity_coefficients.shape == (NUM_IDENTITY,)
     assert len(person.photos) == 4
     for photo, pose, camera, expected in zip(person.photos, poses, cameras, points, strict=True):
         assert turn_between(photo.frame.rotation, pose.rotation) < 3  # whose nose is how long is guessed as well
         nearness = 1 - photo.frame.translation[2] / photo.camera.distance  # all have one camera, and their own distance
         assert photo.camera.scale / nearness == pytest.approx(camera.scale, rel=0.08)
-        assert error_of(seen(model, person.identity, photo.frame, photo.camera), expected) < 0.008
+        assert error_of(seen(model, person.identity_coefficients, photo.frame, photo.camera), expected) < 0.008
         assert photo.frame.error < 0.008
-    one = fit_person(model, points[:1]).identity
+    one = fit_person(model, points[:1]).identity_coefficients
     true_shape, joint_shape, single_shape = (
-        model.vertices(weights)[model.part == "face"] for weights in (identity, person.identity, one)
+        model.vertices(weights)[model.part == "face"] for weights in (identity, person.identity_coefficients, one)
     )
 
     def off(shape: np.ndarray) -> float:
@@ -180,8 +180,8 @@ def test_several_photos_share_one_identity_and_pose_for_themselves(model: FaceMo
 
 def test_a_person_does_not_depend_on_the_order_of_the_photos(model: FaceModel, identity: np.ndarray) -> None:
     points = [seen(model, identity, frame_fit(model, angles)) for angles in ((0, 0, 0), (15, 0, 0), (-10, 5, 0))]
-    first = fit_person(model, points).identity
-    np.testing.assert_allclose(fit_person(model, points[::-1]).identity, first, atol=1e-3)
+    first = fit_person(model, points).identity_coefficients
+    np.testing.assert_allclose(fit_person(model, points[::-1]).identity_coefficients, first, atol=1e-3)
 
 
 @pytest.mark.parametrize(("zoom", "shift"), [(0.4, (0.1, 0.3)), (1.6, (-0.2, -0.1)), (1.0, (0.3, 0.0))])
@@ -191,7 +191,7 @@ def test_how_large_and_where_a_face_is_changes_nothing(
     points = [seen(model, identity, frame_fit(model, (10, -5, 3), jawOpen=0.2))]
     expected = fit_person(model, points)
     found = fit_person(model, [zoom * points[0] + shift])
-    np.testing.assert_allclose(found.identity, expected.identity, atol=1e-3)
+    np.testing.assert_allclose(found.identity_coefficients, expected.identity_coefficients, atol=1e-3)
     (one,), (two,) = expected.photos, found.photos
     assert two.camera.scale == pytest.approx(zoom * one.camera.scale, rel=1e-3)
     assert turn_between(one.frame.rotation, two.frame.rotation) < 0.1
@@ -218,7 +218,7 @@ def test_a_real_photo_is_fitted_closely(head: Head, shots) -> None:  # type: ign
     assert min(smile) > 0.3  # she smiles
     assert view.fit.frame.expression[head.model.index("eyeBlinkLeft")] < 0.5
     # With its offset the photo's own lids and lips are met.
-    shape = head.model.vertices(head.identity, view.fit.frame.expression) + view.fit.offset
+    shape = head.model.vertices(head.identity_coefficients, view.fit.frame.expression) + view.fit.offset
     found = view.fit.camera.project(posed(shape, view.fit.frame)[head.model.landmark_vertices])[:, :2]
     np.testing.assert_allclose(mouth_openness(found), mouth_openness(points), atol=0.03)
     np.testing.assert_allclose(eye_openness(found), eye_openness(points), atol=0.04)

@@ -24,7 +24,7 @@ def side(request: pytest.FixtureRequest) -> int:
 def gaps_after(model: FaceModel, side: int, rest: np.ndarray, blink: float) -> tuple[np.ndarray, np.ndarray]:
     """Gaps of an eye whose lids were moved by a blink: as the shape says, and lifted."""
     lids = Lids.of(model)[side]
-    posed = rest + blink * model.expression[model.index(BLINKS[side])]
+    posed = rest + blink * model.expression_basis[model.index(BLINKS[side])]
     lifted = posed.copy()
     lifted[lids.skin, 1] += lids.lift(rest[lids.edges], posed[lids.edges])
     return lids.gaps(posed[lids.edges]), lids.gaps(lifted[lids.edges])
@@ -43,7 +43,7 @@ def test_edges_run_along_the_open_eye(model: FaceModel, side: int) -> None:
 
 def test_nothing_is_lifted_in_the_photo_itself(model: FaceModel, side: int) -> None:
     lids = Lids.of(model)[side]
-    for rest in (model.mean, model.mean + model.expression[model.index(BLINKS[side])]):
+    for rest in (model.mean, model.mean + model.expression_basis[model.index(BLINKS[side])]):
         np.testing.assert_array_equal(lids.lift(rest[lids.edges], rest[lids.edges]), 0)
 
 
@@ -55,7 +55,7 @@ def test_a_shut_eye_leaves_no_gap_and_lids_do_not_cross(model: FaceModel, side: 
 
 
 def test_an_eye_that_is_small_in_the_photo_shuts_as_well(model: FaceModel, side: int) -> None:
-    small = model.mean + 0.5 * model.expression[model.index(BLINKS[side])]
+    small = model.mean + 0.5 * model.expression_basis[model.index(BLINKS[side])]
     raw, met = gaps_after(model, side, small, 1.0)
     assert raw.min() < -0.2  # the whole blink would draw the lid over the cheek
     assert np.abs(met[1:-1]).max() < 0.08

@@ -27,7 +27,7 @@ HEADER = (
     "NoseSneerRight,TongueOut,HeadYaw,HeadPitch,HeadRoll,LeftEyeYaw,LeftEyePitch,LeftEyeRoll,RightEyeYaw,"
     "RightEyePitch,RightEyeRoll"
 )
-"""Of recordings of Live Link Face."""
+"""Header of recordings of Live Link Face."""
 
 FIELDS = ("coefficients", "head", "gaze", "translation")
 

@@ -96,7 +96,7 @@ def test_planes_keep_to_their_ranges(head: Head, renderer: Renderer) -> None:
         for plane in (trust, still, opacity):
             assert plane.min() >= -1e-5 and plane.max() <= 1 + 1e-5
         assert layer.min() >= -1 - 1e-5 and layer.max() <= 1 + 1e-5
-        assert (layer[opacity < 1e-3] < -0.99).all()  # nobody there: the wall
+        assert (layer[opacity < 1e-3] < -0.99).all()  # nobody there: the background
         face = around(drawn.landmarks, [30], 3)
         assert layer[face].min() > 0.9 and opacity[face].min() > 0.99
         planes = drawn.generator_planes(SIZE)
@@ -105,7 +105,7 @@ def test_planes_keep_to_their_ranges(head: Head, renderer: Renderer) -> None:
         np.testing.assert_allclose(planes[:3], drawn.picture.transpose(2, 0, 1) / 127.5 - 1, atol=1e-4)
         np.testing.assert_allclose(planes[3:6], drawn.photo.transpose(2, 0, 1) / 127.5 - 1, atol=1e-4)
         np.testing.assert_allclose(planes[6:8], drawn.planes[..., :2].transpose(2, 0, 1), atol=1e-5)
-        still = np.maximum(drawn.planes[..., 2], 1 - drawn.planes[..., 3])  # nothing is painted on the wall
+        still = np.maximum(drawn.planes[..., 2], 1 - drawn.planes[..., 3])  # nothing is painted on the background
         np.testing.assert_allclose(planes[8], still, atol=1e-5)
         small = drawn.generator_planes(SIZE // 4)
         means = planes.reshape(RENDER_CHANNELS, SIZE // 4, 4, SIZE // 4, 4).mean(axis=(2, 4))
@@ -228,7 +228,7 @@ def test_a_jaw_that_falls_shows_an_opening(head: Head, renderer: Renderer) -> No
     place = around(opened.landmarks, [62, 66], 8)
     dark = [np.quantile(drawn.picture[place].mean(axis=2), 0.1) for drawn in (opened, closed)]
     assert 20 < dark[0] < 0.4 * dark[1]  # a throat, not a hole
-    assert opened.planes[place][..., 1].min() > 0.9  # and no hole to the wall
+    assert opened.planes[place][..., 1].min() > 0.9  # and no hole to the background
 
 
 def test_eyes_look_where_they_are_told(head: Head, renderer: Renderer) -> None:
@@ -263,8 +263,8 @@ def test_every_background(head: Head, tmp_path: Path) -> None:
         return finished(Renderer(head, SIZE, background).draw(frame), none, background)
 
     assert np.array_equal(shown("keep"), plain)
-    Image.new("RGB", (300, 100), (10, 200, 30)).save(tmp_path / "wall.png")
-    for text, corner in (("#1020f0", (16, 32, 240)), (str(tmp_path / "wall.png"), (10, 200, 30))):
+    Image.new("RGB", (300, 100), (10, 200, 30)).save(tmp_path / "room.png")
+    for text, corner in (("#1020f0", (16, 32, 240)), (str(tmp_path / "room.png"), (10, 200, 30))):
         result = shown(text)
         np.testing.assert_allclose(result[:20, :20].reshape(-1, 3), np.tile(corner, (400, 1)), atol=3)
         np.testing.assert_allclose(result[face], plain[face], atol=1)
@@ -279,8 +279,8 @@ def test_every_background(head: Head, tmp_path: Path) -> None:
     np.testing.assert_allclose(see_through[face][..., :3], plain[face], atol=2)
 
 
-def test_an_unmoved_person_before_another_wall_has_no_rim_of_the_old_one(head: Head) -> None:
-    """What is half photo's wall does not count as the photo."""
+def test_an_unmoved_person_before_another_background_has_no_rim_of_the_old_one(head: Head) -> None:
+    """Pixels that are half the photo's background do not count as the photo."""
     green = Background("colour", colour=(0, 255, 0))
     drawn = Renderer(head, SIZE, green).draw(moved(head))
     opacity = drawn.planes[..., 3]
@@ -288,7 +288,7 @@ def test_an_unmoved_person_before_another_wall_has_no_rim_of_the_old_one(head: H
     assert rim.any() and drawn.planes[rim][..., 2].max() < 0.01
 
 
-def test_a_correction_is_added_and_kept_off_another_wall(head: Head) -> None:
+def test_a_correction_is_added_and_kept_off_another_background(head: Head) -> None:
     frame = moved(head)
     drawn = Renderer(head, SIZE).draw(frame)
     add = np.full_like(drawn.picture, 10.0)
@@ -307,14 +307,14 @@ def test_a_correction_is_added_and_kept_off_another_wall(head: Head) -> None:
 
 
 def test_loose_hair_goes_along_on_short_ways(head: Head, renderer: Renderer) -> None:
-    """What lies around the outline in the photo is moved with it; on long ways, and before another wall, it is not."""
+    """What lies around the outline in the photo is moved with it; not on long ways, nor before another background."""
     view = head.primary_view
     short, far = (renderer._points(moved(head, translation=(way, 0, 0)), view)[1] for way in (0.3, 6.0))
-    assert renderer._sheet_values(0, short)[:, 3].max() == 1
-    assert renderer._sheet_values(0, far)[:, 3].max() == 0
+    assert renderer._hair_values(0, short)[:, 3].max() == 1
+    assert renderer._hair_values(0, far)[:, 3].max() == 0
     green = Renderer(head, SIZE, Background("colour", colour=(0, 255, 0)))
-    assert green._sheet_values(0, short)[:, 3].max() == 0
-    # In the picture: a mark just outside the person, which no mask finds.
+    assert green._hair_values(0, short)[:, 3].max() == 0
+    # A mark in the picture just outside the person, which no mask finds.
     still = renderer.draw(moved(head))
     outside = still.planes[..., 3] < 0.01
     top = int(np.argmax(~outside[:, SIZE // 2])) - 3  # of the hair, and a little above
@@ -348,7 +348,7 @@ def with_shut_eyes(shots: Shots, light: float, lids: tuple[int, int, int] | None
 
 @pytest.fixture(scope="module")
 def two_photos(shots: Shots) -> Head:
-    """Of which the second shows blue lids."""
+    """A head of two photos, the second with blue lids."""
     return with_shut_eyes(shots, 1.0, (0, 0, 255))
 
 
@@ -374,7 +374,7 @@ def test_another_photo_shows_what_the_first_does_not(two_photos: Head, head: Hea
     (red, _, blue), helped = shut(two_photos)
     lid, alone = shut(head)
     assert blue - red > 50 and lid[2] < lid[0]
-    # What the first photo shows stays its own, in its own light.
+    # Parts that the first photo shows keep its pixels and its light.
     cheek = around(alone.landmarks, [30], 5)
     np.testing.assert_allclose(helped.picture[cheek].mean(), alone.picture[cheek].mean(), rtol=0.03)
     assert helped.planes[..., 0].sum() > alone.planes[..., 0].sum()

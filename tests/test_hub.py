@@ -74,7 +74,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubDo
 
 @pytest.fixture
 def hub(everything: tuple[HubDouble, HubClient], tiny_model: Path) -> HubDouble:
-    """With the tiny model in it."""
+    """A Hub with the tiny model in it."""
     everything[0].forget()
     everything[0].add("org/tiny", tiny_model)
     return everything[0]
@@ -519,7 +519,7 @@ def test_the_page_runs_the_named_model_or_the_bundled_one(hub: HubDouble, client
 
 
 def test_the_page_acts_for_the_visitor_and_never_for_its_owner(hub: HubDouble, client, tmp_path: Path) -> None:
-    """Its machine is logged in as "me"; the visitor is "you"."""
+    """The page's machine is logged in as "me"; the visitor is "you"."""
     lines = client(
         """
         from space.tabs.personalise import PersonaliseTab

@@ -18,7 +18,7 @@ from talking_heads.head.retarget import HeadRetargeter, MotionOptions
 from talking_heads.live import SETTLING_SECONDS, Live, steadied
 from talking_heads.media.background import parse_background
 from talking_heads.media.camera import Window, in_real_time
-from talking_heads.tracking.driver import DriverFitter
+from talking_heads.tracking.motion_fitting import DriverFitter
 
 
 def camera_frame(x: float = 100.0, roll: float = 0.0, closed: float = 0.0) -> np.ndarray:
@@ -45,7 +45,7 @@ def avatar(pipe: TalkingHeadPipeline, shots: Shots) -> Avatar:
 
 
 def driver_of(*frames: np.ndarray) -> DriverFitter:
-    """Who sits before the camera, as far as these frames show it."""
+    """A fitter for the person before the camera, from these frames."""
     return DriverFitter.of(np.stack([MarkDetector().detect(frame)[0] for frame in frames]), NOBODY.shape[:2])
 
 

@@ -98,7 +98,7 @@ def test_eight_visitors_get_each_their_own_and_memory_returns(server: Served, fi
 def test_who_finds_the_queue_full_is_told(
     tiny_model: Path, detector: MediapipeDetector, files: Path, tmp_path: Path
 ) -> None:
-    """Of eight at once each gets a video, or a sentence."""
+    """Each of eight visitors at once gets a video or a sentence."""
     with served(tiny_model, detector, tmp_path / "cache", replace(LIMITS, waiting=2)) as small:
         visitors = [Visitor(small, files, number, tmp_path) for number in range(VISITORS)]
         with ThreadPoolExecutor(VISITORS) as pool:
@@ -109,7 +109,7 @@ def test_who_finds_the_queue_full_is_told(
 
 
 def working() -> list[threading.Thread]:
-    """What renders now, or still does."""
+    """Renders that are running."""
     return [thread for thread in threading.enumerate() if thread.name == "work"]
 
 

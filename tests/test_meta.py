@@ -97,7 +97,7 @@ def assert_equal(one: dict[str, object], other: dict[str, object]) -> None:
 
 
 def episodes(run: Trainer, first: int, number: int) -> list[int]:
-    """Which episodes come as the samples from ``first`` on."""
+    """Numbers of the episodes that come as the samples from ``first`` on."""
     return list(order(first, number, run.config.targets_per_head, run.samples_per_step))
 
 
@@ -189,7 +189,7 @@ def test_the_number_of_discriminator_steps_is_kept(start):
 
 
 def test_each_step_has_its_number_of_shots(start):
-    """Which a run that was stopped draws again."""
+    """A run that was stopped draws them again."""
     run, again = start(steps=20, num_shots=4, fewest_shots=1), start(steps=20, num_shots=4, fewest_shots=1)
     drawn = []
     for step in range(20):
@@ -233,7 +233,7 @@ def test_a_discriminator_that_does_not_fit_begins_anew(start, tmp_path, capsys, 
 
 
 def test_the_papers_generator_learns_without_a_render(start):
-    """And in 16 bit, as the command trains unless told otherwise."""
+    """In 16 bit as well, which is the command's default."""
     direct = CONFIG.model.generator | {"render_conditioned": False, "skips": False}
     run = start(steps=2, mixed_precision="bf16", model=replace(CONFIG.model, generator=direct))
     before = weights(run)
@@ -255,7 +255,7 @@ def test_without_match_and_pixel_their_terms_are_gone(start):
 
 
 def test_one_batch_is_overfitted(start):
-    """What the render leaves wrong is learned: the error falls well below that at which training started."""
+    """The errors of the render are learned: the loss falls well below that at which training started."""
     run = start(steps=1, batch_size=4, adversarial_from=1000, generator_rate=1e-2)
     batch = next(iter(run.batches(workers=0)))
     batch["render"][:, -1] = 0  # stillness: tiny people hardly move, and what is still may not be painted
@@ -473,7 +473,7 @@ def in_parallel(launcher: list[str], output: Path, clips: Path, *arguments: str)
 
 
 def ranks() -> list[str]:
-    """What starts two processes faster than torchrun."""
+    """Arguments of a script that starts two processes faster than torchrun does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return [str(ROOT / "tests" / "ranks.py"), str(free.getsockname()[1])]

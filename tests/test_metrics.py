@@ -24,27 +24,27 @@ from talking_heads.media.images import read_photo, to_float
 from talking_heads.tracking.crops import crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
 from train.evaluation import metrics
-from train.evaluation.field import field_values
-from train.evaluation.metrics import (
-    BEST_PSNR,
+from train.evaluation.face_recognition import (
     DLIB_POINTS,
     DLIB_POINTS_AT,
     FIVE_POINTS,
-    FrameMetrics,
     MobileFaceNet,
     align_face,
-    correlation_and_gain,
     dlib_chip,
+    load_identity_net,
+)
+from train.evaluation.fid import frechet_distance, inception_features, load_inception
+from train.evaluation.field import field_values
+from train.evaluation.metrics import (
+    BEST_PSNR,
+    FrameMetrics,
+    correlation_and_gain,
     face_errors,
     fit_pose,
     following,
-    frechet_distance,
-    inception_features,
     jitter,
     l1,
     landmark_errors,
-    load_identity_net,
-    load_inception,
     mean,
     opening_errors,
     pose_error,
@@ -108,7 +108,7 @@ def test_psnr_by_hand() -> None:
 
 
 def test_ssim_by_hand() -> None:
-    # Of two even images only the luminance term is left.
+    # For two even images only the luminance term is left.
     a, b, c1 = 100.0, 150.0, (0.01 * 255) ** 2
     flat = [np.full((32, 32, 3), int(level), np.uint8) for level in (a, b)]
     assert_allclose(ssim(*flat), (2 * a * b + c1) / (a * a + b * b + c1), rtol=1e-6)
@@ -394,7 +394,7 @@ def test_foreign_files_are_no_inception(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Person:
-    identity: str
+    person: str
     values: dict[str, dict[str, float]]
 
 
@@ -449,7 +449,7 @@ def test_the_truth_is_perfect(frame_metrics: FrameMetrics, frames: np.ndarray) -
     for name, value in perfect.items():
         assert_allclose(values[name], np.full(3, value), atol=2e-3 if name == "pose" else 1e-6, err_msg=name)
     # The identity of the other frames, by hand: never that of the frame itself.
-    cosines = observed.identities @ observed.identities.T
+    cosines = observed.face_embeddings @ observed.face_embeddings.T
     assert_allclose(values["csim"], (cosines.sum(axis=1) - cosines.diagonal()) / 2, atol=1e-5)
     a, b, c = observed.descriptors
     ab, ac, bc = (np.linalg.norm(one - other) for one, other in ((a, b), (a, c), (b, c)))

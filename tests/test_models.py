@@ -94,7 +94,7 @@ def test_parameter_counts_are_the_papers() -> None:
 
 
 def test_the_papers_self_attention_is_where_it_belongs() -> None:
-    """At 32x32 in the down blocks of all three, at 64x64 in the generator's up blocks."""
+    """It is at 32x32 in the down blocks of all three, at 64x64 in the generator's up blocks."""
     sizes: dict[str, list[int]] = {}
 
     def watch(name: str) -> Any:
@@ -303,7 +303,7 @@ def test_training_starts_at_the_render() -> None:
 
 
 def test_nothing_is_painted_where_nothing_has_moved() -> None:
-    """And elsewhere in proportion, up to a bound."""
+    """Elsewhere it is changed in proportion, up to a bound."""
     model = seeded(Generator, CONDITIONED)
     landmarks, embedding, _, render = arguments(model)
     picture = render[:, :3]

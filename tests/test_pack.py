@@ -72,7 +72,7 @@ def packed(clips: Path, nets: tuple[Path, Path], tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def light(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without networks, whose losses take most of the time."""
+    """A pack without networks, whose losses take most of the time."""
     return write_pack([clips], tmp_path_factory.mktemp("light") / "pack", 3.0, frames=4, codec="webp").path
 
 
@@ -141,14 +141,14 @@ def test_a_folder_holds_the_same_as_a_tar(clips: Path, packed: Summary, tmp_path
 
 
 def test_the_size_is_kept_and_so_is_everybody(clips: Path, tmp_path: Path) -> None:
-    people = {clip.meta.identity for clip in load_clips(clips, None)}
+    people = {clip.meta.person for clip in load_clips(clips, None)}
     qualities = []
     for megabytes in (1.0, 0.045, 0.03):
         summary = write_pack([clips], tmp_path / "pack.tar", megabytes, codec="webp")
         size = (tmp_path / "pack.tar").stat().st_size
         assert size == round(1e6 * summary.megabytes) <= 1e6 * megabytes
         kept = load_clips(unpack(tmp_path / "pack.tar", workers=0).clips, None)
-        assert {clip.meta.identity for clip in kept} == people and summary.people == len(people)
+        assert {clip.meta.person for clip in kept} == people and summary.people == len(people)
         assert all(len(clip) >= 2 for clip in kept if clip.meta.kind == "video")
         qualities.append((summary.video_frames, summary.quality))
     assert qualities[0] == (15, 90) and qualities == sorted(qualities, reverse=True)
@@ -160,7 +160,7 @@ def test_the_size_is_kept_and_so_is_everybody(clips: Path, tmp_path: Path) -> No
 
 
 def test_a_photo_of_two_clips_is_there_once(clips: Path, tmp_path: Path) -> None:
-    bob = next(clip for clip in load_clips(clips) if clip.meta.identity == "bob")
+    bob = next(clip for clip in load_clips(clips) if clip.meta.person == "bob")
     for number, kind in enumerate(("stills", "animated")):
         write_clip(tmp_path / "clips" / f"{number}.npz", replace(bob, meta=replace(bob.meta, kind=kind)))
     summary = write_pack([tmp_path / "clips"], tmp_path / "pack.tar", codec="webp")

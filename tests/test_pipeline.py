@@ -153,7 +153,7 @@ class TestAvatar:
         file = avatar.save_file(tmp_path / "ada.safetensors")
         loaded = Avatar.from_file(file)
         assert all(np.array_equal(a, b) for a, b in zip(pipe(avatar, track), pipe(loaded, track), strict=True))
-        # Of the model only its name: where it lies on this machine is nobody's business.
+        # The file holds the model's name and not its path on this machine.
         assert str(Path(pipe.name).parent).encode() not in file.read_bytes()
         with pytest.raises(OutputError, match=r"must end in \.safetensors"):
             avatar.save_file(tmp_path / "ada.zip")
@@ -188,7 +188,7 @@ class TestAvatar:
             assert again.head is again.head
 
     def test_an_old_avatar_is_refused(self, avatar: Avatar, tmp_path: Path) -> None:
-        """Of the time of flat warps: crops instead of canvases."""
+        """An avatar of format 3 holds crops instead of canvases."""
         settings = {"_class_name": "Avatar", "embedding_dim": 4, "style_dim": 8, "num_photos": 1, "image_size": 64}
         settings |= {"format_version": 3}
         state = {"embedding": torch.zeros(4), "style": torch.zeros(8), "photos": torch.zeros(1, 64, 64, 3)}
@@ -231,7 +231,7 @@ class TestMotion:
     def test_a_file_of_motion_drives_as_the_clip_does(
         self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion, tmp_path: Path
     ) -> None:
-        """But for the detail of lids and lips, which Live Link Face has no columns for."""
+        """All but the detail of lids and lips, for which Live Link Face has no columns."""
         track.save(tmp_path / "ada.csv")
         loaded = Motion.load(tmp_path / "ada.csv")
         assert len(loaded) == len(track) and loaded.fps == pytest.approx(track.fps)
@@ -312,7 +312,7 @@ class TestPainting:
     def test_another_pictures_pose_and_expression(
         self, pipe: TalkingHeadPipeline, avatar: Avatar, detector: LandmarkDetector
     ) -> None:
-        """Of a driver who looks aside with an open mouth."""
+        """The driver looks aside with an open mouth."""
         (other,) = [frame for k, frame in enumerate(read_frames(DRIVING, end=5)) if k == 100]
         shown = pipe.imitate(avatar, other)
         head = avatar.head
@@ -484,7 +484,7 @@ HARD: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 class TestHardPhotos:
     def painted(self, pipe: TalkingHeadPipeline, photo: np.ndarray, caplog: pytest.LogCaptureFixture) -> bool:
-        """Whether it becomes an avatar that moves; else there is one sentence."""
+        """The photo becomes an avatar that moves, or there is one sentence."""
         try:
             avatar = pipe.create_avatar([photo])
         except (NoFaceError, SeveralFacesError) as error:

@@ -1,4 +1,4 @@
-"""From a folder as people have it to clips: who is who, what is dropped and why, and what a killed run leaves."""
+"""Preparation of a folder as people have it: who is who, what is dropped and why, and what a killed run leaves."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def test_every_person_gets_clips_by_folder_or_file(prepared: Path):
     clips = {path.stem: load_clip(path) for path in prepared.glob("*.npz")}
     assert set(clips) == {"ada__ada__clip", "ada__stills", "bob__stills"}
     video, stills, bob = clips["ada__ada__clip"], clips["ada__stills"], clips["bob__stills"]
-    assert (video.meta.identity, video.meta.kind, video.meta.fps) == ("ada", "video", 25)
-    assert (stills.meta.identity, stills.meta.kind, len(stills)) == ("ada", "stills", 2)
-    assert (bob.meta.identity, bob.meta.source, len(bob)) == ("bob", "bob.png", 1)
+    assert (video.meta.person, video.meta.kind, video.meta.fps) == ("ada", "video", 25)
+    assert (stills.meta.person, stills.meta.kind, len(stills)) == ("ada", "stills", 2)
+    assert (bob.meta.person, bob.meta.source, len(bob)) == ("bob", "bob.png", 1)
     assert len(video) == 12
     assert video.meta.extra["seen"] == 1.0
     assert video.meta.extra["face_pixels"] == pytest.approx(111, rel=0.05)
@@ -126,7 +126,7 @@ def test_a_damaged_clip_is_made_again_and_files_are_equal(folder: Path, prepared
 
 
 def test_max_frames_are_spread_over_the_clip(folder: Path, tmp_path: Path):
-    jobs = [job for job in find_jobs(folder, None) if job.is_video and job.identity == "ada"]
+    jobs = [job for job in find_jobs(folder, None) if job.is_video and job.person == "ada"]
     (outcome,) = prepare(jobs, tmp_path, size=96, max_frames=4)
     assert outcome.frames == 4
     clip = load_clip(tmp_path / f"{outcome.name}.npz")
@@ -183,7 +183,7 @@ def test_an_index_says_who_is_who_and_which_split(folder: Path, tmp_path: Path):
     assert {job.name for job in find_jobs(folder, index)} == set(jobs)
     (outcome,) = prepare([jobs["eileen__stills__photos_validation"]], tmp_path / "out", size=64)
     meta = load_clip(tmp_path / "out" / f"{outcome.name}.npz").meta
-    assert (meta.identity, meta.split, meta.licence, meta.source) == ("eileen", "validation", "PD", "ada/one.png")
+    assert (meta.person, meta.split, meta.licence, meta.source) == ("eileen", "validation", "PD", "ada/one.png")
 
 
 def test_names_never_collide_and_stay_in_the_folder(tmp_path: Path):

@@ -64,7 +64,7 @@ def encoded_anew(path: Path, crf: int) -> Path:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
-    """What a user gets: 50 frames of 256 x 256 pixels with sound. Copy before changing."""
+    """A video as users get it: 50 frames of 256 x 256 pixels with sound. Copy before changing."""
     folder = tmp_path_factory.mktemp("made")
     driving = write_clip(folder / "driving.mp4", counted(50), sound=beep(2, 0.5))
     made = TalkingHeadVideo(lambda: filmed(astronaut, 50, 256, 256), 50, 25.0, driving=driving)
@@ -121,13 +121,13 @@ def test_the_watermark_lasts_in_every_size(tmp_path: Path, astronaut: np.ndarray
 
 
 def test_the_watermark_is_in_small_frames(tmp_path: Path, astronaut: np.ndarray) -> None:
-    """With two blocks for each bit it lasts in a file as it is saved, and not much longer."""
+    """With two blocks for each bit the mark survives in a saved file, but not much more compression."""
     made = TalkingHeadVideo(lambda: filmed(astronaut, 30, 128, 128), 30, 25.0)
     assert verify(made.save(tmp_path / "v.mp4")).mark
 
 
 def test_white_and_black_leave_no_gap(tmp_path: Path) -> None:
-    """Where blue is at its limit already."""
+    """There blue is at its limit already."""
     screen = grey(255, 256, 256)
     screen[:128] = 0
     with VideoWriter(tmp_path / "v.mp4", 25) as writer:
@@ -480,7 +480,7 @@ def test_certificates_that_do_not_do(
 
 
 def test_the_development_certificate_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By several processes at the same time."""
+    """Several processes do so at the same time."""
     home = tmp_path / "home" / "talking_heads"
     program = "import sys; from talking_heads.media.signing import sign; sign(sys.argv[1])"
     pictures = [tmp_path / f"{k}.png" for k in range(2)]

@@ -1,4 +1,4 @@
-"""What the README tells people to type is there."""
+"""The commands of the README exist, with their options."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANIMATE = [line for line in LINES if line.startswith("python -m talking_heads ")
 
 
 def parse(command: object, words: list[str]) -> dict[str, object]:
-    """What a command would be called with; an option that does not exist is an error."""
+    """Parses the words of a command; an option that does not exist is an error."""
     return command.make_context("command", words).params  # type: ignore[attr-defined]
 
 
@@ -91,7 +91,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_files_that_are_named_exist() -> None:
-    """In the table of CONTRIBUTING.md, by which strangers find their way."""
+    """The files in the table of CONTRIBUTING.md."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for cell in re.findall(r"^\| .* \| (`.*`) \|$", text, re.MULTILINE):
         folder = ""

@@ -27,19 +27,12 @@ from talking_heads.media.reading import probe, read_frames
 from talking_heads.media.writing import AI_GENERATED
 from talking_heads.tracking.crops import crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
-from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.motion_fitting import motion_of_track
 from talking_heads.tracking.tracks import Gap, Track
 from train import evaluate
 from train.evaluation import protocol, reenact
-from train.evaluation.metrics import (
-    FrameMetrics,
-    MobileFaceNet,
-    align_face,
-    face_errors,
-    following,
-    jitter,
-    stillest_run,
-)
+from train.evaluation.face_recognition import MobileFaceNet, align_face
+from train.evaluation.metrics import FrameMetrics, face_errors, following, jitter, stillest_run
 from train.evaluation.reenact import (
     METRICS,
     Driven,
@@ -161,7 +154,7 @@ def test_a_pair_is_measured_against_what_was_asked_for(
     portrait = find_portraits(pipe, photos, tmp_path)[0][0]
     driven = drive(pipe, metrics, Driver("ada.mp4", "ada", clip), [portrait], 20, tmp_path)
     (pair,) = driven.pairs
-    assert (pair.identity, pair.clip, pair.frames, driven.dropped) == ("eileen.png", "ada.mp4", 20, "")
+    assert (pair.person, pair.clip, pair.frames, driven.dropped) == ("eileen.png", "ada.mp4", 20, "")
     assert list(pair.values) == ["warp", "render", "feed-forward"]
 
     # The pipeline itself, with its defaults, on the same frames. At least the four empty ones are left out.
@@ -177,7 +170,7 @@ def test_a_pair_is_measured_against_what_was_asked_for(
     for name, values in face_errors(found, targets.landmarks).items():
         assert pair.values["feed-forward"][name] == pytest.approx(np.nanmean(values), abs=1e-6, nan_ok=True), name
 
-    # What is asked for: where the moved head's landmarks are drawn.
+    # The target is where the moved head's landmarks are drawn.
     neutral = frame_of(motion, most_neutral(motion), len(avatar.head.model.expression_names))
     retarget = HeadRetargeter(avatar.head, MotionOptions(closed_lips=True))
     last = retarget(frame_of(motion, 19, len(avatar.head.model.expression_names)), neutral)

@@ -1,4 +1,4 @@
-"""One person's motion for another's face: what is carried over, how strongly, and what never is."""
+"""Retargeting: what of a person's motion is carried over to another's face, how strongly, and what never is."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_identity_does_not_leak(model: FaceModel, head: Head) -> None:
     assert np.abs(one.gaze - two.gaze).max() < 3
     places = []
     for frame in results:
-        shape = model.vertices(head.identity, frame.expression)
+        shape = model.vertices(head.identity_coefficients, frame.expression)
         places.append(posed(shape, frame)[model.landmark_vertices[:68]])
     assert np.linalg.norm(places[0] - places[1], axis=1).mean() < 0.1  # cm
 
@@ -265,7 +265,7 @@ def test_lips_of_a_laugh_meet_when_those_of_a_voice_do(head: Head) -> None:
 
     def gap(frame: FrameFit) -> float:
         change = frame.expression - view.fit.frame.expression  # the photo's shape has the photo's expression
-        shape = view.rest + np.tensordot(change, model.expression, axes=1)
+        shape = view.rest + np.tensordot(change, model.expression_basis, axes=1)
         return float((shape[upper, 1] - shape[lower, 1]).mean())
 
     def opened(jaw: float, neutral: FrameFit) -> float:
@@ -320,7 +320,7 @@ def laughing(head: Head) -> Head:
     change = np.zeros(len(head.model.expression_names), np.float32)
     change[head.model.index("jawOpen")] = 0.35
     frame = replace(view.fit.frame, expression=view.fit.frame.expression + change)
-    rest = view.rest + np.tensordot(change, head.model.expression, axes=1)
+    rest = view.rest + np.tensordot(change, head.model.expression_basis, axes=1)
     laughing_view = replace(view, rest=rest, fit=replace(view.fit, frame=frame))
     return replace(head, views=(laughing_view,), primary=0)
 
@@ -328,7 +328,7 @@ def laughing(head: Head) -> Head:
 def lip_gap(head: Head, frame: FrameFit) -> float:
     """cm between the inner lips of the posed person."""
     change = frame.expression - head.primary_view.fit.frame.expression
-    shape = head.primary_view.rest + np.tensordot(change, head.model.expression, axes=1)
+    shape = head.primary_view.rest + np.tensordot(change, head.model.expression_basis, axes=1)
     upper, lower = (shape[head.model.landmark_vertices[points], 1] for points in ([61, 62, 63], [67, 66, 65]))
     return float((upper - lower).mean())
 

@@ -1,4 +1,4 @@
-"""Where the person is in a photo."""
+"""Masks of the person in a photo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from talking_heads.tracking.segmentation import person_mask
 
 
-def test_the_person_and_not_the_wall(astronaut: np.ndarray, astronaut_face: np.ndarray) -> None:
+def test_the_person_and_not_the_background(astronaut: np.ndarray, astronaut_face: np.ndarray) -> None:
     mask = person_mask(astronaut)
     assert mask.shape == (512, 512) and mask.dtype == np.float32
     assert mask.min() >= 0 and mask.max() <= 1

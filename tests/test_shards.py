@@ -86,7 +86,7 @@ def test_webdataset_reads_them(shards: Path):
     gc.collect()
     assert samples[0]["__key__"] == "ada__ada__clip"
     for sample, clip in zip(samples, clips, strict=True):
-        assert sample["json"]["identity"] == clip.meta.identity
+        assert sample["json"]["identity"] == clip.meta.person
         assert sample["json"]["extra"]["face_pixels"] == clip.meta.extra["face_pixels"] > 64
         np.testing.assert_array_equal(sample["landmarks.npy"], clip.landmarks)
         np.testing.assert_array_equal(sample["jpeg.npy"], clip.jpeg)

@@ -1,4 +1,4 @@
-"""What stands behind the page: limits, long work, and a visitor's person."""
+"""The code behind the page: limits, long work, and a visitor's person."""
 
 from __future__ import annotations
 

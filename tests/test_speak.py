@@ -201,7 +201,7 @@ class TestPieces:
 
 
 def test_utterances_end_and_phones_go_on(speech: np.ndarray) -> None:
-    """Of a voice without a pause, longer than an utterance may be."""
+    """The voice has no pause and is longer than an utterance may be."""
     stream = PhoneStream()
     loud = np.flatnonzero(np.abs(speech) > 1000)
     voice = np.tile(speech[loud[0] : loud[-1]], 4)

@@ -141,7 +141,7 @@ def measured(shift: int, closed: bool) -> Measured:
 
 
 def test_what_is_heard_while_it_comes_is_learned() -> None:
-    """Of the bundled clip's voice: what each hearing sees, and lips that follow from it."""
+    """From the bundled clip's voice: the features of each hearing, and lips that follow from them."""
     samples = np.concatenate(list(read_sound(EXAMPLE)))
     voice = listen(EXAMPLE)
     times = np.arange(round(voice.seconds * 25)) / 25
@@ -185,7 +185,7 @@ def test_a_filmed_person_is_followed(detector: LandmarkDetector) -> None:
 
 @needs_grid
 def test_a_film_is_measured_in_what_is_painted(detector: LandmarkDetector) -> None:
-    """With the bundled model: whoever is not in training speaks in time with the film."""
+    """With the bundled model a speaker who was not in training speaks in time with the film."""
     pipe = TalkingHeadPipeline.from_pretrained(engine="torch")
     pipe.detector = detector
     found = measure(pipe, DATA / "clips" / "grid" / "lbax4n.mpg", "P009")

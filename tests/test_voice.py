@@ -46,7 +46,7 @@ def names(phones: tuple[Phone, ...]) -> list[str]:
 
 
 def a_voice(*phones: tuple[float, float, str], seconds: float = 2.0) -> Voice:
-    """As loud in its phones as it gets, and quiet in between."""
+    """A voice as loud in its phones as it gets, and quiet in between."""
     bands = np.zeros((round(seconds * 100), BANDS), np.float32)
     for start, end, _ in phones:
         bands[round(start * 100) : round(end * 100)] = 1

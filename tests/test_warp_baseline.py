@@ -60,7 +60,7 @@ def inside(face: np.ndarray, part: slice) -> Tensor:
 def missed(found: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Pixels (L,) between the source's landmarks and what is seen at the target's."""
     columns, rows = np.round(target).astype(int).T
-    # What is a fraction of a pixel beside the landmark came from beside it.
+    # A pixel a fraction beside the landmark came from beside the source's landmark.
     return np.linalg.norm(found[rows, columns] - (np.round(target) - target) - source, axis=1)
 
 
@@ -136,7 +136,7 @@ def test_a_displacement_is_counted_in_sides_and_looks_ahead() -> None:
 @pytest.mark.parametrize("amount", [0.9, 1.0])
 @pytest.mark.parametrize("roll", [0.0, 23.0])
 def test_an_eye_that_closes_shows_little_of_what_is_between_its_lids(amount: float, roll: float) -> None:
-    """To the last: a spline that is asked to take both lids to one place shows the eye open again."""
+    """They close almost completely: a spline that takes both lids to one place shows the eye open again."""
     open_eye = turned(0, 0, roll)
     eyes = inside(open_eye, RIGHT_EYE) + inside(open_eye, LEFT_EYE)
     warped = warp_photo(2 * eyes - 1, points(open_eye), points(close_eyes(open_eye, amount)))
@@ -152,7 +152,7 @@ def test_lips_that_close_hide_the_mouth() -> None:
 
 @pytest.mark.parametrize("shift", [[4.0, 0.0], [-4.0, 0.0], [0.0, 1.5]])
 def test_irises_follow_the_gaze(shift: list[float]) -> None:
-    """By more than half of the way: the lids, which stay, hold them back."""
+    """They go more than half of the way: the lids, which stay, hold them back."""
     target = FACE.copy()
     target[IRISES] += np.float32(shift)
     y, x = np.mgrid[:SIZE, :SIZE]

@@ -39,35 +39,35 @@ _load_detector = lru_cache(maxsize=1)(load_detector)
 
 
 @dataclass(frozen=True)
-class Still:
+class ClipTask:
     """One clip to make."""
 
     path: Path
     source: str  # relative to the folder of stills
-    identity: str
+    person: str
     split: str
     licence: str
     seed: tuple[int, ...]
-    own_wall: bool
+    own_background: bool
     target: Path
     speech: Path | None = None  # the prepared clip whose speaker the head follows
 
 
-def _run(still: Still, detector: str, frames: int) -> tuple[int, int, str]:
+def _run(task: ClipTask, detector: str, frames: int) -> tuple[int, int, str]:
     """-> frames kept, frames dropped, and why there is no clip, if so."""
-    if still.target.is_file():
+    if task.target.is_file():
         return 0, 0, ""
     eye = _load_detector(detector)
-    rng, speech, licence = np.random.default_rng(still.seed), None, still.licence
+    rng, speech, licence = np.random.default_rng(task.seed), None, task.licence
     try:
-        image = read_photo(still.path)
-        if still.speech is not None:
-            clip = load_clip(still.speech)
+        image = read_photo(task.path)
+        if task.speech is not None:
+            clip = load_clip(task.speech)
             speech = follow_speech(face_model(), clip, STRIDE * (frames - 1), FPS, rng)
             if clip.meta.licence:
                 licence = f"{licence}; motion: {clip.meta.licence}".removeprefix("; ")
         head = head_of_still(image, eye)
-        canvases, masks, points, dropped = animate(head, eye, frames, rng, still.own_wall, speech)
+        canvases, masks, points, dropped = animate(head, eye, frames, rng, task.own_background, speech)
     except TalkingHeadsError as error:
         return 0, 0, str(error)
     edge = canvas_margin(SIZE)
@@ -76,20 +76,22 @@ def _run(still: Still, detector: str, frames: int) -> tuple[int, int, str]:
         "sharpness": sharpness(canvases[0][edge:-edge, edge:-edge]),
         "dropped": float(dropped),
     }
-    meta = ClipMeta(still.identity, still.source, still.split, FPS / STRIDE, licence, "animated", extra)
-    save_clip(still.target, canvases, masks, points, meta)
+    meta = ClipMeta(task.person, task.source, task.split, FPS / STRIDE, licence, "animated", extra)
+    save_clip(task.target, canvases, masks, points, meta)
     return len(canvases), dropped, ""
 
 
-def _run_all(todo: list[Still], detector: str, frames: int, workers: int) -> Iterator[tuple[Still, int, int, str]]:
+def _run_all(
+    todo: list[ClipTask], detector: str, frames: int, workers: int
+) -> Iterator[tuple[ClipTask, int, int, str]]:
     if workers == 1:
-        for still in todo:
-            yield still, *_run(still, detector, frames)
+        for task in todo:
+            yield task, *_run(task, detector, frames)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        tasks = {pool.submit(_run, still, detector, frames): still for still in todo}
-        for task in as_completed(tasks):
-            yield tasks[task], *task.result()
+        running = {pool.submit(_run, task, detector, frames): task for task in todo}
+        for future in as_completed(running):
+            yield running[future], *future.result()
 
 
 def main(
@@ -127,22 +129,22 @@ def main(
                 continue
             for path in job.files:
                 source = str(path.relative_to(stills))
-                name = "__".join([job.identity, *path.relative_to(stills).with_suffix("").parts])
+                name = "__".join([job.person, *path.relative_to(stills).with_suffix("").parts])
                 for k in range(first_clip, first_clip + clips_per_still):
                     # The seed depends on the photo's name, not on its place in the list: more photos change no clip.
                     seeds = (seed, k, *source.encode())
                     target = output / f"{name}__animated{k}.npz"
-                    still = Still(path, source, job.identity, job.split, job.licence, seeds, k % 2 == 0, target)
+                    task = ClipTask(path, source, job.person, job.split, job.licence, seeds, k % 2 == 0, target)
                     if speakers:  # drawn apart from the clip's motion: 256 is no byte of a name
                         draw = np.random.default_rng((*seeds, 256))
-                        still = replace(still, speech=speakers[draw.integers(len(speakers))])
-                    todo.append(still)
+                        task = replace(task, speech=speakers[draw.integers(len(speakers))])
+                    todo.append(task)
         kept = dropped = 0
         outcomes = _run_all(todo, detector, frames, workers)
-        for count, (still, good, bad, reason) in enumerate(outcomes, start=1):
+        for count, (task, good, bad, reason) in enumerate(outcomes, start=1):
             kept, dropped = kept + good, dropped + bad
             if reason:
-                typer.echo(f"{still.source}: {reason}")
+                typer.echo(f"{task.source}: {reason}")
             if count % 20 == 0 or count == len(todo):
                 typer.echo(f"{count} of {len(todo)} clips, {kept} frames kept, {dropped} dropped")
 

@@ -21,7 +21,7 @@ from .trainer import Trainer
 
 KEPT_CHECKPOINTS = 2
 PEOPLE = "people.json"
-"""In a checkpoint: whose column of W is which, in order."""
+"""File in a checkpoint: names of people in the order of the columns of W."""
 
 
 def checkpoints(output: Path) -> list[Path]:
@@ -87,7 +87,7 @@ def start_from_model(trainer: Trainer, folder: Path) -> None:
 
 
 def _design(discriminator: Discriminator) -> dict[str, Any]:
-    """What it was constructed with; published ones have their spectral norm folded."""
+    """The arguments it was constructed with; published ones have their spectral norm folded."""
     return settings_of(discriminator.config) | {"spectral_norm": True}
 
 

@@ -19,7 +19,7 @@ class EMA:
 
     @torch.no_grad()
     def restart(self, model: nn.Module) -> None:
-        """From the model as it is now."""
+        """Starts from the model's present weights."""
         self.count = 0
         for name, value in model.named_parameters():
             self.values[name].copy_(value)

@@ -23,8 +23,8 @@ only at the same number of frames.
 A table of its own has the hold-out frames in which the head is turned by 12 degrees and more: by the angle between its
 pose and that of the source nearest to it. Its numbers are means over these frames of all clips together.
 
-Writes ``results.json``, ``results.md`` and ``sheets/``: one picture for each clip and T. With ``--portraits`` people
-are also driven by others: see train/evaluation/reenact.py.
+Writes ``results.json``, ``results.md`` and ``sheets/``: one contact sheet for each clip and T. With ``--portraits``
+people are also driven by others: see train/evaluation/reenact.py.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from .evaluation.reenact import (
     Driver,
     file_names,
     find_portraits,
-    save_sheets,
+    save_contact_sheets,
     write_cross,
 )
 from .evaluation.reenact import Portrait as DrivenPortrait
@@ -143,7 +143,7 @@ def _measure_clips(jobs: Sequence[Job], options: Options, workers: int) -> None:
     with contextlib.closing(_with_bar("evaluating", len(jobs), evaluate(jobs, options, workers))) as running:
         for outcome in running:
             outcomes.append(outcome)
-            # After each, so that an interrupted run has some.
+            # Written after each clip, so that an interrupted run has some.
             write_results(outcomes, options, finished=len(outcomes) == len(jobs))
     dropped = _count_dropped(outcomes)
     report = options.output / ("field.md" if options.protocol == "field" else "results.md")
@@ -168,8 +168,8 @@ def _measure_pairs(
             for one in running:
                 driven.append(one)
                 write_cross(driven, portraits, left_out, described(options), notes, options.output, options.seed)
-    finally:  # a sheet shows all clips: drawn once, of an interrupted run as well
-        save_sheets(driven, portraits, options.output)
+    finally:  # a contact sheet shows all clips: drawn once, after an interrupted run as well
+        save_contact_sheets(driven, portraits, options.output)
     dropped = _count_dropped(driven)
     typer.echo(
         f"{len(portraits)} portraits driven by {len(driven) - dropped} clips, {len(left_out)} portraits and "

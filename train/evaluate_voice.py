@@ -51,7 +51,7 @@ MAX_LAG = 8
 NEAR = 0.04
 """Seconds around a phone in which lips may meet."""
 CLOSED = 0.1
-"""Of the widest opening."""
+"""Share of the widest opening below which lips count as closed."""
 _LEFT_EYE, _RIGHT_EYE = slice(42, 48), slice(36, 42)
 _UPPER, _LOWER = slice(61, 64), [67, 66, 65]
 
@@ -121,7 +121,7 @@ def streamed(path: Path) -> Motion:
 
 
 def correlation(one: np.ndarray, other: np.ndarray, lag: int = 0) -> float:
-    """Of two curves, the first ``lag`` frames later; over the frames that both have."""
+    """Correlation of two curves, the first ``lag`` frames later, over the frames that both have."""
     length = min(len(one), len(other))
     one, other = one[:length], other[:length]
     a, b = (one[lag:], other[: length - lag]) if lag >= 0 else (one[:lag], other[-lag:])

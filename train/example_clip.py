@@ -46,7 +46,7 @@ SKIN, LIPS = (0.74, 0.555, 0.47), (0.62, 0.36, 0.345)
 HAIR, BROWS = (0.17, 0.115, 0.08), (0.22, 0.15, 0.11)
 SCLERA, IRIS, PUPIL = (0.76, 0.73, 0.71), (0.33, 0.25, 0.16), (0.02, 0.02, 0.02)
 TEETH, GUMS, SOCKET, SHIRT = (0.84, 0.80, 0.72), (0.62, 0.28, 0.28), (0.42, 0.17, 0.16), (0.20, 0.30, 0.40)
-WALL_TOP, WALL_BOTTOM = (0.72, 0.74, 0.75), (0.52, 0.55, 0.58)
+BACKGROUND_TOP, BACKGROUND_BOTTOM = (0.72, 0.74, 0.75), (0.52, 0.55, 0.58)
 
 # Light. Directions point from the face to the lamp; colours are linear.
 KEY, KEY_COLOUR, KEY_SPREAD = (-0.45, 0.55, 0.75), (1.75, 1.68, 1.58), 0.3
@@ -57,7 +57,7 @@ WRAP = (0.32, 0.16, 0.12)  # light creeps round into the shade, red farthest: wh
 
 @dataclass(frozen=True)
 class Coat:
-    """What the painter knows of every vertex, measured once on the face at rest (all (V,) or (V, 3), cm)."""
+    """Attributes of every vertex for shading, measured once on the face at rest (all (V,) or (V, 3), cm)."""
 
     position: np.ndarray
     lips: np.ndarray  # signed distance to the outline of the lips, positive inside
@@ -352,14 +352,14 @@ def both_sides(**strengths: float) -> dict[str, float]:
 
 
 class Studio:
-    """One person before one wall."""
+    """One person before one background."""
 
     def __init__(self, model: Source, seed: int) -> None:
         self.model = model
         coat = measure(model)
         self.fields = fields(coat)
-        identity = np.random.default_rng(seed).normal(0, 0.55, NUM_IDENTITY).astype(np.float32)
-        self.body = model.mean + np.tensordot(identity, model.identity[:NUM_IDENTITY], axes=1)
+        identity_coefficients = np.random.default_rng(seed).normal(0, 0.55, NUM_IDENTITY).astype(np.float32)
+        self.body = model.mean + np.tensordot(identity_coefficients, model.identity[:NUM_IDENTITY], axes=1)
         # Hair stands off the scalp and grows in locks; shoulders reach out of the picture.
         lift = smoothstep(-0.2, 2.2, coat.hair) * (0.85 + 0.25 * hair_strands(coat.position))
         self.body += vertex_normals(self.body, model.triangles) * lift[:, None]
@@ -370,7 +370,9 @@ class Studio:
         rows = np.linspace(0, 1, SIZE * SUPERSAMPLE)[:, None, None]
         columns = np.linspace(-1, 1, SIZE * SUPERSAMPLE)[None, :, None]
         glow = np.exp(-((columns + 0.15) ** 2 + (rows * 2 - 0.9) ** 2) / 1.1)
-        self.wall = (np.array(WALL_TOP) * (1 - rows) + np.array(WALL_BOTTOM) * rows) * (0.82 + 0.22 * glow)
+        self.background = (np.array(BACKGROUND_TOP) * (1 - rows) + np.array(BACKGROUND_BOTTOM) * rows) * (
+            0.82 + 0.22 * glow
+        )
 
     def photograph(self, expression: dict[str, float], turn: np.ndarray) -> np.ndarray:
         """Strengths of expressions by ICT's name, head turn (3, 3) -> uint8 RGB (SIZE, SIZE, 3)."""
@@ -389,7 +391,7 @@ class Studio:
         values = np.column_stack([self.fields, vertex_normals(vertices, model.triangles), key, sky]).astype(np.float32)
         seen = interpolate(points, model.triangles, nearest, values)[covered]
         albedo, gloss = paint(seen[:, :15])
-        picture = self.wall.copy()
+        picture = self.background.copy()
         picture[covered] = shade(albedo, gloss, seen[:, 14], seen[:, 15:])
         small = np.clip(picture, 0, 1).reshape(SIZE, SUPERSAMPLE, SIZE, SUPERSAMPLE, 3).mean(axis=(1, 3))
         return (small * 255 + 0.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Between training and use: folding spectral norm, and the folder that ``from_pretrained`` reads."""
+"""Export of trained networks: folds spectral norm, and writes the folder that ``from_pretrained`` reads."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _UNREADABLE = (
     zlib.error,
     SafetensorError,
 )
-"""What numpy, safetensors and torch raise on a damaged or foreign file."""
+"""Errors that numpy, safetensors and torch raise on a damaged or foreign file."""
 
 
 class FeatureNet(nn.Module):

@@ -56,7 +56,7 @@ DEFAULT_WEIGHTS = LossWeights(adversarial=0.0, match=0.0)
 chance, and what such a one teaches spoils a face (an untrained one took the structural similarity of unseen frames from
 0.81 to 0.67 in 40 steps). Its activations do teach."""
 WEIGHTS_ALONE = replace(DEFAULT_WEIGHTS, squeezenet=0.0, feature_matching=100.0)
-"""Without a content network: feature matching and pixels, for which nothing needs to be downloaded."""
+"""Weights without a content network: feature matching and pixels, for which nothing needs to be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class FineTuning:
     """How an avatar is tuned."""
 
     weights: LossWeights | None = None
-    """Of the losses; there is no L_MCH here, whatever it weighs. None: DEFAULT_WEIGHTS, or WEIGHTS_ALONE where no
-    content network is given."""
+    """Weights of the losses; the weight of L_MCH is ignored. None: DEFAULT_WEIGHTS, or WEIGHTS_ALONE without a content
+    network."""
     batch_size: int = 4
     generator_rate: float = 2e-4
     discriminator_rate: float = 2e-4
@@ -94,7 +94,7 @@ def fine_tune(pipe: TalkingHeadPipeline, photos: Sequence[Photo], steps: int = 4
     return fine_tune_avatar(pipe, pipe.create_avatar(photos), steps, **options)
 
 
-@torch.random.fork_rng(devices=[])  # building networks draws random numbers that are nobody's business
+@torch.random.fork_rng(devices=[])  # building networks must not advance the caller's random numbers
 def fine_tune_avatar(
     pipe: TalkingHeadPipeline,
     start: Avatar,
@@ -169,7 +169,7 @@ class _Person:
         self.conditioned = bool(self.generator.config.render_conditioned)
 
     def networks(self) -> Networks:
-        """As a step takes them."""
+        """The networks as a step takes them."""
         return Networks(
             embed=lambda _shots, _landmarks: self.style,
             generate=lambda landmark_images, style, render: self.generator(
@@ -195,7 +195,7 @@ class _Person:
 
 
 def clips_of(shots: Shots, size: int, seed: int, animated: bool) -> list[Clip]:
-    """What there is to learn from of a person's photos, at ``size`` pixels a crop: the photos, and each one animated.
+    """Data for fine-tuning from a person's photos, at ``size`` pixels a crop: the photos, and each one animated.
 
     A photo that the face model cannot follow is not.
     """

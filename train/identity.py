@@ -3,9 +3,10 @@
 dlib's face recognition ResNet, whose weights are in the public domain. Its input is a chip of 150 x 150 pixels in which
 the eyes lie where they always lie; its output are 128 numbers, the further apart the less alike two faces are.
 
-Models are measured with dlib's own five-point chips (``evaluation.metrics.dlib_chip``); here two points are enough. Of
-twelve people of the London set, neutral and smiling, photos of one person are 0.22 apart and those of two people 0.84;
-in chips with the face smaller and further down, with which the bundled default model was trained, 0.20 and 0.55.
+Models are measured with dlib's own five-point chips (``evaluation.face_recognition.dlib_chip``); here two points are
+enough. Of twelve people of the London set, neutral and smiling, photos of one person are 0.22 apart and those of two
+people 0.84; in chips with the face smaller and further down, with which the bundled default model was trained, 0.20 and
+0.55.
 """
 
 from __future__ import annotations

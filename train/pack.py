@@ -17,7 +17,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -49,12 +49,12 @@ TRIED = 96
 """Pictures by which a quality's size is estimated."""
 MARGIN = 0.02
 MIN_FRAMES = 2
-"""Of a video, at least."""
+"""Fewest frames of a video that are packed."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of the clips."""
+    """Counts of the packed clips."""
 
     path: Path
     megabytes: float
@@ -116,7 +116,7 @@ def _selected(clips: Sequence[Clip], frames: int) -> tuple[list[_Photo], list[di
                 known[data] = len(photos)
                 photos.append(_Photo(clip, frame, len(data)))
             places.append(known[data])
-        rows.append({"meta": asdict(clip.meta), "photos": places, "copies": copies})
+        rows.append({"meta": clip.meta.to_record(), "photos": places, "copies": copies})
     return photos, rows
 
 
@@ -142,7 +142,7 @@ class _Encoder:
     def fitting(self, photos: Sequence[_Photo], room: float) -> int | None:
         """The best quality at which all photos take ``room`` bytes, as some of them say; None if there is none."""
         some = [photos[i] for i in np.linspace(0, len(photos) - 1, min(TRIED, len(photos))).astype(int)]
-        # In bytes of before: sizes differ more between photos than between codecs.
+        # Measured in bytes of the originals: sizes differ more between photos than between codecs.
         scale = sum(photo.weight for photo in photos) / sum(photo.weight for photo in some)
         low, high = QUALITIES[0] - 1, QUALITIES[1]
         while low < high:
@@ -274,7 +274,7 @@ def _summary(
     return Summary(
         path=output,
         megabytes=size / 1e6,
-        people=len({clip.meta.identity for clip in clips}),
+        people=len({clip.meta.person for clip in clips}),
         clips=len(clips),
         photos=len(photos),
         video_frames=sum(len(rows[i]["photos"]) for i in videos),

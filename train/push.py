@@ -35,7 +35,7 @@ SPACE_FOLDERS = ("docs", "space", "talking_heads", "train")
 """``docs`` for the README's picture; ``train`` because the page fine-tunes."""
 CHECKPOINTS = "talking_heads/checkpoints/"
 VARIABLE = "TALKING_HEADS_MODEL"
-"""What ``app.py`` looks for before the README's ``models:``."""
+"""Variable that ``app.py`` reads before the README's ``models:``."""
 
 Repository = Annotated[str, typer.Argument(metavar="REPO", help="Of the Hub, as in me/name.")]
 Folder = Annotated[Path, typer.Argument(exists=True, file_okay=False)]
@@ -108,7 +108,7 @@ def space(
 
 
 def space_files(root: Path, model: str | None = None) -> dict[str, Path | bytes]:
-    """What a Space needs of a checkout, by its path there; with ``model``, its name instead of the bundled weights.
+    """Files of a checkout for a Space, by their paths there; with ``model``, its name instead of the bundled weights.
 
     Raises HubError for another folder.
     """
@@ -141,7 +141,7 @@ def read_evaluation(path: Path, measured_on: str) -> Evaluation:
     report = read_json(path)
     try:
         by_shots = {int(shots): summary for shots, summary in report["summary"].items() if summary}
-        records = [Result(**_with_nan(record)) for record in report["clips"]]
+        records = [Result(**_result_fields(record)) for record in report["clips"]]
         return Evaluation(
             results=[
                 _eval_result(shots, metric, summary["feed-forward"][metric.name], measured_on)
@@ -162,7 +162,7 @@ def _tables(by_shots: Mapping[int, Mapping[str, Any]], records: list[Result], me
     )
     for shots, summary in by_shots.items():
         some = [record for record in records if record.shots == shots]
-        yield f"\n### T = {shots}: {len(some)} clips of {len({record.identity for record in some})} people\n"
+        yield f"\n### T = {shots}: {len(some)} clips of {len({record.person for record in some})} people\n"
         yield from summary_table(some, summary, (*METRICS, FID), CONTESTS)
 
 
@@ -180,13 +180,14 @@ def _eval_result(shots: int, metric: Any, value: Mapping[str, float], measured_o
     )
 
 
-def _with_nan(record: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: null stands for it."""
+def _result_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A result in results.json -> the arguments of Result. JSON has no NaN: null stands for it."""
     values = {
         method: {metric: math.nan if value is None else value for metric, value in metrics.items()}
         for method, metrics in record["values"].items()
     }
-    return {**record, "values": values}
+    named = {"person" if name == "identity" else name: value for name, value in record.items()}
+    return named | {"values": values}
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ POSES: tuple[dict[str, float], ...] = (
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What is known of every vertex of the full mesh."""
+    """Attributes of every vertex of the full mesh."""
 
     triangles: np.ndarray  # (F, 3) of the drawn head: without shoulders
     mirror: np.ndarray  # (V,) the vertex on the other side

@@ -29,7 +29,7 @@ from .terminal import mistakes_in_one_line
 from .voice import PENALTY, Spoken, followed, grid_clips, met_lips, network, ridge, save_mouth, scaled, weights_of
 
 HEARINGS = 3
-"""Of each clip."""
+"""Times that each clip is recognised: once as it is, then with noise and another loudness."""
 GAIN = (-10.0, 5.0)
 NOISE = (25.0, 30.0, 40.0, 50.0)
 """dB: of the sound, and by which noise is below it."""

@@ -1,4 +1,4 @@
-"""What has been learned of people: the embedding's styles, and the discriminator's eye.
+"""Tests of what a model has learned of people: the embedding's styles, and the discriminator.
 
     python -m train.styles --clips PREPARED [--model MODEL] [--shots 4] [--people 32]
 
@@ -28,7 +28,7 @@ from .losses import hinge
 from .terminal import mistakes_in_one_line
 
 FACE_WEIGHT, MOUTH_WEIGHT = 1.0, 2.0
-"""Of ``Episode.weights``, which then say where face (2) and mouth (3) are."""
+"""Weights of ``Episode.weights``, which then say where face (2) and mouth (3) are."""
 LEVELS = 127.5
 
 
@@ -38,7 +38,7 @@ class StyleTest:
 
     people: int
     face: float
-    """What another person's style changes in the face, the mouth included."""
+    """How much another person's style changes the face, the mouth included."""
     mouth: float
     own_is_nearer: float
     """Share of people whose own style is nearer to the target, in the face."""
@@ -48,7 +48,7 @@ class StyleTest:
 
 @dataclass(frozen=True)
 class DiscriminatorTest:
-    """Of people whom no column of W knows: W_i is their embedding, as where fine-tuning begins."""
+    """The discriminator on people outside W: W_i is their embedding, as at the start of fine-tuning."""
 
     hinge: float
     """L_DSC (6) of the projection score; 2 is chance."""

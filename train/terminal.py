@@ -1,4 +1,4 @@
-"""What the commands of this package have in common: how they say what went wrong."""
+"""Error messages of the commands of this package."""
 
 from __future__ import annotations
 

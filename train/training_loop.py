@@ -34,7 +34,7 @@ from .export import save_model
 from .trainer import Trainer, as_numbers
 
 SPARE = 1.2
-"""What is kept for the last checkpoint and pictures, in times of the longest before."""
+"""Time reserved for the last checkpoint and pictures, as a multiple of the longest before."""
 
 Item = TypeVar("Item")
 
@@ -121,11 +121,11 @@ class _Loop:
                         saved = progress.seconds
                     if self.main and options.sample_every is not None and progress.step % options.sample_every == 0:
                         self.sample()
-            # What loads data has ended: all cores are free.
+            # Processes that load data have ended: all cores are free.
             self.end(stopped, ended)
 
     def begin(self) -> None:
-        """Before the first step: a picture, and with minutes a checkpoint, which also measures how long they take."""
+        """Writes a picture before the first step, and with minutes a checkpoint, to measure how long they take."""
         trainer = self.trainer
         config, progress = trainer.config, trainer.progress
         if self.main and progress.step == 0:

@@ -31,7 +31,7 @@ from talking_heads.head.model import face_model
 from talking_heads.head.motion import Motion
 from talking_heads.media.reading import probe, read_frames
 from talking_heads.tracking.detectors import LandmarkDetector, load_detector
-from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.motion_fitting import motion_of_track
 from talking_heads.tracking.tracks import track_face
 from talking_heads.voice.mouth import LIPS, VISEMES, MouthModel, closures, features, opening, symmetric
 from talking_heads.voice.sound import Voice, listen
@@ -39,14 +39,14 @@ from talking_heads.voice.sound import Voice, listen
 from .terminal import mistakes_in_one_line
 
 MAX_CLIPS = 20
-"""Of one speaker."""
+"""Most clips of one speaker."""
 FULL_WEIGHT = 4
 """Clips for which a speaker counts in full; of more, each counts for less."""
 PENALTY = 10.0
-"""Of ridge regression, chosen among 3 to 60 by how well speakers are foretold by the others, with the text and without:
-less is better with it, more without."""
+"""Penalty of the ridge regression, chosen among 3 to 60 by how well speakers are predicted from the others: a smaller
+one is better with the text, a larger one without."""
 HIDDEN, EPOCHS = 128, 60
-"""Of the network: units, and rounds of training."""
+"""Hidden units of the network, and epochs of its training."""
 WIDEST = 1.25
 """cm between the inner lips that 95 of 100 frames stay below, as the model speaks: that of the clearer speakers."""
 STRENGTH = (1.8, 1.15, 1.15)
@@ -114,7 +114,9 @@ def lips_of(motion: Motion) -> np.ndarray:
     """(T, 3 LIPS) cm: the outlines of the lips of the mean face, from where they are when they meet; symmetric."""
     model = face_model()
     vertices = model.landmark_vertices[MOUTH_AND_LIDS[-LIPS:]]
-    points = np.tensordot(motion.coefficients[:, : len(model.expression)], model.expression[:, vertices], axes=1)
+    points = np.tensordot(
+        motion.coefficients[:, : len(model.expression_basis)], model.expression_basis[:, vertices], axes=1
+    )
     points = symmetric(points + motion.detail.reshape(len(motion), -1, 3)[:, -LIPS:])
     order = np.argsort(opening(points))
     met = points[order[: max(3, len(order) // 10)]].mean(axis=0)

@@ -41,7 +41,7 @@ class AnimateTab:
             with gr.Accordion("How much of the motion", open=False, elem_id="how-much"):
                 how_much = self._lay_out_how_much()
             output = gr.Radio(list(OUTPUTS), value="head", label="Show", elem_id="output")
-        # What it takes is known before anybody asks.
+        # The plan for the first choice is there when the page opens.
         self.plan = gr.Markdown("", elem_id="plan", visible=False)
         self.output.lay_out("Animate", "animate", interactive=False)
 
@@ -210,7 +210,7 @@ class AnimateTab:
             return f"⚠️ {sentence_of(error)}"
 
     def first_plan(self) -> str:
-        """Of what is chosen when the page is opened."""
+        """The plan for what is chosen when the page is opened."""
         frames = FrameOptions(self.service.usual_size)
         return self._about(AnimateRequest(preset=next(iter(PRESETS)), frames=frames))
 

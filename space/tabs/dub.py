@@ -77,7 +77,7 @@ class DubTab:
             return "", gr.update(visible=False)
         ask = gr.update(visible=not self.service.is_free([film]))
         try:
-            frames = self.service.drivers.check_clip(film, start or None, end or None, "film")
+            frames = self.service.motions.check_clip(film, start or None, end or None, "film")
         except TalkingHeadsError as error:
             return f"⚠️ {sentence_of(error)}", ask
         return f"{frames} frames.", ask

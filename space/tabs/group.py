@@ -93,5 +93,5 @@ class GroupTab:
                 raise LimitError(f"There are two motions for {name}. Choose another face for one of them.")
             if word == FILE and not file:
                 raise LimitError(f"Add a clip, a voice or a motion file for {name}.")
-            drivers[face] = self.service.drivers.request_for(file if word == FILE else word, detector)
+            drivers[face] = self.service.motions.request_for(file if word == FILE else word, detector)
         return self.service.animate_group(person, number, GroupRequest(tuple(drivers), label=label), folder)

@@ -19,7 +19,7 @@ from ..visitor_files import VisitorFiles
 
 
 class PersonPanel:
-    """Who is animated. The tabs take its components as inputs."""
+    """Panel for the person who is animated. The tabs take its components as inputs."""
 
     def __init__(self, files: VisitorFiles, examples: Examples) -> None:
         self.files, self.service, self.examples = files, files.service, examples
@@ -91,7 +91,7 @@ class PersonPanel:
         """Events after which the person may be another."""
 
     def _lay_out_more(self) -> None:
-        """What holds for everything that is painted."""
+        """Options for everything that is painted."""
         background = gr.Radio(
             ["keep", "blur", "colour", "picture", "transparent"], value="keep", label="Background",
             elem_id="background", info="Transparent videos are webm files, without the signed mark.",
@@ -138,7 +138,7 @@ class PersonPanel:
         if films:
             notice = "A film: choose under *Dub a film* what its lips shall say."
             moved = gr.update(value=paths), films[0], gr.Tabs(selected="dub")
-        # Who takes all photos away may go on with somebody else's.
+        # A visitor who removes all photos may go on with photos of another person.
         agreed = consent and bool(paths or not person.analyses)
         return *self._shown(looked, notice, agreed), *moved
 

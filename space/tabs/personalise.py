@@ -70,7 +70,7 @@ class PersonaliseTab:
             new = gr.update(value=list(report.pictures), visible=True) if len(report.pictures) > shown else gr.skip()
             shown = len(report.pictures)
             if isinstance(report, WorkResult):
-                # In place: whoever has chosen other photos meanwhile has another person, who is left alone.
+                # Changed in place: if the visitor has chosen other photos meanwhile, their Person is another object.
                 person.avatar = report.avatar
                 yield "<p>Done. Animate and Edit use this avatar now.</p>", new
             else:

@@ -68,7 +68,7 @@ class VideoOutput:
 
     def cancelled_too(self, event: Any) -> None:
         """The cancel button ends this event."""
-        # What is cancelled fails, and tidies the page then. Not when the button is pressed: until the server has
+        # Cancelled work fails, and tidies the page then. Not when the button is pressed: until the server has
         # answered, the next press of the first button would be overlooked.
         self.cancel.click(None, None, None, cancels=[event], **PRIVATE)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 from .options import (
     MOTION,
     PICTURE,
+    BackgroundOption,
     Detector,
     Device,
     End,
@@ -33,7 +34,7 @@ from .options import (
     Label,
     Liveliness,
     Model,
-    OpaqueWall,
+    OpaqueBackgroundOption,
     Parts,
     PhoneTimes,
     Photos,
@@ -42,7 +43,6 @@ from .options import (
     Seed,
     Start,
     Strength,
-    Wall,
     app,
     known_parts,
     known_preset,
@@ -124,7 +124,7 @@ def animate(
         ),
     ] = False,
     size: FrameSize = None,
-    background: Wall = "keep",
+    background: BackgroundOption = "keep",
     in_photo: Annotated[
         bool,
         typer.Option("--in-photo", help="Show the whole first photo, its head in motion.", rich_help_panel=PICTURE),
@@ -157,15 +157,15 @@ def animate(
         raise typer.BadParameter("they are for clips.", param_hint="--start / --end / --side-by-side / --stream")
     if in_photo and not photos:
         raise typer.BadParameter("an avatar does not hold the whole photo: give photos.", param_hint="--in-photo")
-    # What can be known before the work is said before the work.
-    wall = parse_background(background)
-    if in_photo and (size or not wall.keeps):
+    # Errors that can be known before the work are raised before it.
+    backdrop = parse_background(background)
+    if in_photo and (size or not backdrop.keeps):
         raise typer.BadParameter(
             "it shows the photo as it is, without --size and --background.", param_hint="--in-photo"
         )
-    if side_by_side and wall.is_transparent:
+    if side_by_side and backdrop.is_transparent:
         raise typer.BadParameter("it goes with no transparent background.", param_hint="--side-by-side")
-    check_output(wall, output)
+    check_output(backdrop, output)
     check_writable(output, (".mp4",) if side_by_side else VIDEO_SUFFIXES)
     with printed_notes() as notes:
         driver = load_driver(
@@ -180,10 +180,10 @@ def animate(
         with progress_bars() as show:
             portraits = pipe.portraits(photos, face) if photos else []
             person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(portraits)
-            pixels = pixels_for(pipe, person, size, wall)
+            pixels = pixels_for(pipe, person, size, backdrop)
             video = pipe(
                 person, driver.motion, motion=motion, head=head, expression=expression, gaze=gaze, parts=parts or (),
-                start=start, end=end, into=portraits[0] if in_photo else None, size=pixels, background=wall,
+                start=start, end=end, into=portraits[0] if in_photo else None, size=pixels, background=backdrop,
                 stream=stream, sound=driver.voice, on_progress=show,
             )  # fmt: skip
             (video.save_side_by_side if side_by_side else video.save)(output, show, label=label)
@@ -364,7 +364,7 @@ def live(
     gaze: Strength = 1.0,
     parts: Parts = None,
     size: FrameSize = None,
-    background: OpaqueWall = "keep",
+    background: OpaqueBackgroundOption = "keep",
     model: Model = None,
     detector: Detector = "mediapipe",
     device: Device = None,
@@ -379,8 +379,8 @@ def live(
     from ..media.writing import AI_GENERATED, VideoWriter
 
     check_one_of(photos, avatar)
-    wall = parse_background(background)
-    if wall.is_transparent:
+    backdrop = parse_background(background)
+    if backdrop.is_transparent:
         raise typer.BadParameter(
             "a window has something behind it; transparent is for files.", param_hint="--background"
         )
@@ -401,10 +401,10 @@ def live(
     with contextlib.ExitStack() as stack:
         stack.enter_context(printed_notes())
         person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [], face)
-        pixels = pixels_for(pipe, person, size, wall)
+        pixels = pixels_for(pipe, person, size, backdrop)
         heads = stack.enter_context(
             pipe.live(
-                person, head=head, expression=expression, gaze=gaze, parts=parts or (), size=pixels, background=wall
+                person, head=head, expression=expression, gaze=gaze, parts=parts or (), size=pixels, background=backdrop
             )
         )
         if other is not None:
@@ -429,7 +429,7 @@ def live(
         seen: np.ndarray | None = None
 
         def record() -> None:
-            """What is to be seen, as often as time has passed, whatever the camera's rate."""
+            """Writes the last picture as often as time has passed, whatever the camera's rate."""
             if writer is not None and seen is not None:
                 for _ in range(math.floor((time.perf_counter() - begin) * fps) + 1 - writer.num_frames):
                     writer.write(marked_picture(seen, label=False))

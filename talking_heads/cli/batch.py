@@ -31,7 +31,7 @@ class Job:
     row: int
     values: dict[str, str]
     folder: Path
-    """Of the file: paths in it count from there."""
+    """Folder of the CSV file: relative paths in it start there."""
 
     @property
     def output(self) -> Path:
@@ -122,25 +122,25 @@ def _make(job: Job, pipe: TalkingHeadPipeline, label: bool) -> None:
 
     photos = [job.folder / word for word in job.words("photos")]
     check_photos(photos)
-    wall = parse_background(job.values.get("background", "keep"))
-    check_output(wall, job.output)
+    backdrop = parse_background(job.values.get("background", "keep"))
+    check_output(backdrop, job.output)
     files = {name: job.path(name) for name in SOURCES if name in job.values}
     driver = load_driver(
         driving=files.get("driving"), voice=files.get("voice"), motion_file=files.get("motion_file"),
         preset=job.values.get("preset"), text=job.values.get("text"), output=job.output,
     )  # fmt: skip
     person = load_avatar(str(job.path("avatar")), pipe) if "avatar" in job.values else pipe.create_avatar(photos)
-    pixels = pixels_for(pipe, person, job.values.get("size"), wall)
+    pixels = pixels_for(pipe, person, job.values.get("size"), backdrop)
     with progress_bars() as show:
         video = pipe(
-            person, driver.motion, parts=job.words("parts"), size=pixels, background=wall, sound=driver.voice,
+            person, driver.motion, parts=job.words("parts"), size=pixels, background=backdrop, sound=driver.voice,
             on_progress=show,
         )  # fmt: skip
         video.save(job.output, show, label=label)
 
 
 def _write_report(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """After each job."""
+    """Written anew after each job."""
     with written_whole(path, "utf-8") as file:
         writer = csv.DictWriter(file, REPORT)
         writer.writeheader()

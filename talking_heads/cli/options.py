@@ -94,13 +94,13 @@ FrameSize = Annotated[
         rich_help_panel=PICTURE,
     ),
 ]  # fmt: skip
-Wall = Annotated[
+BackgroundOption = Annotated[
     str,
     typer.Option(
         "--background", help="keep, blur, transparent, a colour, or a picture's path.", rich_help_panel=PICTURE
     ),
 ]
-OpaqueWall = Annotated[
+OpaqueBackgroundOption = Annotated[
     str, typer.Option("--background", help="keep, blur, a colour, or a picture's path.", rich_help_panel=PICTURE)
 ]
 Label = Annotated[

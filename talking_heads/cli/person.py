@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 from .options import (
     MOTION,
+    BackgroundOption,
     Detector,
     Device,
     Engine,
@@ -26,7 +27,6 @@ from .options import (
     Parts,
     Photos,
     SavedAvatar,
-    Wall,
     app,
     coefficients,
     control,
@@ -79,7 +79,7 @@ def edit(
     ] = None,
     parts: Parts = None,
     size: FrameSize = None,
-    background: Wall = "keep",
+    background: BackgroundOption = "keep",
     label: Label = False,
     model: Model = None,
     detector: Detector = "mediapipe",
@@ -98,7 +98,7 @@ def edit(
         raise typer.BadParameter("it goes without controls.", param_hint="--like")
     if like is None and parts:
         raise typer.BadParameter("they are for --like.", param_hint="--parts")
-    wall = parse_background(background)
+    backdrop = parse_background(background)
     check_writable(output, (".png",))
     check_photos([*(photos or []), *([like] if like else [])])
     from ..media.signing import check_credentials, save_picture  # brings torch: last
@@ -107,11 +107,11 @@ def edit(
     pipe = load_pipeline(model, detector, device)
     with printed_notes():
         person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [], face)
-        pixels = pixels_for(pipe, person, size, wall)
+        pixels = pixels_for(pipe, person, size, backdrop)
         if like is None:
-            picture = pipe.edit(person, controls, size=pixels, background=wall)
+            picture = pipe.edit(person, controls, size=pixels, background=backdrop)
         else:
-            picture = pipe.imitate(person, like, parts=parts or (), size=pixels, background=wall)
+            picture = pipe.imitate(person, like, parts=parts or (), size=pixels, background=backdrop)
         save_picture(picture, output, label=label)
     typer.echo(output)
 
@@ -158,9 +158,9 @@ def demo(
     from ..media.images import save_image
     from ..media.reading import read_frames
 
-    sheet = output.with_suffix(".png")
+    overview = output.with_suffix(".png")
     check_writable(output)
-    check_writable(sheet, (".png",))
+    check_writable(overview, (".png",))
     photo = astronaut()
     pipe = load_pipeline(model, "mediapipe", device, engine)
     with printed_notes() as notes, progress_bars() as show:
@@ -170,5 +170,5 @@ def demo(
         result: list[np.ndarray] = []
         keeping(video, chosen, result).save(output, show)
         driving = [frame for k, frame in enumerate(read_frames(EXAMPLE, fps=video.fps)) if k in chosen]
-        save_image(contact_sheet([[photo], driving, result]), sheet)
-    typer.echo(f"{output}  the video\n{sheet}  photo, frames of the driving clip, frames of the video")
+        save_image(contact_sheet([[photo], driving, result]), overview)
+    typer.echo(f"{output}  the video\n{overview}  photo, frames of the driving clip, frames of the video")

@@ -1,4 +1,4 @@
-"""What commands share: checks before the work, loading, progress and notes."""
+"""Code that commands share: checks before the work, loading, progress and notes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_other_file(output: Path, driving: Path, what: str = "driving clip") ->
 
 
 class Driver(NamedTuple):
-    """What moves somebody."""
+    """The driver of an avatar."""
 
     motion: Path | Motion
     """A path is a clip's, which is still to be followed."""
@@ -130,10 +130,10 @@ def device_for(name: str | None) -> str:
     return name
 
 
-def pixels_for(pipe: TalkingHeadPipeline, person: Avatar, size: str | None, wall: Background) -> Size:
+def pixels_for(pipe: TalkingHeadPipeline, person: Avatar, size: str | None, backdrop: Background) -> Size:
     """--size as the pipeline takes it, and whether the model can show that at all."""
     pixels: Size = "photo" if size == "photo" else None if size is None else int(size)
-    if (size or not wall.keeps) and not (person.generator or pipe.generator).config.render_conditioned:
+    if (size or not backdrop.keeps) and not (person.generator or pipe.generator).config.render_conditioned:
         raise typer.BadParameter(
             "this model paints the whole picture itself, in one size.", param_hint="--size / --background"
         )

@@ -22,7 +22,7 @@ from .options import (
     Label,
     Liveliness,
     Model,
-    OpaqueWall,
+    OpaqueBackgroundOption,
     Photos,
     SavedAvatar,
     Seed,
@@ -69,7 +69,7 @@ def speak(
     liveliness: Liveliness = 1.0,
     seed: Seed = 0,
     size: FrameSize = None,
-    background: OpaqueWall = "keep",
+    background: OpaqueBackgroundOption = "keep",
     label: Label = False,
     model: Model = None,
     detector: Detector = "mediapipe",
@@ -87,8 +87,8 @@ def speak(
         raise typer.BadParameter("a file says its own; it is for --input -.", param_hint="--rate")
     if output is not None and pass_sound:
         raise typer.BadParameter("the file has the sound; it goes with the window.", param_hint="--pass-sound")
-    wall = parse_background(background)
-    if wall.is_transparent:
+    backdrop = parse_background(background)
+    if backdrop.is_transparent:
         raise typer.BadParameter("an mp4 or a window has something behind it.", param_hint="--background")
     pieces: Iterable[SoundPiece] = _raw_pieces() if input == "-" else read_sound(input, FILE_RATE)
     samples = (rate or RAW_RATE) if input == "-" else FILE_RATE
@@ -108,8 +108,8 @@ def speak(
     with printed_notes():
         person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [], face)
         speaker = pipe.speaker(
-            person, rate=samples, liveliness=liveliness, seed=seed, size=pixels_for(pipe, person, size, wall),
-            background=wall,
+            person, rate=samples, liveliness=liveliness, seed=seed, size=pixels_for(pipe, person, size, backdrop),
+            background=backdrop,
         )  # fmt: skip
         if output is None:
             _show(speaker, pieces, window, pass_sound=pass_sound)
@@ -120,13 +120,13 @@ def speak(
 
 
 def _raw_pieces() -> Iterator[bytes]:
-    """What comes on stdin, as soon as it is there."""
+    """Pieces of sound from stdin, as soon as they come."""
     while piece := os.read(sys.stdin.fileno(), 8192):
         yield piece
 
 
 def _film(speaker: Speaker, pieces: Iterable[SoundPiece], output: Path, *, label: bool) -> None:
-    """As soon as there is sound, until it ends or Ctrl-C: what was said until then is kept."""
+    """Writes a video while sound comes, until it ends or Ctrl-C; what was painted until then is kept."""
     from ..media.marks import marked
     from ..media.pieces import SpokenFilm
     from ..media.signing import sign

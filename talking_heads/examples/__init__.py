@@ -1,4 +1,4 @@
-"""What the demo, the benchmark and the page show."""
+"""Example files of the demo, the benchmark and the page."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """Landmarks -> the head that explains them: a person over all photos, then pose, expression and gaze of each frame.
 
 Gauss-Newton on the distances between landmarks and projected vertices, with Gaussian priors on the coefficients: a
-maximum a posteriori fit. A person has one identity for all photos; each photo has its own pose, camera and expression.
-Gaze is decided after the pose, by the irises alone: trusted before, they would pull the head after them.
+maximum a posteriori fit. All photos of a person share the identity coefficients; each photo has its own pose, camera
+and expression. Gaze is fitted after the pose, from the irises alone: used earlier, they would turn the head with them.
 
 Landmarks are float (L, 2) in sides of the crop (model.py).
 """
@@ -25,16 +25,16 @@ from .pose_kernels import normal_equations
 
 NUM_IDENTITY = 64
 LANDMARK_SIGMA = 0.015
-"""How exactly a landmark is believed, in sizes of the face."""
+"""Standard deviation of a landmark, in sizes of the face."""
 EXPRESSION_SIGMA = 0.3
 BLINK_SIGMA = 1.0
 MAX_STEPS = 12
 MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
 CLOSED_TO_OPEN = (0.07, 0.15)
-"""Height over width of an eye below which its iris is not believed, and from which on it is."""
+"""Height over width of an eye below which its iris is ignored, and from which on it counts in full."""
 SQUINT = np.array([0.4, 0.2])
-"""How much of the difference between two eyes' directions is believed, to the side and up or down."""
+"""Share of the difference between two eyes' directions that is kept, to the side and up or down."""
 MOUTH_AND_LIDS = np.r_[RIGHT_EYE, LEFT_EYE, OUTER_LIP, INNER_LIP]
 """Landmarks whose remaining error is spread over the skin around them."""
 DETAIL_SPREAD = 0.7
@@ -84,7 +84,7 @@ class PhotoFit:
 class PersonFit:
     """A person over all photos."""
 
-    identity: np.ndarray
+    identity_coefficients: np.ndarray
     """float32 (I,) in standard deviations."""
     photos: tuple[PhotoFit, ...]
 
@@ -112,7 +112,7 @@ def _by_turn(arms: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """For products of small matrices: threads that share busy cores wait for each other, ten times as long."""
+    """Limits BLAS to one thread for products of small matrices: on busy cores more threads take ten times as long."""
     with _openblas().limit(limits=1):
         yield
 
@@ -141,7 +141,7 @@ def _prior(model: FaceModel) -> np.ndarray:
 
 @dataclass
 class _PhotoState:
-    """What is sought for one photo."""
+    """The unknowns of one photo."""
 
     rotation: np.ndarray
     scale: float
@@ -152,8 +152,9 @@ class _PhotoState:
 def fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.ndarray = TRUST) -> PersonFit:
     """Landmarks (L, 2) of each of 1 to 32 photos -> the person, and each photo's camera, pose and expression.
 
-    One identity for all; the photos' own unknowns are eliminated photo by photo (Schur complement). In the end all
-    photos have one camera, and where they were taken from is their translation: so frames compare with all of them.
+    All photos share the identity coefficients; the photos' own unknowns are eliminated photo by photo (Schur
+    complement). In the end all photos have one camera, and where they were taken from is their translation: so frames
+    compare with all of them.
     ``trust`` (L,): how much each landmark counts.
     """
     with single_blas_thread():
@@ -163,17 +164,17 @@ def fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.ndar
 def _fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.ndarray) -> PersonFit:
     spots = model.landmark_vertices
     mean = model.mean[spots].astype(float)
-    shapes = model.identity[:NUM_IDENTITY, spots].astype(float)  # (I, L, 3)
-    muscles = model.expression[:, spots].astype(float)  # (E, L, 3)
+    shapes = model.identity_basis[:NUM_IDENTITY, spots].astype(float)  # (I, L, 3)
+    muscles = model.expression_basis[:, spots].astype(float)  # (E, L, 3)
     sigma = _prior(model)
     states = [_first_guess(mean, points, len(muscles)) for points in landmarks]
-    identity = np.zeros(len(shapes))
+    identity_coefficients = np.zeros(len(shapes))
     for step in range(MAX_STEPS):
         # The first steps find the pose; then what the face is; then what it does.
-        total, pull = np.eye(len(identity)), -identity.copy()
+        total, pull = np.eye(len(identity_coefficients)), -identity_coefficients.copy()
         solved = []
         for state, points in zip(states, landmarks, strict=True):
-            base = mean + np.tensordot(identity, shapes, axes=1)
+            base = mean + np.tensordot(identity_coefficients, shapes, axes=1)
             own, common, residual, weight = _linearise(state, base, muscles, shapes, points, trust)
             precision = np.concatenate([np.full(6, 1e-6), 1 / sigma**2])
             held = np.concatenate([np.zeros(6), state.expression / sigma**2])
@@ -188,21 +189,21 @@ def _fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.nda
             pull += common.T @ (weight**2 * residual) - b.T @ inverse[:, -1]
             solved.append(inverse)
         change = np.linalg.solve(total, pull)
-        identity = identity + change
+        identity_coefficients = identity_coefficients + change
         for state, inverse in zip(states, solved, strict=True):
             own_change = inverse[:, -1] - inverse[:, :-1] @ change
             state.rotation = rotation_by(own_change[:3]) @ state.rotation
             state.scale *= np.exp(np.clip(own_change[3], -0.5, 0.5))
             state.centre = state.centre + own_change[4:6]
             state.expression = np.clip(state.expression + own_change[6:], 0, 1)  # muscles pull, they do not push
-    identity = identity.astype(np.float32)
+    identity_coefficients = identity_coefficients.astype(np.float32)
     centre = np.median([state.centre for state in states], axis=0)
     camera = Camera(float(np.median([state.scale for state in states])), (float(centre[0]), float(centre[1])))
     photos = [
-        _finish_photo(model, identity, camera, state, points, trust)
+        _finish_photo(model, identity_coefficients, camera, state, points, trust)
         for state, points in zip(states, landmarks, strict=True)
     ]
-    return PersonFit(identity, tuple(photos))
+    return PersonFit(identity_coefficients, tuple(photos))
 
 
 def _first_guess(mean: np.ndarray, points: np.ndarray, num_expressions: int) -> _PhotoState:
@@ -258,13 +259,13 @@ def posed(vertices: np.ndarray, frame: FrameFit) -> np.ndarray:
 
 def _finish_photo(
     model: FaceModel,
-    identity: np.ndarray,
+    identity_coefficients: np.ndarray,
     camera: Camera,
     state: _PhotoState,
     points: np.ndarray,
     trust: np.ndarray,
 ) -> PhotoFit:
-    fitter = FrameFitter(model, identity, camera, trust=trust)
+    fitter = FrameFitter(model, identity_coefficients, camera, trust=trust)
     # Frames turn about the neck, the first fit about the origin; and what was a larger scale is nearer now.
     nearer = camera.distance * (1 - camera.scale / state.scale)
     shift = (state.rotation - np.eye(3)) @ NECK_JOINT + np.array([0, 0, nearer])
@@ -273,7 +274,7 @@ def _finish_photo(
     expression = with_gaze(model, state.expression, gaze)
     # The lids go with the eyes: what the lids do else is found once more.
     frame = fitter.fit(points, FrameFit(expression, state.rotation, shift, gaze, np.empty(0), 0.0), steps=6)
-    rest = model.vertices(identity, frame.expression)
+    rest = model.vertices(identity_coefficients, frame.expression)
     turned = posed(rest[model.landmark_vertices], frame)
     places, _ = _project(turned, camera.scale, np.array(camera.centre), camera.distance)
     offsets = _lifted(points - places, turned, camera, frame.rotation)
@@ -293,7 +294,7 @@ def _lifted(missing: np.ndarray, turned: np.ndarray, camera: Camera, rotation: n
 
 
 def _offset(model: FaceModel, vertices: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """What a photo's fit leaves at the landmarks (L, 3) -> float32 (V, 3) over the skin of lids and lips alone.
+    """Residuals of a photo's fit at the landmarks (L, 3) -> float32 (V, 3) over the skin of lids and lips alone.
 
     Eyes and jaws are moved as a whole. Spread over the whole face it is mostly the detector's error; it costs likeness.
     """
@@ -309,7 +310,7 @@ def detail_spread(model: FaceModel, face: np.ndarray) -> np.ndarray:
 
     Distances are those of a face whose lips are apart, so that one lip does not take the other along.
     """
-    apart = face + 0.6 * model.expression[model.index("jawOpen")]
+    apart = face + 0.6 * model.expression_basis[model.index("jawOpen")]
     anchors = apart[model.landmark_vertices[MOUTH_AND_LIDS]]
     inverse = np.linalg.inv(_kernel(anchors, anchors) + 0.05 * np.eye(len(anchors))).astype(np.float32)
     result = np.zeros((len(face), len(anchors)), np.float32)
@@ -331,19 +332,19 @@ class FrameFitter:
     def __init__(
         self,
         model: FaceModel,
-        identity: np.ndarray,
+        identity_coefficients: np.ndarray,
         camera: Camera,
         offset: np.ndarray | None = None,
         trust: np.ndarray = TRUST,
     ) -> None:
-        """``identity`` (I,) and ``offset`` (V, 3) cm of the person; ``camera`` of the crop that frames come in;
-        ``trust`` (L,): how much each landmark counts."""
+        """``identity_coefficients`` (I,) and ``offset`` (V, 3) cm are the person's; ``camera`` is that of the crop that
+        frames come in; ``trust`` (L,): how much each landmark counts."""
         self.model, self.camera, self._trust = model, camera, trust
         spots = model.landmark_vertices
         offset = np.zeros_like(model.mean) if offset is None else offset
-        neutral = model.vertices(identity) + offset
+        neutral = model.vertices(identity_coefficients) + offset
         self._neutral = neutral[spots].astype(float)
-        self._by_landmark = np.ascontiguousarray(model.expression[:, spots].transpose(1, 0, 2), dtype=float)
+        self._by_landmark = np.ascontiguousarray(model.expression_basis[:, spots].transpose(1, 0, 2), dtype=float)
         self._free = np.array([i for i, name in enumerate(model.expression_names) if name not in GAZE_NAMES])
         self._sigma = _prior(model)
         self._centres = eye_centres(model, neutral).astype(float)
@@ -452,7 +453,7 @@ def complete(points: np.ndarray) -> np.ndarray:
     landmarks[IRISES] = points[RIGHT_EYE].mean(axis=0), points[LEFT_EYE].mean(axis=0)
     person = fit_person(model, [landmarks], trust)
     photo = person.photos[0]
-    shape = model.vertices(person.identity, photo.frame.expression) + photo.offset
+    shape = model.vertices(person.identity_coefficients, photo.frame.expression) + photo.offset
     result = photo.camera.project(posed(shape, photo.frame)[model.landmark_vertices])[:, :2]
     result[known] = points
     return result

@@ -1,4 +1,4 @@
-"""Whether photos were followed well, and whether they show one person: sentences for who gave them."""
+"""Warnings for users: photos that were fitted badly, and photos that show different people."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .head import Head
 from .model import FaceModel
 
 MAX_PHOTO_ERROR = 0.03
-"""Of a photo's fit, in sizes of the face, from which on a warning is given."""
+"""Error of a photo's fit, in sizes of the face, above which a warning is given."""
 MAX_IDENTITY_DISTANCE = 0.028
-"""Between two photos of one person, in sizes of the face: 60 of 60 people lay below it, and about 40 of 100 pairs of
-different people above."""
+"""Distance between two photos' faces, in sizes of the face, above which a warning is given. Photos of one person lay
+below it for 60 of 60 people, those of different people above it in about 40 of 100 pairs."""
 
 
 def identity_distance(model: FaceModel, one: np.ndarray, other: np.ndarray) -> float:
-    """How far the faces of two identities (I,) lie apart at rest, in sizes of the face: root mean square over the 68
-    points, each face brought to one centre and size."""
+    """Distance of two faces at rest, given by identity coefficients (I,), in sizes of the face: root mean square over
+    the 68 points, each face brought to one centre and size."""
     shapes = []
-    for identity in (one, other):
-        points = model.vertices(identity)[model.landmark_vertices[:68]]
+    for coefficients in (one, other):
+        points = model.vertices(coefficients)[model.landmark_vertices[:68]]
         points = points - points.mean(axis=0)
         shapes.append(points / np.sqrt((points**2).sum(axis=1).mean()))
     return float(np.sqrt(((shapes[0] - shapes[1]) ** 2).sum(axis=1).mean()))
@@ -35,8 +35,8 @@ def fit_warnings(head: Head, landmarks: Sequence[np.ndarray] = ()) -> list[str]:
     """
     result = []
     if len(landmarks) > 1:
-        alone = [fit_person(head.model, [points]).identity for points in landmarks]
-        distances = [identity_distance(head.model, alone[0], identity) for identity in alone[1:]]
+        alone = [fit_person(head.model, [points]).identity_coefficients for points in landmarks]
+        distances = [identity_distance(head.model, alone[0], coefficients) for coefficients in alone[1:]]
         farthest = int(np.argmax(distances))
         if distances[farthest] > MAX_IDENTITY_DISTANCE:
             result.append(

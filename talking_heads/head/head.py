@@ -1,4 +1,4 @@
-"""One person's head, made of photos that were taken apart one by one (photo.py): in one light, before one wall."""
+"""One person's head, made of photos that were taken apart one by one (photo.py): in one light."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .eyes import eye_centres
 from .fit import PersonFit, detail_spread
 from .kernels import sample
 from .model import FaceModel, neck_fade
-from .photo import ANALYSIS, MARGIN, REACH, PhotoAnalysis, PhotoView
+from .photo import ANALYSIS, MARGIN, REACH, PhotoView, PhotoViewBuilder
 from .retarget import most_neutral, motion_of
 
-SAME_WALL = 12.0
-"""Levels of 255 by which two photos' walls differ on average, below which they are of one room from one place."""
-MIN_COMMON_WALL = 0.05
-"""Share of the crop that both photos must show of the wall, or that cannot be said."""
+SAME_BACKGROUND = 12.0
+"""Levels of 255 by which two photos' backgrounds differ on average, below which they are of one room from one place."""
+MIN_COMMON_BACKGROUND = 0.05
+"""Share of the crop that both photos must show of the background, or whether it is the same cannot be said."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,11 @@ class Head:
     """A person who can be moved. Made by ``Head.of``; drawn by ``render.Renderer``."""
 
     model: FaceModel
-    identity: np.ndarray
+    identity_coefficients: np.ndarray
     """float32 (I,)."""
     views: tuple[PhotoView, ...]
     primary: int
-    """The most neutral photo: relative motion starts from it, frames have its crop and its wall."""
+    """The most neutral photo: relative motion starts from it, frames have its crop and its background."""
     neutral: np.ndarray = field(repr=False)
     """float32 (V, 3) cm: the person at rest, without what the single photos add."""
     detail_spread: np.ndarray = field(repr=False)
@@ -50,10 +50,10 @@ class Head:
         """From photos: ``canvases`` uint8 (C, C, 3) of the crop and its margins, at any size; ``masks`` uint8 (C, C) of
         the person; ``landmarks`` (L, 2) in sides of the crop. ``analysis``, a multiple of 64: pixels of a crop's side
         at which masks and colours are worked out; 256 takes a quarter of the time, and its outlines are coarser."""
-        neutral = model.vertices(person.identity)
+        neutral = model.vertices(person.identity_coefficients)
         fade = neck_fade(model.mean[:, 1:2])
         views = tuple(
-            PhotoAnalysis(model, person.identity, fit, canvas, mask, points, analysis).view()
+            PhotoViewBuilder(model, person.identity_coefficients, fit, canvas, mask, points, analysis).build()
             for fit, canvas, mask, points in zip(person.photos, canvases, masks, landmarks, strict=True)
         )
         primary = most_neutral(motion_of([view.fit.frame for view in views], fps=25))
@@ -61,8 +61,8 @@ class Head:
         common = views[primary].fit.offset
         views = tuple(_with_rest(view, model, view.rest + (common - view.fit.offset)) for view in views)
         spread = detail_spread(model, neutral)
-        views = with_shared_walls(_in_one_light(model, views, primary))
-        return cls(model, person.identity, views, primary, neutral, spread, fade)
+        views = with_shared_backgrounds(_in_one_light(model, views, primary))
+        return cls(model, person.identity_coefficients, views, primary, neutral, spread, fade)
 
     @property
     def primary_view(self) -> PhotoView:
@@ -94,24 +94,24 @@ def _in_one_light(model: FaceModel, views: Sequence[PhotoView], primary: int) ->
     return tuple(result)
 
 
-def with_shared_walls(views: Sequence[PhotoView]) -> tuple[PhotoView, ...]:
-    """What stands before the wall in one photo may not in another one of the same room."""
+def with_shared_backgrounds(views: Sequence[PhotoView]) -> tuple[PhotoView, ...]:
+    """Fills what a person hides of the background in one photo from the other photos of the same room."""
     result = []
     for view in views:
-        known = view.wall_known.astype(np.float32) / 255
-        wall, total = np.zeros(view.wall.shape, np.float32), np.zeros(known.shape, np.float32)
+        known = view.background_known.astype(np.float32) / 255
+        background, total = np.zeros(view.background.shape, np.float32), np.zeros(known.shape, np.float32)
         for other in views:
-            if other is view or other.wall.shape != view.wall.shape:
+            if other is view or other.background.shape != view.background.shape:
                 continue
-            theirs = other.wall_known.astype(np.float32) / 255
+            theirs = other.background_known.astype(np.float32) / 255
             both = (known > 0.99) & (theirs > 0.99)
-            difference = np.abs(other.wall[both].astype(np.float32) - view.wall[both])
-            if both.mean() > MIN_COMMON_WALL and difference.mean() < SAME_WALL:
-                wall += theirs[..., None] * other.wall
+            difference = np.abs(other.background[both].astype(np.float32) - view.background[both])
+            if both.mean() > MIN_COMMON_BACKGROUND and difference.mean() < SAME_BACKGROUND:
+                background += theirs[..., None] * other.background
                 total += theirs
         shown = np.minimum(total, 1)[..., None] * (1 - known[..., None])
-        wall = view.wall + shown * (wall / np.maximum(total, 1e-3)[..., None] - view.wall)
-        result.append(replace(view, wall=(wall + np.float32(0.5)).clip(0, 255).astype(np.uint8)))
+        background = view.background + shown * (background / np.maximum(total, 1e-3)[..., None] - view.background)
+        result.append(replace(view, background=(background + np.float32(0.5)).clip(0, 255).astype(np.uint8)))
     return tuple(result)
 
 

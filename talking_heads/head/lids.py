@@ -84,7 +84,7 @@ class Lids:
 
 
 def _edge(model: FaceModel, vertices: np.ndarray, places: np.ndarray, lowest: bool) -> np.ndarray:
-    """Of the vertices those at the silhouette, seen from the front, around each place; by rising x."""
+    """Those of the vertices that lie on the silhouette, seen from the front, around each place; by rising x."""
     found = set()
     for place in places:
         near = vertices[np.abs(model.mean[vertices, 0] - place) < REACH]
@@ -96,7 +96,7 @@ def _edge(model: FaceModel, vertices: np.ndarray, places: np.ndarray, lowest: bo
 
 
 def _missing(gaps: np.ndarray, usual: float) -> np.ndarray:
-    """What the upper lid is raised by at each place, for an eye whose gap is ``usual`` cm on average when open."""
+    """By how much the upper lid is raised at each place, for an eye whose gap is ``usual`` cm on average when open."""
     apart = np.maximum(gaps, 0)
     missing: np.ndarray = apart * smoothstep(*SHUT_TO_OPEN, np.mean(apart) / usual) - gaps
     return missing

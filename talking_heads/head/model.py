@@ -25,7 +25,7 @@ ASSET = Path(__file__).parent / "face_model.safetensors"
 CAMERA_DISTANCE = 75.0
 """Centimetres from the origin to the camera. One photo does not tell how far it stood."""
 NECK_JOINT = np.array([0.0, -7.0, -1.5], np.float32)
-"""What the head turns about, in model space."""
+"""The joint that the head turns about, in model space."""
 NECK_TOP, NECK_BOTTOM = -5.0, -15.0
 """Heights in cm between which a turn of the head fades out along the neck."""
 EYES = ("eyeball_left", "eyeball_right")
@@ -55,9 +55,9 @@ class FaceModel:
 
     mean: np.ndarray
     """(V, 3) cm."""
-    identity: np.ndarray = field(repr=False)
+    identity_basis: np.ndarray = field(repr=False)
     """(I, V, 3) cm per standard deviation."""
-    expression: np.ndarray = field(repr=False)
+    expression_basis: np.ndarray = field(repr=False)
     """(E, V, 3) cm at full strength."""
     expression_names: tuple[str, ...]
     """ARKit's names in the order of Live Link Face, without tongueOut."""
@@ -97,6 +97,7 @@ class FaceModel:
             if value.dtype == np.float16:
                 values[name] = value.astype(np.float32)
         del values["original_vertex"]
+        values["identity_basis"], values["expression_basis"] = values.pop("identity"), values.pop("expression")
         values["part"] = parts[values["part"]]
         values["around_eyes"] = values["around_eyes"].astype(bool)
         return cls(expression_names=names, **values)
@@ -105,10 +106,12 @@ class FaceModel:
         """The bundled model is not sent to other processes: they have it."""
         return (face_model, ()) if self is face_model() else super().__reduce_ex__(protocol)
 
-    def vertices(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
+    def vertices(
+        self, identity_coefficients: np.ndarray | None = None, expression: np.ndarray | None = None
+    ) -> np.ndarray:
         """Coefficients (<= I,) and (E,) -> vertices float32 (V, 3) in centimetres."""
         vertices = self.mean.copy()
-        for weights, shapes in ((identity, self.identity), (expression, self.expression)):
+        for weights, shapes in ((identity_coefficients, self.identity_basis), (expression, self.expression_basis)):
             if weights is not None:
                 used = np.flatnonzero(weights)
                 if len(used):  # most expressions are at rest: their rows are never read

@@ -49,7 +49,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "expression": (*COEFFICIENTS, "gaze"),
     "head": ("head", "translation"),
 }
-"""What can be taken from a motion: coefficients, and the names of other fields of Motion."""
+"""Parts that can be taken from a motion: coefficients, and the names of other fields of Motion."""
 
 GAZE_AT_ONE = (25.0, 20.0)
 """Degrees to the side and up or down of an eye whose eyeLook coefficient is one."""
@@ -112,7 +112,7 @@ class Motion:
 
     @classmethod
     def rest(cls, frames: int, fps: float) -> Motion:
-        """Nothing moves: all zeros."""
+        """A motion without movement: all zeros."""
         zeros = {name: np.zeros((frames, width)) for name, width in _WIDTHS.items()}
         return cls(**zeros, fps=fps)
 
@@ -160,7 +160,7 @@ class Motion:
         )
 
     def only(self, *parts: str) -> Motion:
-        """What the parts hold; all else at rest. Raises ValueError for a name that is none of PARTS."""
+        """The motion of the parts alone; all else at rest. Raises ValueError for a name that is none of PARTS."""
         return Motion.rest(len(self), self.fps)._with(self, parts, self.seen)
 
     def with_parts(self, other: Motion, *parts: str) -> Motion:
@@ -317,7 +317,7 @@ def _checked_fps(fps: float) -> float:
 
 
 def _mixed(a: Motion, b: Motion, share: np.ndarray) -> Motion:
-    """Between two motions of as many frames: 0 gives ``a``, 1 gives ``b``; ``share`` is (T, 1)."""
+    """Blend of two motions of as many frames: 0 gives ``a``, 1 gives ``b``; ``share`` is (T, 1)."""
     return Motion(
         np.clip(a.coefficients + share * (b.coefficients - a.coefficients), 0, 1),
         a.head + share * (b.head - a.head),

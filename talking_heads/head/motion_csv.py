@@ -133,7 +133,7 @@ def _rate(seconds: np.ndarray, frames: np.ndarray) -> float | None:
 
 
 def _clock(seconds: np.ndarray, frames: np.ndarray) -> int:
-    """How many frames the clock counts in a second: above all that it shows, and such that rows come evenly."""
+    """Frames that the clock counts in a second: more than any that it shows, and such that rows come evenly."""
     least = int(frames.max()) + 1
     count = len(seconds)
     if count == 2 and seconds[1] > seconds[0] and frames[1] == 0:  # as ``save`` writes them

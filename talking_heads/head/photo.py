@@ -2,12 +2,13 @@
 
 Three layers in one depth order are made of each photo:
 
-    wall    the photo without the person, holes filled; it never moves
-    sheet   the person as the photo shows him or her: a grid over the photo, lifted to the depth of the fitted head and,
-            beyond its outline (hair, ears, shoulders), to a smooth continuation of it. It turns with the head and stays
-            with the shoulders
-    head    the fitted mesh: the face with the photo as its texture, and what the photo does not show, in colours that
-            continue those it shows: the far side, the lids when they close, the inside of the mouth
+    background    the photo without the person, holes filled; it never moves
+    hair layer    the person as the photo shows him or her: a grid over the photo, lifted to the depth of the fitted
+                  head and, beyond its outline (hair, ears, shoulders), to a smooth continuation of it. It turns with
+                  the head and stays with the shoulders
+    head          the fitted mesh: the face with the photo as its texture, and what the photo does not show, in
+                  colours that continue those it shows: the far side, the lids when they close, the inside of the
+                  mouth
 
 Masks and colours are worked out at ANALYSIS pixels a crop, unless told else, whatever size is drawn later.
 """
@@ -39,19 +40,19 @@ MIN_PERSON = 0.5
 LASHES = (0.25, 0.5)
 """cm from a lid's edge: where lashes are darkest, and where they end. The skin that is seen begins at the first."""
 USUAL_COLOURFULNESS = 0.3
-"""Of skin in a colour photo."""
+"""Colourfulness of skin in a colour photo."""
 TEETH_IN_SHADE = 0.45
 """How much less light the last tooth that is seen has than the first."""
 THROAT = np.array([0.19, 0.09, 0.085], np.float32)
-"""In white light: no mouth is as black as a cave without walls."""
+"""Colour of the throat in white light: it is never quite black."""
 TONGUE = np.array([0.74, 0.42, 0.41], np.float32)
 """Of its tip, in white light."""
 MIN_TEETH = 12.0
 """Vertices of teeth that a photo must show before their light is taken from it."""
-UNKNOWN_WALL = 19
-"""Pixels of the analysis around the person in which the wall is not believed: hair that the mask misses."""
+UNKNOWN_BACKGROUND = 19
+"""Pixels of the analysis around the person in which the background is not trusted: hair that the mask misses."""
 GRID_STEP = 8
-"""Pixels between the points of the sheet; like all distances in pixels here, at ANALYSIS."""
+"""Pixels between the points of the hair layer; like all distances in pixels here, at ANALYSIS."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,34 +76,34 @@ class PhotoView:
     """float32 (V, 3) in 0..255: colours for where the photo cannot be trusted."""
     texture: np.ndarray = field(repr=False)
     """uint8 (C, C, 4) of the canvas: the person's colours, continued beyond the outline, and opacity."""
-    wall: np.ndarray = field(repr=False)
+    background: np.ndarray = field(repr=False)
     """uint8 (S, S, 3) of the crop: what is behind the person."""
-    wall_known: np.ndarray = field(repr=False)
+    background_known: np.ndarray = field(repr=False)
     """uint8 (S, S): 255 where the photo shows that, 0 where it was continued."""
     photo: np.ndarray = field(repr=False)
     """uint8 (S, S, 3) of the crop: the photo as it is."""
-    sheet: np.ndarray = field(repr=False)
+    hair_points: np.ndarray = field(repr=False)
     """float32 (P, 3) cm in the picture's axes."""
-    sheet_at: np.ndarray = field(repr=False)
+    hair_at: np.ndarray = field(repr=False)
     """float32 (P, 2)."""
-    sheet_rim: np.ndarray = field(repr=False)
-    """float32 (P,): 1 on the person and near by, 0 at the sheet's end."""
-    sheet_fade: np.ndarray = field(repr=False)
+    hair_rim: np.ndarray = field(repr=False)
+    """float32 (P,): 1 on the person and near by, 0 at the layer's end."""
+    hair_fade: np.ndarray = field(repr=False)
     """float32 (P, 1): how much of the head's turn each point takes."""
     anchors: np.ndarray = field(repr=False)
-    """int32 (P, 3) vertices that take a point of the sheet along, by ``anchor_weights`` (P, 3)."""
+    """int32 (P, 3) vertices that take a point of the hair layer along, by ``anchor_weights`` (P, 3)."""
     anchor_weights: np.ndarray = field(repr=False)
-    sheet_triangles: np.ndarray = field(repr=False)
+    hair_triangles: np.ndarray = field(repr=False)
     """int32 (G, 3)."""
 
 
-class PhotoAnalysis:
-    """Takes one photo apart; ``view`` gives the result."""
+class PhotoViewBuilder:
+    """Takes one photo apart; ``build`` gives the PhotoView."""
 
     def __init__(
         self,
         model: FaceModel,
-        identity: np.ndarray,
+        identity_coefficients: np.ndarray,
         fit: PhotoFit,
         canvas: np.ndarray,
         mask: np.ndarray,
@@ -118,12 +119,12 @@ class PhotoAnalysis:
             person = face.astype(np.float32)
         person = follow_edges(person, colour.mean(axis=2), self._scaled(7))
         self.person, self.colour = person, colour
-        self.base = model.vertices(identity, fit.frame.expression)
+        self.base = model.vertices(identity_coefficients, fit.frame.expression)
         self.base[:, 0] -= model.incisors_apart
         self.base[:, 1] += model.tongue_raised
         shape = turn_eyes(model, self.base + fit.offset + model.without_ears, fit.frame.gaze)
         self.turned = posed(shape, fit.frame).astype(np.float32)
-        # Pixels of an outline are half wall: they take the colours of the person further in, and keep their softness.
+        # Pixels of an outline are half background: they take colours from further in, and keep their softness.
         core = (ndimage.minimum_filter(person, self._window(9)) > 0.6).astype(np.float32)
         self.inner_share = ndimage.gaussian_filter(core, 1.5 * analysis / ANALYSIS) * core
         self.own = fill_holes(colour, self.inner_share)
@@ -134,13 +135,14 @@ class PhotoAnalysis:
         self.offset = (fit.offset + model.without_ears + drawn_in).astype(np.float32)
         self._trust_the_photo(landmarks)
         self._colour_the_rest()
-        self._lift_the_sheet()
+        self._lift_the_hair_layer()
 
-    def view(self) -> PhotoView:
-        """What was found out."""
+    def build(self) -> PhotoView:
+        """The finished PhotoView."""
         camera = self.fit.camera
-        known_wall = (ndimage.maximum_filter(self.person, self._window(UNKNOWN_WALL)) < 0.15).astype(np.float32)
-        wall = fill_holes(self.colour, known_wall)
+        window = self._window(UNKNOWN_BACKGROUND)
+        known = (ndimage.maximum_filter(self.person, window) < 0.15).astype(np.float32)
+        background = fill_holes(self.colour, known)
         side = len(self.canvas)
         texture = np.dstack([self._at_full_size(self.own, self.inner_share), resized_mask(self.alpha, side)])
         inner = slice(round(side * MARGIN / REACH), round(side * MARGIN / REACH) + round(side / REACH))
@@ -154,16 +156,16 @@ class PhotoAnalysis:
             shown=self.shown,
             fill=(255 * self.fill).astype(np.float32),
             texture=np.ascontiguousarray(texture),
-            wall=np.ascontiguousarray(self._at_full_size(wall, known_wall)[inner, inner]),
-            wall_known=np.ascontiguousarray(resized_mask(known_wall, side)[inner, inner]),
+            background=np.ascontiguousarray(self._at_full_size(background, known)[inner, inner]),
+            background_known=np.ascontiguousarray(resized_mask(known, side)[inner, inner]),
             photo=np.ascontiguousarray(self.canvas[inner, inner]),
-            sheet=self.sheet,
-            sheet_at=self.sheet_at,
-            sheet_rim=self.sheet_rim,
-            sheet_fade=self.sheet_fade,
+            hair_points=self.hair_points,
+            hair_at=self.hair_at,
+            hair_rim=self.hair_rim,
+            hair_fade=self.hair_fade,
             anchors=self.anchors,
             anchor_weights=self.anchor_weights,
-            sheet_triangles=self.sheet_triangles,
+            hair_triangles=self.hair_triangles,
         )
 
     def _at_full_size(self, colours: np.ndarray, original: np.ndarray) -> np.ndarray:
@@ -202,7 +204,7 @@ class PhotoAnalysis:
     # --- what the photo shows ----------------------------------------------------------------------------------------
 
     def _stay_inside(self) -> None:
-        """Draws the head in where it is larger than the person in the photo, or it would show the wall."""
+        """Draws the head in where it is larger than the person in the photo, or it would show the background."""
         model, camera = self.model, self.fit.camera
         outside = ndimage.minimum_filter(self.person, self._window(7)) < 0.5
         away, nearest = ndimage.distance_transform_edt(outside, return_indices=True)
@@ -248,7 +250,7 @@ class PhotoAnalysis:
         ear = np.linalg.norm(model.without_ears, axis=1) > 0.05
         known = np.sqrt(self.trust) * (model.skin & ~ear & ~model.around_eyes)
         skin = (known[:, None] * colours).sum(axis=0) / max(float(known.sum()), 1e-6)
-        # What only the other side of the face shows is taken from there, but in the light of this side.
+        # Colours that only the other side of the face shows are taken from there, in the light of this side.
         other, both = colours[model.mirror], known * known[model.mirror]
         light = self._spread(np.clip(colours / np.maximum(other, 0.02), 0.3, 3.0), both)
         mirrored = 0.7 * known[model.mirror] * (1 - known)
@@ -354,16 +356,16 @@ class PhotoAnalysis:
         share = self.trust * teeth
         brightness = colours.mean(axis=1)
         if share.sum() > MIN_TEETH:
-            # What is darker than most is lip or shadow.
+            # Colours darker than most are lip or shadow.
             share = share * (brightness >= np.median(brightness[share > 0.5]))
             seen = (share[:, None] * colours).sum(axis=0) / np.maximum((share[:, None] * inside).sum(axis=0), 1e-6)
             if seen.mean() > 0.6 * light.mean():
                 light = np.clip(seen, 0.4, 1.05)
         return inside * light
 
-    # --- the sheet ---------------------------------------------------------------------------------------------------
+    # --- the hair layer ----------------------------------------------------------------------------------------------
 
-    def _lift_the_sheet(self) -> None:
+    def _lift_the_hair_layer(self) -> None:
         """The grid over the photo, and how each of its points hangs on the head."""
         camera, frame = self.fit.camera, self.fit.frame
         scale = camera.scale * self.crop_side
@@ -381,32 +383,32 @@ class PhotoAnalysis:
         zoom = scale / (1 - depth / camera.distance)
         centre = np.array(camera.centre) * self.crop_side + self.edge
         at = np.stack([x, y], axis=1)
-        self.sheet = np.column_stack([(at - centre) / zoom[:, None] * [1, -1], depth]).astype(np.float32)
-        self.sheet_at = ((at - self.edge) / self.crop_side).astype(np.float32)
-        rest = (self.sheet - NECK_JOINT - frame.translation) @ frame.rotation + NECK_JOINT
-        self.sheet_fade = neck_fade(rest[:, 1:2])
+        self.hair_points = np.column_stack([(at - centre) / zoom[:, None] * [1, -1], depth]).astype(np.float32)
+        self.hair_at = ((at - self.edge) / self.crop_side).astype(np.float32)
+        rest = (self.hair_points - NECK_JOINT - frame.translation) @ frame.rotation + NECK_JOINT
+        self.hair_fade = neck_fade(rest[:, 1:2])
         triangles = self.model.triangles[self.nearest[anchor_row, anchor_column]]
         self.anchors = triangles.astype(np.int32)
         hold = np.exp(-from_head / 1.5)[:, None]
         corners = self.points[triangles]
         self.anchor_weights = (_weights_in(corners, anchor_column + 0.5, anchor_row + 0.5) * hold).astype(np.float32)
 
-        # Cells in the middle of the face are left to the head: no sheet may span lips that open.
+        # Cells in the middle of the face are left to the head: the hair layer may not span lips that open.
         share = np.where(self.model.skin, self.trust, 1)[:, None].astype(np.float32)
         trusted = interpolate(self.points, self.model.triangles, self.nearest, share)[..., 0] > 0.8
         reach = int(0.9 * scale)
         face = ndimage.binary_fill_holes(ndimage.binary_closing(trusted, iterations=max(1, reach // 2)))
         face = ndimage.binary_erosion(face, iterations=self._scaled(2))
-        # As wide as the band in which the wall is not known: there an unmoved person brings the photo's own pixels.
-        person = ndimage.maximum_filter(self.person, self._window(UNKNOWN_WALL + GRID_STEP)) > 0.15
+        # The rim is as wide as the band with unknown background: there an unmoved person brings the photo's own pixels.
+        person = ndimage.maximum_filter(self.person, self._window(UNKNOWN_BACKGROUND + GRID_STEP)) > 0.15
         useful = (person & ~face)[row, column]
         beyond = ndimage.distance_transform_edt(self.person < 0.15)[row, column]
-        width = 0.5 * self._window(UNKNOWN_WALL)
-        self.sheet_rim = smoothstep(width, 0.4 * width, beyond).astype(np.float32)
+        width = 0.5 * self._window(UNKNOWN_BACKGROUND)
+        self.hair_rim = smoothstep(width, 0.4 * width, beyond).astype(np.float32)
         index = np.arange(side * side).reshape(side, side)
         a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
         cells = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
-        self.sheet_triangles = np.ascontiguousarray(cells[useful[cells].any(axis=1)].astype(np.int32))
+        self.hair_triangles = np.ascontiguousarray(cells[useful[cells].any(axis=1)].astype(np.int32))
 
 
 def _most_certain(weight: np.ndarray) -> np.ndarray:
@@ -436,7 +438,7 @@ def light_on(skin: np.ndarray, whites: np.ndarray) -> np.ndarray:
     strength = float(np.clip(brightest.mean() * 1.25, 0.5, 0.92))
     cast = brightest / max(float(brightest.mean()), 1e-3)
     warm = skin / max(float(skin.mean()), 1e-3)
-    # Of skin in white light, over its mean: less far from grey in a photo with few colours.
+    # The colour of skin in white light, over its mean: nearer to grey in a photo with few colours.
     usual = 1 + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (np.array([1.25, 0.95, 0.80]) - 1)
     cast = 0.5 * cast + 0.5 * warm / usual
     return strength * np.clip(0.4 + 0.6 * cast, 0.8, 1.2)

@@ -60,11 +60,11 @@ def pose_head(
 
 
 @compiled
-def pose_sheet(
+def pose_hair_layer(
     arms, anchors, anchor_weights, moved, before, turn, fade, body_place, place, scale, centre_x, centre_y, distance,
     points,
 ):  # fmt: skip
-    """Poses a sheet: ``points`` (P, 3) in pixels and depth.
+    """Poses a hair layer: ``points`` (P, 3) in pixels and depth.
 
     Its ``arms`` (P, 3) cm from the neck's joint in the photo's pose are dragged by what ``moved`` (V, 3) does to their
     ``anchors`` (P, 3), turned by ``turn`` (3, 3) and moved to ``place`` (3,) as far as ``fade`` (P, 1) says, else to

@@ -81,7 +81,7 @@ class FaceControls:
     gaze_y: float = 0.0
     """-1 up, 1 down."""
     coefficients: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """What to add to single coefficients of ARKit, -1..1 by name. ValueError for a name that is none of theirs."""
+    """Changes of single coefficients of ARKit, -1..1 by name. ValueError for a name that is none of theirs."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -96,13 +96,13 @@ class FaceControls:
         object.__setattr__(self, "coefficients", dict(self.coefficients))
 
     def motion(self, fps: float = 25.0) -> Motion:
-        """One frame: what the controls ask for, as far as it is more than at rest."""
+        """A motion of one frame: what the controls ask for beyond rest."""
         curves = {name: np.array([getattr(self, name)], np.float64) for name in RANGES}
         added = {name: np.array([value], np.float64) for name, value in self.coefficients.items()}
         return _motion(curves | added, 1, fps)
 
     def opposite(self, fps: float = 25.0) -> Motion:
-        """One frame: what the controls ask for less of than at rest. ``motion`` counts from it."""
+        """A motion of one frame: what the controls reduce below rest. ``motion`` counts from it."""
         return _motion({name: np.array([-value], np.float64) for name, value in self.coefficients.items()}, 1, fps)
 
 
@@ -144,7 +144,7 @@ FPS = 25.0
 """Rate of the presets."""
 
 Keys = dict[str, list[tuple[float, float]]]
-"""Of each control or coefficient that moves: (second, value); the first and the last value are 0."""
+"""Key values (second, value) of each control or coefficient that moves; the first and the last value are 0."""
 
 
 def load_preset(name: str) -> Motion:
@@ -172,7 +172,7 @@ def _eased(times: np.ndarray, keys: list[tuple[float, float]]) -> np.ndarray:
 
 
 def _sway(times: np.ndarray) -> dict[str, np.ndarray]:
-    """What no living head is without: slow small turns, in degrees, that begin and end at nothing."""
+    """Slow small turns of a living head, in degrees, that begin and end at zero."""
     end = times[-1]
     fade = np.sin(np.pi * times / end) ** 2
     return {
@@ -191,7 +191,7 @@ M = -1.0
 """Instead of how open a mouth is: closed lips, as m, b and p close them, over a jaw that is not quite shut."""
 
 _PRESSED = {"jawOpen": 0.06, "mouthClose": 0.06, "mouthRollLower": 0.2, "mouthRollUpper": 0.15} | _both(mouthPress=0.35)
-"""What closed lips add. mouthClose closes what jawOpen opens."""
+"""Coefficients that close the lips: mouthClose undoes jawOpen."""
 
 
 def _speech(*sounds: tuple[float, float, float]) -> Keys:

@@ -16,24 +16,24 @@ from ..media.background import Background
 from .eyes import eye_rotation
 from .filters import resized
 from .fit import FrameFit, posed
-from .head import SAME_WALL, Head
+from .head import SAME_BACKGROUND, Head
 from .kernels import compose, mend_teeth_and_edges, rasterise, reduce_planes, soften_outline, stretch
 from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep
 from .photo import MARGIN, REACH, PhotoView
-from .pose_kernels import pose_head, pose_sheet
+from .pose_kernels import pose_hair_layer, pose_head
 
 LEAST_OPENNESS = 0.12
 """Height over width of an eye that counts as open in a photo: a shut one cannot close further."""
 SWAY = 1.5
 """cm: on a shorter way of the head the shoulders mostly stay, on a longer one they mostly go along."""
 NEAR, FAR = 0.02, 0.05
-"""Displacements, in sides of the frame: below the first the wall around the outline moves along, with the loose hair
-that no mask finds; above the last it stays; between them it fades."""
+"""Displacements, in sides of the frame: below the first the background around the outline moves along, with the loose
+hair that no mask finds; above the last it stays; between them it fades."""
 TOOTH_GAP = 0.15
 """cm between two teeth that belong together: the model's stand apart, and what is seen there is the throat."""
 GREY = 128
-"""What is behind a person whose background is transparent, before it is taken out again."""
+"""Level behind a person whose background is transparent, before it is taken out again."""
 BANDS = 2
 """A frame is drawn in so many bands of rows at once."""
 
@@ -45,7 +45,7 @@ class Rendered:
     picture: np.ndarray
     """float32 (S, S, 3) in 0..255."""
     planes: np.ndarray
-    """float32 (S, S, 4): where the photo vouches for the picture (0..1); the layer: head 1, hair 0, wall -1;
+    """float32 (S, S, 4): where the photo vouches for the picture (0..1); the layer: head 1, hair 0, background -1;
     stillness: where nothing is to be corrected, because nothing has moved and the picture is the photo, or because it
     is the inside of the mouth (0..1); the person's opacity (0..1)."""
     landmarks: np.ndarray
@@ -55,7 +55,7 @@ class Rendered:
 
     def generator_planes(self, size: int) -> np.ndarray:
         """What a generator at ``size`` pixels sees, float32 (RENDER_CHANNELS, size, size): rendered picture and photo
-        in [-1, 1], trust in 0..1, layer in [-1, 1], stillness in 0..1, which is that of the wall wherever it is seen.
+        in [-1, 1], trust in 0..1, layer in [-1, 1], stillness in 0..1, also of the background where it is seen.
 
         ``size`` divides the picture's side.
         """
@@ -84,7 +84,7 @@ class PhotoChoice:
     """Which of a person's photos a frame is drawn from."""
 
     bases: tuple[tuple[int, float], ...]
-    """One or two photos for hair, wall and most of the face, and their shares, which sum to one."""
+    """One or two photos for hair, background and most of the face, and their shares, which sum to one."""
 
 
 class PhotoChooser:
@@ -124,7 +124,7 @@ def _key(head: Head, frame: FrameFit) -> np.ndarray:
     """The 68 points of the posed face in sides of the crop, (136,): their distance says how far a texture must go."""
     model = head.model
     spots = model.landmark_vertices[:68]
-    face = head.neutral[spots] + np.tensordot(frame.expression, model.expression[:, spots], axes=1)
+    face = head.neutral[spots] + np.tensordot(frame.expression, model.expression_basis[:, spots], axes=1)
     return head.primary_view.fit.camera.project(posed(face, frame))[:, :2].ravel()
 
 
@@ -135,7 +135,7 @@ NARROW_GAP = (0.25, 0.5)
 
 
 class _Seen(NamedTuple):
-    """What of a photo can be used for a frame."""
+    """Which vertices of a photo can be used for a frame."""
 
     trust: np.ndarray
     """(V,): how far it vouches for each vertex."""
@@ -160,20 +160,20 @@ class Renderer:
         self.head, self.size = head, size
         side = round(REACH * size)
         self._textures = np.stack([_texture(view.texture, side) for view in head.views])
-        wall = resized(head.primary_view.wall, size)
-        self._own_wall = background is None or background.keeps
+        behind = resized(head.primary_view.background, size)
+        self._own_background = background is None or background.keeps
         if background is not None and not background.keeps:
-            replaced = background.wall(wall)
-            wall = np.full_like(wall, GREY) if replaced is None else replaced
-        self._walls = [wall.astype(np.float32)] * len(head.views)
+            replaced = background.replacement(behind)
+            behind = np.full_like(behind, GREY) if replaced is None else replaced
+        self._backgrounds = [behind.astype(np.float32)] * len(head.views)
         for k, view in enumerate(head.views):
-            own = resized(view.wall, size).astype(np.float32)
-            # Others get the wall of the most neutral photo, because a wall must not change with the head.
-            if self._own_wall and np.abs(own - wall).mean() < SAME_WALL:
-                self._walls[k] = own
+            own = resized(view.background, size).astype(np.float32)
+            # A photo of another room gets the most neutral one's: the background must not change with the head.
+            if self._own_background and np.abs(own - behind).mean() < SAME_BACKGROUND:
+                self._backgrounds[k] = own
         self._photos = [resized(view.photo, size).astype(np.float32) for view in head.views]
         self._texture_at = [(view.texture_at + MARGIN) * np.float32(size) for view in head.views]
-        self._sheet_at = [(view.sheet_at + MARGIN) * np.float32(size) for view in head.views]
+        self._hair_at = [(view.hair_at + MARGIN) * np.float32(size) for view in head.views]
         shape = (size, size)
         self._nearest = [np.empty(shape, np.int32) for _ in range(2)]
         self._depth = [np.empty(shape, np.float32) for _ in range(2)]
@@ -202,19 +202,19 @@ class Renderer:
 
     def _draw_from(self, base: int, frame: FrameFit) -> Rendered:
         view = self.head.views[base]
-        points, sheet = self._points(frame, view)
+        points, hair = self._points(frame, view)
         head_values, slots = self._head_values(frame, base, points)
-        sheet_values = self._sheet_values(base, sheet)
+        hair_values = self._hair_values(base, hair)
         origin = np.float32(MARGIN * self.size)
         triangles = self.head.model.triangles
 
         def band(top: int, bottom: int) -> None:
             rasterise(points, triangles, top, bottom, self._nearest[0], self._depth[0])
-            rasterise(sheet, view.sheet_triangles, top, bottom, self._nearest[1], self._depth[1])
+            rasterise(hair, view.hair_triangles, top, bottom, self._nearest[1], self._depth[1])
             compose(
-                top, bottom, origin, self._walls[base], self._own_wall, self._photos[base], self._textures,
+                top, bottom, origin, self._backgrounds[base], self._own_background, self._photos[base], self._textures,
                 points, triangles, self._nearest[0], self._depth[0], head_values, slots,
-                sheet, view.sheet_triangles, self._nearest[1], self._depth[1], sheet_values,
+                hair, view.hair_triangles, self._nearest[1], self._depth[1], hair_values,
                 self._frame, self._planes,
             )  # fmt: skip
 
@@ -229,7 +229,7 @@ class Renderer:
         return Rendered(picture, self._planes.copy(), landmarks, self._photos[base])
 
     def _points(self, frame: FrameFit, view: PhotoView) -> tuple[np.ndarray, np.ndarray]:
-        """Head (V, 3) and sheet (P, 3) in pixels and depth."""
+        """Head (V, 3) and hair layer (P, 3) in pixels and depth."""
         head, model, start = self.head, self.head.model, view.fit.frame
         change = frame.expression - start.expression
         used = np.flatnonzero(change)
@@ -246,17 +246,17 @@ class Renderer:
         points, moved = np.empty_like(view.rest), np.empty_like(view.rest)
         turns = np.stack([eye_rotation(angles) for angles in frame.gaze]).astype(np.float32)
         pose_head(
-            self._with_lids_that_meet(view.rest, used, change[used], detail), model.expression, used,
+            self._with_lids_that_meet(view.rest, used, change[used], detail), model.expression_basis, used,
             change[used].astype(np.float32), head.detail_spread, detail, model.eye, view.eye_centres, turns, before,
             after, head.fade, NECK_JOINT, body_place, place, *lens, points, moved,
         )  # fmt: skip
-        sheet = np.empty_like(view.sheet)
-        arms = view.sheet - NECK_JOINT - start.translation.astype(np.float32)
-        pose_sheet(
-            arms, view.anchors, view.anchor_weights, moved, before, after @ before.T, view.sheet_fade, body_place,
-            place, *lens, sheet,
+        hair = np.empty_like(view.hair_points)
+        arms = view.hair_points - NECK_JOINT - start.translation.astype(np.float32)
+        pose_hair_layer(
+            arms, view.anchors, view.anchor_weights, moved, before, after @ before.T, view.hair_fade, body_place,
+            place, *lens, hair,
         )  # fmt: skip
-        return points, sheet
+        return points, hair
 
     def _with_lids_that_meet(
         self, rest: np.ndarray, used: np.ndarray, change: np.ndarray, detail: np.ndarray
@@ -265,13 +265,13 @@ class Renderer:
         model, spread, result = self.head.model, self.head.detail_spread, rest.copy()
         for lids in self._lids:
             edges = rest[lids.edges]
-            moved = np.tensordot(change, model.expression[np.ix_(used, lids.edges)], axes=1)
+            moved = np.tensordot(change, model.expression_basis[np.ix_(used, lids.edges)], axes=1)
             moved += spread[lids.edges, : len(detail)] @ detail
             result[lids.skin, 1] += lids.lift(edges, edges + moved)
         return result
 
     def _head_values(self, frame: FrameFit, base: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What ``kernels.compose`` interpolates over the head, float32 (V, 4 + 3S); the photos of its slots (S,)."""
+        """Values that ``kernels.compose`` interpolates, float32 (V, 4 + 3S); the photos of its slots (S,)."""
         model, view = self.head.model, self.head.views[base]
         seen = self._seen(base, points)
         shown = view.shown * (1 - seen.unfolded) * seen.shut
@@ -294,10 +294,10 @@ class Renderer:
         trust = view.trust * (1 - unfolded)
         drawn_out = stretch(points, self._texture_at[photo], model.triangles)
         trust[model.skin] *= smoothstep(5.0, 2.5, drawn_out[model.skin])
-        # What lips leave to be seen while they are as far apart as in the photo is in the photo, be it a line.
+        # While lips are as far apart as in the photo, the photo shows what is between them, even if it is a line.
         alike, narrow = self._lips_as_in(photo, points)
         trust[model.inside] = np.maximum(trust[model.inside], alike * narrow)
-        # What a closing lid leaves of the eye is a dark line.
+        # A closing lid leaves a dark line of the eye.
         shut = np.ones(len(trust), np.float32)
         for ball, share in zip(self._eyeballs, smoothstep(0.6, 0.95, closing), strict=True):
             shut[ball] -= 0.75 * share
@@ -330,11 +330,11 @@ class Renderer:
             need = need * (1 - self._seen(best, points).trust)
         return chosen
 
-    def _sheet_values(self, base: int, sheet: np.ndarray) -> np.ndarray:
-        at = self._sheet_at[base]
-        torn = stretch(sheet, at, self.head.views[base].sheet_triangles)
-        way = np.linalg.norm(sheet[:, :2] - at + MARGIN * self.size, axis=1) / self.size
-        rim = self.head.views[base].sheet_rim * smoothstep(FAR, NEAR, way) * self._own_wall
+    def _hair_values(self, base: int, hair: np.ndarray) -> np.ndarray:
+        at = self._hair_at[base]
+        torn = stretch(hair, at, self.head.views[base].hair_triangles)
+        way = np.linalg.norm(hair[:, :2] - at + MARGIN * self.size, axis=1) / self.size
+        rim = self.head.views[base].hair_rim * smoothstep(FAR, NEAR, way) * self._own_background
         return np.column_stack([at, smoothstep(5.0, 2.5, torn), rim]).astype(np.float32)
 
 
@@ -356,7 +356,7 @@ class _Threads:
 
 
 def draw_in_one_thread() -> None:
-    """From now on in this process: for one of many that share a machine."""
+    """Draws in one thread from now on in this process, which is one of many that share a machine."""
     _Threads.number = 1
 
 
@@ -378,6 +378,6 @@ def finished(rendered: Rendered, change: np.ndarray, background: Background | No
         change = change * opacity  # what is new behind the person is nothing to mend
     if background is None or not background.is_transparent:
         return (picture + change + np.float32(0.5)).clip(0, 255).astype(np.uint8)
-    # The wall was grey: without its share what is left is the person's own colour.
+    # The background was grey: without its share what is left is the person's own colour.
     own = (picture - (1 - opacity) * np.float32(GREY)) / np.maximum(opacity, np.float32(0.05)) + change
     return (np.concatenate([own, 255 * opacity], axis=2) + np.float32(0.5)).clip(0, 255).astype(np.uint8)

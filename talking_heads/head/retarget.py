@@ -37,12 +37,13 @@ TOUCHING = 0.03
 OPEN = 0.5
 """cm more than at rest between the lips of a driver's neutral face, from which on they count as open."""
 MAX_NEUTRAL_BLINK = 0.6
-"""Of a driver whose eyes look half closed even at rest; more would make every opening a stare."""
+"""Limit of the blink in a driver's neutral face, for eyes that look half closed at rest; a larger one would make every
+opening a stare."""
 
 
 @dataclass(frozen=True)
 class MotionOptions:
-    """What of a motion is carried over, and how strongly. Raises ValueError for what makes no sense."""
+    """Which parts of a motion are carried over, and how strongly. Raises ValueError for what makes no sense."""
 
     mode: Mode = "relative"
     """"relative": changes since the driver's neutral frame; "absolute": the driver's pose and expression."""
@@ -111,11 +112,11 @@ def most_neutral(motion: Motion) -> int:
 
 
 def lips_apart(head: Head) -> Motion:
-    """One frame: what keeps the lips apart in the person's photo. Counted from it, lips that meet in a motion meet in
-    the face, even if the photo shows a laugh; by default they would stay as far apart as the photo has them."""
+    """A motion of one frame: what keeps the lips apart in the photo. Counted from it, lips that meet in a motion
+    meet in the face, even if the photo shows a laugh; else they would stay as far apart as in the photo."""
     model, view = head.model, head.primary_view
     upper, lower = (model.landmark_vertices[list(points)] for points in _INNER_LIPS)
-    by_coefficient = (model.expression[:, upper, 1] - model.expression[:, lower, 1]).mean(axis=1)
+    by_coefficient = (model.expression_basis[:, upper, 1] - model.expression_basis[:, lower, 1]).mean(axis=1)
     shown = view.fit.frame.expression
     gap = float((view.rest[upper, 1] - view.rest[lower, 1]).mean()) - TOUCHING
     opening = np.array([name in _OPENING for name in model.expression_names]) * shown.clip(0)
@@ -160,7 +161,7 @@ def _gaps(motion: Motion, upper: tuple[int, ...], lower: tuple[int, ...]) -> np.
     """How far landmarks of MOUTH_AND_LIDS are apart in height, on average."""
     model = face_model()
     above, below = (model.landmark_vertices[list(points)] for points in (upper, lower))
-    by_coefficient = (model.expression[:, above, 1] - model.expression[:, below, 1]).mean(axis=1)
+    by_coefficient = (model.expression_basis[:, above, 1] - model.expression_basis[:, below, 1]).mean(axis=1)
     rest = float((model.mean[above, 1] - model.mean[below, 1]).mean())
     heights = motion.detail.reshape(len(motion), -1, 3)[:, :, 1]
     place = {landmark: k for k, landmark in enumerate(MOUTH_AND_LIDS)}

@@ -1,4 +1,4 @@
-"""What is behind the person: the wall of the photo, something in its place, or nothing."""
+"""What is behind the person: the background of the photo, something in its place, or nothing."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Background:
 
     @property
     def is_transparent(self) -> bool:
-        """One looks through: the frames need an alpha channel, and the film a suffix in TRANSPARENT_SUFFIXES."""
+        """Whether frames need an alpha channel, and the film a suffix in TRANSPARENT_SUFFIXES."""
         return self.kind == "transparent"
 
     @property
     def keeps(self) -> bool:
-        """The photo's own wall stays."""
+        """Whether the photo's own background stays."""
         return self.kind == "keep"
 
-    def wall(self, original: np.ndarray) -> np.ndarray | None:
-        """The wall behind the person, RGB (H, W, 3) -> what to paint in its place, of the same type and shape.
+    def replacement(self, original: np.ndarray) -> np.ndarray | None:
+        """The photo's background, RGB (H, W, 3) -> what to paint in its place, of the same type and shape.
 
         ``original`` shows no person any more; it is uint8, or float32 in 0..255, and stays as it is ("keep" returns
         this very array). None where nothing shall be painted. Raises ValueError for arrays of another kind.

@@ -83,7 +83,7 @@ def sound_format(container: InputContainer) -> tuple[int, str] | None:
     stream = audio_stream(container)
     if stream is None:
         return None
-    # What every player takes: the two usual rates, and at most two channels.
+    # Every player takes the two usual rates and at most two channels.
     rate = stream.rate if stream.rate == 44_100 else 48_000
     return rate, "mono" if stream.layout.nb_channels == 1 else "stereo"
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 LABEL = "AI-generated"
-"""What the visible label says."""
+"""Text of the visible label."""
 
 
 def marked(frames: Iterable[np.ndarray], *, label: bool, invisible: bool = True) -> Iterator[np.ndarray]:
@@ -37,7 +37,7 @@ def marked(frames: Iterable[np.ndarray], *, label: bool, invisible: bool = True)
 
 
 def marked_picture(picture: np.ndarray, *, label: bool) -> np.ndarray:
-    """One frame, as ``marked`` marks it."""
+    """Marks one frame, as ``marked`` does."""
     return next(marked([picture], label=label))
 
 

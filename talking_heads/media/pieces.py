@@ -98,7 +98,7 @@ class _Pieces:
         return True
 
     def until(self, time: Fraction) -> list[AudioFrame]:
-        """What is there up to ``time`` (seconds) and was not given yet."""
+        """The sound up to ``time`` (seconds) that was not given yet."""
         count = min(round(time * self.rate) - self._given, len(self._held))
         if count <= 0:
             return []

@@ -51,7 +51,7 @@ _UNSPECIFIED = 2  # H.273's number of YUV matrices; PyAV's Colorspace has swscal
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What a clip is, as ``read_frames`` delivers it."""
+    """Properties of a clip, as ``read_frames`` delivers it."""
 
     path: Path
     width: int
@@ -74,7 +74,7 @@ class ClipInfo:
 
 
 def probe(path: str | Path) -> ClipInfo:
-    """What a clip is. The first picture is decoded, so a clip that passes can be read.
+    """Properties of a clip. The first picture is decoded, so a clip that passes can be read.
 
     Raises UnreadableMediaError for anything that is not a clip with at least one picture.
     """
@@ -82,7 +82,7 @@ def probe(path: str | Path) -> ClipInfo:
 
 
 def read_tags(path: str | Path) -> dict[str, str]:
-    """What a clip's container says about it ("title", "comment", ...), names in lower case.
+    """Metadata of a clip's container ("title", "comment", ...), names in lower case.
 
     Raises UnreadableMediaError for anything that is not a clip.
     """
@@ -181,7 +181,7 @@ class OpenedClip:
 
 
 def inspect(path: str | Path) -> OpenedClip:
-    """What a clip is, and what it takes to read it; decodes its first picture. Raises UnreadableMediaError."""
+    """Properties of a clip, and what is needed to read it; decodes its first picture. Raises UnreadableMediaError."""
     path = Path(path)
     with _open(path) as (container, stream):
         first = next(decode(container, stream), None)
@@ -251,7 +251,7 @@ def _timed(
 def _at_constant_rate(
     timed: Iterator[tuple[Fraction, VideoFrame | None]], start: Fraction, end: Fraction | None, fps: Fraction
 ) -> Iterator[VideoFrame]:
-    """For k = 0, 1, ... the frame on display at ``start + k / fps``, until ``end`` or the end of the clip."""
+    """The frames on display, for k = 0, 1, ..., at ``start + k / fps``, until ``end`` or the end of the clip."""
     limit = math.inf if end is None else math.ceil((end - start) * fps)
     shown: VideoFrame | None = None
     due, time = 0, Fraction(0)

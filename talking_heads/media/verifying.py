@@ -1,4 +1,4 @@
-"""Where a file comes from: marks on what this software makes, and how to find them again.
+"""Verification of files: finds the marks that this software puts on what it makes.
 
 Three marks, each of which survives what another does not. The comment in the metadata is what players and search
 engines show, and any program may drop it. The C2PA manifest ("Content Credentials") is signed, so that a change to the
@@ -33,18 +33,18 @@ MIN_AGREEMENT = 30 / 32
 """Share of the payload's bits from which on the invisible watermark counts as found."""
 
 _GENERATED = "trainedalgorithmicmedia"
-"""How types of what a model made, alone or in parts, end."""
+"""Endings of the digital source types for media that a model made, alone or in part."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the C2PA manifest of a file says, and whether it may be believed."""
+    """Contents of a file's C2PA manifest, and whether its signature is valid."""
 
     state: Literal["none", "trusted", "unknown signer", "broken"]
     """"unknown signer": unchanged since it was signed, but nobody vouches for the certificate; "broken": it does not
     hold, for most often the file was changed after signing."""
     generated: bool = False
-    """It says that a trained model made the content, or a part of it."""
+    """Whether it says that a trained model made the content or a part of it."""
     signer: str | None = None
     generator: str | None = None
     """The software that made the claim."""

@@ -37,7 +37,7 @@ VIDEO_SUFFIXES = (".mp4", ".webm", ".mov")
 """Films that VideoWriter writes."""
 
 TRANSPARENT_SUFFIXES = (".webm", ".mov")
-"""Those of them that can hold transparency."""
+"""Suffixes of containers that can hold transparency."""
 
 _BT709 = 1  # H.273's number of the YUV matrix; PyAV's Colorspace has swscale's numbers instead
 

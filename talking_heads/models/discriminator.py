@@ -13,12 +13,12 @@ from .layers import Encoder, Factory
 
 
 class Judgement(NamedTuple):
-    """What a discriminator says of a batch."""
+    """Outputs of a discriminator for a batch."""
 
     scores: Tensor
     """(B,): D."""
     activations: list[Tensor]
-    """After each block (B, C, h, w)."""
+    """Features after each block (B, C, h, w)."""
     patches: Tensor | None
     """(B, 1, h, w): a score for each place of ``patch_block``'s activation."""
 

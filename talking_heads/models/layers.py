@@ -283,5 +283,5 @@ def converge_spectral_norms(model: nn.Module) -> None:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a network was constructed with. diffusers keeps notes of its own between these, with an underscore."""
+    """Arguments that a network was constructed with, without diffusers' own notes, which start with an underscore."""
     return {key: value for key, value in config.items() if not key.startswith("_")}

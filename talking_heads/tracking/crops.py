@@ -80,11 +80,11 @@ class Portrait:
 
     @classmethod
     def of(cls, image: np.ndarray, landmarks: np.ndarray) -> Portrait:
-        """With the crop that goes with the landmarks."""
+        """A portrait with the crop that goes with the landmarks."""
         return cls(image, landmarks, crop_around(landmarks, (image.shape[0], image.shape[1])))
 
     def shot(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """What a network sees: the crop, uint8 (size, size, 3), and the landmarks in its pixels, float32 (L, 2)."""
+        """Input of a network: the crop, uint8 (size, size, 3), and the landmarks in its pixels, float32 (L, 2)."""
         return self.crop.cut(self.image, size), self.crop.to_crop(self.landmarks, size)
 
 

@@ -10,7 +10,7 @@ from .crops import face_size, roll
 from .detectors import LandmarkDetector
 
 SMALL_FACE = 0.4
-"""Of the picture's longer side: there is room for others as large as a smaller face."""
+"""Share of the picture's longer side: beside a smaller face there is room for others as large."""
 RIVAL_SIZE = 0.6
 """A second face in a photo counts when its size is at least this share of the largest one's."""
 SAME_FACE = 0.04
@@ -119,7 +119,7 @@ def _right_way_up(face: np.ndarray, image: np.ndarray, detector: LandmarkDetecto
         for turns, reading in readings.items()
     }
     most = max(agreeing.values(), key=len)  # the first of equals: the face as it is
-    # Of these, the look in which the head stood most nearly upright saw best.
+    # Among these, the rotation in which the head stood most nearly upright is the most exact.
     best = min(most, key=lambda turns: abs(np.angle(np.exp(1j * (roll(readings[turns]) - turns * np.pi / 2)))))
     return face if best == 0 else (readings[best] + corner)
 

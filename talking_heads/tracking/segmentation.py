@@ -1,4 +1,4 @@
-"""Which pixels of a photo show the person: the segmenter in mediapipe's wheel (Apache-2.0), offline."""
+"""Masks of the person in a photo: the segmenter in mediapipe's wheel (Apache-2.0), offline."""
 
 from __future__ import annotations
 

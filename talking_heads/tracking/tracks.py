@@ -31,7 +31,7 @@ class Gap:
     last: int
 
     def sentence(self, fps: float) -> str:
-        """For a person: "No face between 0:04 and 0:07: the last pose is held."."""
+        """A sentence for users: "No face between 0:04 and 0:07: the last pose is held."."""
         first, end = _clock(self.first / fps), _clock(np.ceil((self.last + 1) / fps))
         return f"No face between {first} and {end}: the last pose is held."
 
@@ -134,53 +134,72 @@ def follow_face(
     looked at and dropped. ``on_frame(count)`` is called after each. Raises NoFaceError at the end when no frame shows a
     face.
     """
-    bridged = BRIDGED_SECONDS * fps
-    # Frames that later ones can still change: by interpolation, by what is dropped as a lone detection (``_believed``),
-    # and by smoothing; two for rounding.
-    margin = int(2 * bridged) + 2 + SMOOTHED_FRAMES
-    found: list[np.ndarray | None] = []  # from frame ``first`` on; before frame ``done`` what was no face is gone
-    first = done = count = 0
-    held: np.ndarray | None = None  # the last face before ``first``
-    frame_size = (0, 0)
-    follower = Follower(detector, fps)
-
-    def next_stretch(end: int) -> Stretch | None:
-        """Frames ``done`` to ``end``, or None where no face was seen before ``end``."""
-        nonlocal first, done, held
-        seen = _believed(found, max(1.0, bridged), done - first)
-        if end == count and held is None and not any(face is not None for face in seen):
-            seen = found  # the one face of the clip is one
-        if held is None and not any(face is not None for face in seen[: end - first]):
-            return None
-        stretch = _finish(seen, held, bridged, slice(done - first, end - first), frame_size)
-        found[done - first : end - first] = seen[done - first : end - first]
-        done = end
-        drop = max(0, done - margin - first)
-        held = next((face for face in reversed(found[:drop]) if face is not None), held)
-        del found[:drop]
-        first += drop
-        return stretch
-
-    for frame in frames:
-        frame_size, face = (frame.shape[0], frame.shape[1]), follower.see(frame)
+    follower, pending = Follower(detector, fps), _Pending(fps)
+    for count, frame in enumerate(frames, start=1):
+        face = follower.see(frame)
         if face is not None and follower.turns:
             face = turn_back(face, follower.turns, frame.shape)
-        found.append(face)
-        count += 1
+        pending.add(face, frame.shape)
         if on_frame is not None:
             on_frame(count)
         if follower.last is None or count < KNOWN_SECONDS * fps:
             continue
-        # A face that is seen all the time leaves nothing open but smoothing.
-        end = count - (margin if any(face is None for face in found[done - first :]) else SMOOTHED_FRAMES)
-        if end - done >= STRETCH and (stretch := next_stretch(end)):
+        end = pending.settled()
+        if end - pending.done >= STRETCH and (stretch := pending.take(end)):
             yield stretch
     if follower.last is None:
         raise NoFaceError(f"No face found in {name}. Use a clip in which one face is seen from the front.")
-    if done < count:
-        stretch = next_stretch(count)
+    if pending.done < pending.count:
+        stretch = pending.take(pending.count)
         assert stretch is not None
         yield stretch
+
+
+class _Pending:
+    """Detections from which the next frames of a track are made, and those before that they depend on."""
+
+    def __init__(self, fps: float) -> None:
+        self.count = 0
+        """Frames that were added."""
+        self.done = 0
+        """Frames that were given."""
+        self._bridged = BRIDGED_SECONDS * fps
+        # Frames that later ones can still change: by interpolation, by what is dropped as a lone detection
+        # (``_believed``), and by smoothing; two for rounding.
+        self._margin = int(2 * self._bridged) + 2 + SMOOTHED_FRAMES
+        self._found: list[np.ndarray | None] = []  # from frame ``first`` on; before ``done`` without lone detections
+        self._first = 0
+        self._held: np.ndarray | None = None  # the last face before ``first``
+        self._frame_size = (0, 0)
+
+    def add(self, face: np.ndarray | None, frame_shape: tuple[int, ...]) -> None:
+        """The next frame's face (L, 2), or None where none was seen."""
+        self._found.append(face)
+        self._frame_size = (frame_shape[0], frame_shape[1])
+        self.count += 1
+
+    def settled(self) -> int:
+        """The end of the frames that later ones cannot change."""
+        # Where the face is seen in all frames, only smoothing looks ahead.
+        missed = any(face is None for face in self._found[self.done - self._first :])
+        return self.count - (self._margin if missed else SMOOTHED_FRAMES)
+
+    def take(self, end: int) -> Stretch | None:
+        """Frames ``done`` to ``end``, or None where no face was seen before ``end``."""
+        begin, stop = self.done - self._first, end - self._first
+        seen = _believed(self._found, max(1.0, self._bridged), begin)
+        if end == self.count and self._held is None and not any(face is not None for face in seen):
+            seen = self._found  # the one face of the clip is one
+        if self._held is None and not any(face is not None for face in seen[:stop]):
+            return None
+        stretch = _finish(seen, self._held, self._bridged, slice(begin, stop), self._frame_size)
+        self._found[begin:stop] = seen[begin:stop]
+        self.done = end
+        drop = max(0, self.done - self._margin - self._first)
+        self._held = next((face for face in reversed(self._found[:drop]) if face is not None), self._held)
+        del self._found[:drop]
+        self._first += drop
+        return stretch
 
 
 def track_face(
@@ -213,7 +232,7 @@ def held_gaps(seen: np.ndarray, fps: float) -> tuple[Gap, ...]:
 
 
 def _believed(found: list[np.ndarray | None], apart: float, settled: int = 0) -> list[np.ndarray | None]:
-    """Without the faces that are seen more than ``apart`` frames after the last and before the next sight.
+    """Drops faces that are seen more than ``apart`` frames after the last and before the next detection.
 
     A face that is found again is followed from then on; one that is gone with the next frame was none. The first
     ``settled`` frames are left as they are.
@@ -262,7 +281,7 @@ def _finish(
         after = filled[last + 1] if last + 1 < len(found) else None
         number = last - first + 1
         if before is None or after is None or number > bridged:
-            # Before the first sight there is nothing to hold but the first pose itself.
+            # Before the first detection there is only the first pose to hold.
             filled[first : last + 1] = after if before is None else before
         else:
             share = np.arange(1, number + 1, dtype=np.float32)[:, None, None] / (number + 1)

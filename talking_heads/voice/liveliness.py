@@ -1,4 +1,4 @@
-"""What a head does besides speaking: it nods at what is stressed, blinks, glances about, sways, and takes breath.
+"""Movements of a head besides speech: it nods at what is stressed, blinks, glances about, sways, and takes breath.
 
 All of it is drawn from a seed, so that the same voice gives the same film, and is scaled by one number. A head whose
 voice is silent lives on.
@@ -44,7 +44,7 @@ FADE = 0.6
 
 @dataclass(frozen=True)
 class Life:
-    """What is added to a speaking mouth."""
+    """Movements that are added to a speaking mouth."""
 
     coefficients: np.ndarray
     """(T, 52)"""
@@ -57,7 +57,7 @@ class Life:
 
 
 def life(voice: Voice, times: np.ndarray, liveliness: float, seed: int) -> Life:
-    """At seconds ``times`` (T,), in rising order. ``liveliness`` 0: nothing moves, 1: as people do, 2: twice that."""
+    """Movements at seconds ``times`` (T,), in rising order. ``liveliness`` 0: none, 1: as people, 2: twice that."""
     rng = np.random.default_rng(seed)
     coefficients = np.zeros((len(times), len(COEFFICIENTS)))
     head, translation = np.zeros((len(times), 3)), np.zeros((len(times), 3))
@@ -144,7 +144,7 @@ def _nod(voice: Voice, times: np.ndarray, head: np.ndarray, coefficients: np.nda
 def _breathe(
     voice: Voice, times: np.ndarray, head: np.ndarray, translation: np.ndarray, coefficients: np.ndarray
 ) -> None:
-    """In pauses: shoulders lift the head, which goes back a little, and lips part before the next word."""
+    """Breaths in pauses: shoulders lift the head, which goes back a little, and lips part before the next word."""
     for start, end in voice.pauses(PAUSE):
         count = max(1, round((end - start) / BREATH_EVERY))
         for breath in range(count):

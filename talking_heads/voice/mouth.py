@@ -36,18 +36,18 @@ _VISEME = {name: number for number, names in enumerate(VISEMES) for name in name
 _DIPHTHONGS = {"AW": ("AA", "UW"), "AY": ("AA", "IH"), "OY": ("AO", "IH"), "EY": ("EH", "IY"), "OW": ("AO", "UW")}
 
 PHONE_LAGS = np.arange(-24, 25, 4)
-"""In frames of 10 ms, where the filter looks at the phones."""
+"""Lags at which the filter sees the phones, in frames of 10 ms."""
 BAND_LAGS = np.arange(-16, 17, 4)
 _PHONE_BLUR = np.array([1.0, 2.0, 3.0, 4.0, 3.0, 2.0, 1.0])
 _BAND_BLUR = np.ones(5)
 _BAND_WEIGHT = 2.0
-"""Of the loudness against the phones: ridge regression holds back what is small."""
+"""Weight of the loudness against the phones: ridge regression suppresses features of small scale."""
 _EMPHASIS_BLUR = np.hanning(19)[1:-1]
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a filter sees around a moment."""
+    """The context that a filter sees around a moment."""
 
     phone_lags: np.ndarray = field(repr=False)
     """In frames of 10 ms."""
@@ -60,7 +60,7 @@ class Context:
 
 
 WHOLE = Context(PHONE_LAGS, BAND_LAGS)
-"""Of sound that is there from its beginning to its end."""
+"""Context for sound that is complete before lips are computed."""
 
 LIPS = 20
 """Points of the outer and the inner outline of the lips."""
@@ -83,7 +83,7 @@ ROUNDED = {"W": 0.35, "UW": 0.35, "UH": 0.2, "AO": 0.2, "SH": 0.3, "R": 0.12}
 PARTED = 0.3
 """cm by which lips are apart in a vowel at least."""
 PRESSED = {"mouthRollLower": 0.05, "mouthPressLeft": 0.2, "mouthPressRight": 0.2}
-"""What lips that meet do besides."""
+"""Coefficients that are added where the lips meet."""
 CLOSING, OPENING = 0.07, 0.07
 """Seconds in which lips meet before p, b and m, and in which they part."""
 _CHUNK = 5000
@@ -106,7 +106,7 @@ class LipShapes:
         vertices = model.landmark_vertices[MOUTH_AND_LIDS[-LIPS:]]
 
         def moved(*names: str) -> np.ndarray:
-            by = sum(model.expression[model.index(name)][vertices] for name in names)
+            by = sum(model.expression_basis[model.index(name)][vertices] for name in names)
             return symmetric(np.asarray(by)[None])[0].reshape(-1)
 
         columns = [moved(name) for name in SINGLE] + [moved(name + "Left", name + "Right") for name in DOUBLE]
@@ -143,13 +143,13 @@ def opening(points: np.ndarray) -> np.ndarray:
 
 @cache
 def lip_shapes() -> LipShapes:
-    """Those of the bundled face model."""
+    """The shapes of the bundled face model."""
     return LipShapes.of(face_model())
 
 
 @dataclass(frozen=True)
 class MouthModel:
-    """What was learned: lips = features weights + bias + relu(features hidden + hidden_bias) output."""
+    """The learned filter: lips = features weights + bias + relu(features hidden + hidden_bias) output."""
 
     weights: np.ndarray = field(repr=False)
     """(F, 3 LIPS) cm, for the F features of a Context."""
@@ -197,7 +197,7 @@ def mouth_model() -> MouthModel:
 
 
 def features(voice: Voice, times: np.ndarray, context: Context = WHOLE) -> np.ndarray:
-    """What the filter sees at seconds ``times``: (T, F)."""
+    """Features of the filter at seconds ``times``: (T, F)."""
     seen = _blurred(_activity(voice.phones, len(voice.bands)), _PHONE_BLUR)
     heard = _BAND_WEIGHT * _blurred(voice.bands.astype(float), _BAND_BLUR)
     at = np.rint(np.asarray(times) * FEATURE_RATE).astype(int)[:, None]
@@ -301,7 +301,7 @@ def spoken_coefficients(shapes: np.ndarray, closed: np.ndarray, rounded: np.ndar
     found = lips.coefficients(shapes)
     pucker = SINGLE.index("mouthPucker")
     found[:, pucker] = np.clip(found[:, pucker] + rounded, 0, 1)
-    # What is still open where lips must meet is closed by the coefficient that does nothing else.
+    # mouthClose alone closes the gap that is left where lips must meet.
     open_by = np.maximum(found @ lips.gap, 0)[:, None] * shut
     close = SINGLE.index("mouthClose")
     found[:, close] = np.clip(found[:, close] - open_by[:, 0] / lips.gap[close], 0, 1)

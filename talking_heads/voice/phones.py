@@ -20,7 +20,7 @@ CONSONANTS = (
 )
 PHONES = (*VOWELS, *CONSONANTS)
 BILABIALS = ("P", "B", "M")
-"""Those for which the lips meet."""
+"""Phones for which the lips meet."""
 
 MAX_ROWS = 200_000
 """Rows that a file may have: some four hours of speech."""
@@ -37,7 +37,7 @@ _IPA = {
     "M": "m mʲ ɱ", "N": "n ɲ n̩ nʲ ɳ", "NG": "ŋ", "P": "p pʲ pʰ", "R": "ɹ r ʁ ɻ ʀ", "S": "s sʲ ts", "SH": "ʃ ɕ ʂ",
     "T": "t ʈ tʲ t̪ tʰ ʔ", "TH": "θ", "V": "v vʲ ʋ", "W": "w ʍ ɥ", "Y": "j ʝ", "Z": "z zʲ dz", "ZH": "ʒ ʑ ʐ",
 }  # fmt: skip
-# Of ARPAbet's one-letter names all mean in IPA what they mean here but Y, which is the vowel of "über".
+# One-letter names of ARPAbet mean the same in IPA, except Y, which is the vowel of "über" there.
 _KNOWN: dict[str, str] = (
     {symbol: name for name, symbols in _IPA.items() for symbol in symbols.split()}
     | {name.lower(): name for name in PHONES}

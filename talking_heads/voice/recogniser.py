@@ -38,7 +38,7 @@ _BEAMS: tuple[dict[str, float], ...] = (
     {"beam": 1e-90, "wbeam": 1e-70, "pbeam": 1e-90},
     {"beam": 1e-200, "wbeam": 1e-200, "pbeam": 1e-200},
 )
-"""From the usual to those with which no search fails, and which take several times as long."""
+"""Beam widths from the usual one to those with which no search fails, which take several times as long."""
 _KINDS = (
     "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW",
     "M N NG",
@@ -105,7 +105,7 @@ class PhoneStream:
             self._begin_anew(now)
 
     def phones(self, since: float) -> list[Phone]:
-        """Those that end after second ``since`` of all sound, in order; not further back than OVERLAP."""
+        """The phones that end after second ``since`` of all sound, in order; not further back than OVERLAP."""
         return [phone for phone in (*self._before, *self._now) if phone.end > since]
 
     def _begin_anew(self, now: float) -> None:
@@ -209,7 +209,7 @@ class _Aligner:
         self._decoders: dict[int, Any] = {}
 
     def align(self, source: _Cutter, group: Sequence[Word]) -> Iterator[_Aligned]:
-        """Of all words and silences in a row. A search that fails is halved; one for few words is widened before."""
+        """Aligns consecutive words and silences. A search that fails is halved; one for few words is widened before."""
         said = [_base(word) for word, _, _ in group if not _is_quiet(word)]
         first, last = group[0][1], group[-1][2] + 1
         if not said:
@@ -344,7 +344,7 @@ def _decoder(**options: Any) -> Any:
 
 
 def _sound_decoder() -> Any:
-    """One that needs no text."""
+    """A recogniser of phones, which needs no text."""
     return _decoder(allphone=_model_path("en-us-phone.lm.bin"), lw=2.0, beam=1e-20, pbeam=1e-20, dict=None)
 
 

@@ -1,4 +1,4 @@
-"""What is heard in a voice: phones with their times, and how loud each band of the sound is."""
+"""Analysis of a voice: phones with their times, and how loud each band of the sound is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ProgressCallback = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True)
 class Voice:
-    """What is heard in a file."""
+    """The analysed voice of a file."""
 
     phones: tuple[Phone, ...]
     """In order; what lies between them is silence."""
@@ -99,7 +99,7 @@ def listen(
 
 
 def _within(phones: tuple[Phone, ...], seconds: float, path: Path) -> tuple[Phone, ...]:
-    """Those that lie within the sound. Raises UnreadableMediaError where none does."""
+    """The phones that lie within the sound. Raises UnreadableMediaError where none does."""
     kept = tuple(Phone(p.start, min(p.end, seconds), p.name) for p in phones if p.start < seconds)
     if phones and not kept:
         raise UnreadableMediaError(

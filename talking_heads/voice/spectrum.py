@@ -25,7 +25,7 @@ silence nor what is far softer than the voice moves it."""
 
 
 class Spectrum:
-    """What is heard in one sound. ``push`` gives the rows whose windows are complete."""
+    """Loudness of one sound's bands. ``push`` gives the rows whose windows are complete."""
 
     def __init__(self, level: float = USUAL) -> None:
         self.level = level

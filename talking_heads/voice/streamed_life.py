@@ -1,4 +1,4 @@
-"""What ``liveliness`` does, for sound that is still coming: drawn frame by frame, in speech and in silence, for ever.
+"""``liveliness`` for sound that is still coming: drawn frame by frame, in speech and in silence, without an end.
 
 The same seed and the same sound give the same life.
 """
@@ -38,7 +38,7 @@ _DRIFT = (0.3, 1.1)
 
 @dataclass(frozen=True)
 class Heard:
-    """What of the voice the life of a frame goes with."""
+    """What a frame's liveliness depends on in the voice."""
 
     quiet: float
     """Seconds since somebody spoke; 0 in speech."""
@@ -122,7 +122,7 @@ class StreamedLife:
                     coefficients[INDEX["browOuterUp" + side]] += 0.16 * weight * down
 
     def _breathe(self, quiet: float, head: np.ndarray, translation: np.ndarray) -> None:
-        """In pauses: shoulders lift the head, which goes back a little."""
+        """A breath in a pause: shoulders lift the head, which goes back a little."""
         since = (quiet - PAUSE) % BREATH_EVERY - 1.2
         rise = float(np.exp(-0.5 * (since / (0.42 if since < 0 else 0.5)) ** 2)) if quiet > PAUSE else 0.0
         keep = np.exp(-self._step / 0.12)

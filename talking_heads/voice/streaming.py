@@ -28,7 +28,7 @@ FPS = 25
 PAST, LOOK_AHEAD = 0.3, 0.16
 """Seconds that are known before and after the moment that is shown."""
 STREAMED = Context(np.arange(-24, 17, 4), np.arange(-16, 17, 4))
-"""What the filter sees of them."""
+"""Context of the filter around a frame."""
 _NEED = round(LOOK_AHEAD * RATE) + WINDOW // 2
 """Samples after a frame's moment that it needs."""
 _FRAME = RATE // FPS
@@ -39,9 +39,9 @@ _SILENT = 3e4
 _LET_GO = 0.12
 """Seconds in which the mouth leaves what was interrupted."""
 _STRESS, _STRONG = 0.08, 0.3
-"""By how much louder than of late a vowel is that is stressed, and stressed in full."""
+"""How much louder than the recent voice a vowel is that counts as stressed, and as fully stressed."""
 _LATE = 0.02
-"""Share of a frame in what "of late" means: about two seconds of speech."""
+"""Weight of a new frame in the recent voice's loudness, an average over about two seconds of speech."""
 
 
 @cache
@@ -124,7 +124,7 @@ class SpeechStream:
 
     @property
     def seconds(self) -> float:
-        """Of the frames so far."""
+        """Duration of the frames so far."""
         return self._number / FPS
 
     @property
@@ -216,7 +216,7 @@ class SpeechStream:
         return coefficients
 
     def _heard(self, voice: Voice) -> Heard:
-        """What life goes with."""
+        """What a frame's liveliness depends on."""
         self._quiet = 0.0 if _spoken_at(voice, PAST) else self._quiet + 1 / FPS
         at = round((PAST + STRESS_AHEAD) * FEATURE_RATE)
         loudness = voice.loudness

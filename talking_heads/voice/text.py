@@ -1,4 +1,4 @@
-"""What is said, as words that the recogniser's dictionary may have, and a guess how the others are spoken."""
+"""Text as words that the recogniser's dictionary may have, and a guess of how the others are spoken."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,10 +31,10 @@ FORMAT_VERSION = 3
 
 @dataclass(frozen=True)
 class ClipMeta:
-    """What is known of a clip beside its pixels."""
+    """Facts on a clip beside its pixels."""
 
-    identity: str
-    """Clips of one person share it; an episode takes its shots from one identity's clip."""
+    person: str
+    """Clips of one person share it; an episode takes its shots from a clip of one person. Files call it identity."""
     source: str
     """File that the clip came from, relative to the folder that was prepared."""
     split: str = "train"
@@ -43,6 +44,15 @@ class ClipMeta:
     """"video", "stills" (unordered photos of one person), or "animated" (a photo in frame 0, and drawn from it)."""
     extra: dict[str, float] = field(default_factory=dict)
     """Measured qualities, for filtering: face size in pixels, sharpness, share of frames in which a face was seen."""
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"identity" if name == "person" else name: value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> ClipMeta:
+        """From what ``to_record`` gave. Raises TypeError for anything else."""
+        return cls(**{"person" if name == "identity" else name: value for name, value in {**record}.items()})
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ def _encoded(picture: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _joined(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """One behind the other, and where each begins, with the end."""
+    """Concatenates parts, and gives where each begins, with the end."""
     return np.concatenate(parts), np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
 
 
@@ -154,12 +164,12 @@ def save_clip(
 
 
 ARRAYS = ("jpeg", "offsets", "masks", "mask_offsets", "landmarks")
-"""Of a clip, as files name them."""
+"""Names of a clip's arrays, here and in files."""
 
 
 def write_clip(path: Path, clip: Clip) -> None:
     """One file for a clip, whole or not at all."""
-    text = json.dumps({"format": FORMAT_VERSION, **asdict(clip.meta)})
+    text = json.dumps({"format": FORMAT_VERSION, **clip.meta.to_record()})
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as beside, beside.open("wb") as file:
         np.savez(file, meta=np.array(text), **{name: getattr(clip, name) for name in ARRAYS})
@@ -181,6 +191,6 @@ def load_clip(path: Path) -> Clip:
     if version < FORMAT_VERSION:
         raise UnreadableMediaError(f"{path} was prepared by an older version. Run python -m train.prepare again.")
     try:
-        return Clip(**arrays, meta=ClipMeta(**meta))
+        return Clip(**arrays, meta=ClipMeta.from_record(meta))
     except TypeError:
         raise UnreadableMediaError(f"{path} is not a prepared clip: its description is not one.") from None

@@ -47,12 +47,12 @@ from .store import load_clips
 ALONE = 0.25
 """Share of groups whose shots are all the first one, as when one photo is all there is."""
 MAX_ERROR = 0.03
-"""Of a fit, and of the render's landmarks, in sizes of the face; pairs above it are replaced."""
+"""Limit for the error of a fit, and of the render's landmarks, in sizes of the face; pairs above it are replaced."""
 MAX_DIFFERENCE = 0.06
 """Mean difference of the colours, 0..1, between another photo's face and the one that is drawn for it."""
 TRIES = 6
 STEPS, STEPS_BETWEEN_PHOTOS = 8, 24
-"""Of the fit of a target: in the first shot's crop, and in a crop of its own."""
+"""Steps of the fit of a target: in the first shot's crop, and in a crop of its own."""
 MIN_ANALYSIS = 128
 """Pixels at which a photo is taken apart, at least."""
 
@@ -81,7 +81,7 @@ class Episode(TypedDict):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What one episode is made of."""
+    """The frames and the augmentation of one episode."""
 
     clip: Clip
     view: View
@@ -99,7 +99,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Source:
-    """What the targets of a group share."""
+    """Shots and head that the targets of a group share."""
 
     shots: np.ndarray
     """uint8 (K, H, W, 3)."""
@@ -118,12 +118,12 @@ class EpisodeDataset(Dataset[Episode]):
         self.config = config
         self.length = length
         self.rendered = bool(config.model.generator.get("render_conditioned", False))
-        names = sorted({clip.meta.identity for clip in clips})
+        names = sorted({clip.meta.person for clip in clips})
         self.identities = {name: i for i, name in enumerate(names)}
         self.contents = contents(clips)
         # A person counts once, however many clips there are of him or her.
-        self.videos = _by_identity([clip for clip in clips if clip.meta.kind == "video"])
-        self.stills = _by_identity([clip for clip in clips if clip.meta.kind != "video"])
+        self.videos = _by_person([clip for clip in clips if clip.meta.kind == "video"])
+        self.stills = _by_person([clip for clip in clips if clip.meta.kind != "video"])
         # A photo that stands alone teaches no movement.
         self.stills = [[clip for clip in person if len(clip) > 1] or person for person in self.stills]
         self._sources: OrderedDict[tuple[int, ...], _Source] = OrderedDict()
@@ -245,7 +245,7 @@ class EpisodeDataset(Dataset[Episode]):
             render=render,
             weights=torch.from_numpy(weights),
             chip=torch.from_numpy(chip_transform(points)),
-            identity=torch.tensor(self.identities[clip.meta.identity]),
+            identity=torch.tensor(self.identities[clip.meta.person]),
         )
 
     def _source(self, plan: _Plan, group: tuple[int, ...], limit: float) -> _Source:
@@ -278,10 +278,10 @@ class EpisodeDataset(Dataset[Episode]):
         if first.frame.error > limit:
             return _Source(crops, pixels, None, None, None)
         mask = view.picture(clip.mask(plan.source, size), -MARGIN, 1 + MARGIN, side)
-        alone = PersonFit(person.identity, (first,))
+        alone = PersonFit(person.identity_coefficients, (first,))
         canvas, unit = canvases[plan.source], points[plan.source]
         head = Head.of(model, alone, [canvas], [mask], [unit], analysis=max(size, MIN_ANALYSIS))
-        fitter = FrameFitter(model, person.identity, first.camera, head.views[0].fit.offset)
+        fitter = FrameFitter(model, person.identity_coefficients, first.camera, head.views[0].fit.offset)
         return _Source(crops, pixels, Renderer(head, size), fitter, first.frame)
 
     def portraits(self, first: int = 0, every: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -290,7 +290,7 @@ class EpisodeDataset(Dataset[Episode]):
         Of the people ``first``, ``first + every`` and so on: processes can share them out.
         """
         size = self.config.image_size
-        clips = {person[0].meta.identity: person[0] for person in (*self.videos, *self.stills)}
+        clips = {person[0].meta.person: person[0] for person in (*self.videos, *self.stills)}
         for name in islice(self.identities, first, None, every):
             pixels, points = clips[name].frame(0, size)
             drawn = draw_landmarks(points, size)
@@ -312,7 +312,7 @@ class EpisodeDataset(Dataset[Episode]):
 
 
 def contents(clips: Iterable[Clip]) -> list[dict[str, Any]]:
-    """What a model card says of the data: clips, people and frames of each kind and licence."""
+    """Facts on the data for a model card: clips, people and frames of each kind and licence."""
     groups: dict[tuple[str, str], list[Clip]] = {}
     for clip in clips:
         groups.setdefault((clip.meta.kind, clip.meta.licence), []).append(clip)
@@ -321,7 +321,7 @@ def contents(clips: Iterable[Clip]) -> list[dict[str, Any]]:
             "kind": kind,
             "licence": licence,
             "clips": len(group),
-            "people": len({clip.meta.identity for clip in group}),
+            "people": len({clip.meta.person for clip in group}),
             "frames": sum(map(len, group)),
         }
         for (kind, licence), group in sorted(groups.items())
@@ -330,10 +330,10 @@ def contents(clips: Iterable[Clip]) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=64)
 def _fitter_of(clip: _ById) -> tuple[FrameFitter, FrameFit]:
-    """Of the person as the clip's first frame shows him or her."""
+    """A fitter for the person as the clip's first frame shows him or her, and that frame's fit."""
     person = fit_person(face_model(), [clip.clip.landmarks[0]])
     first = person.photos[0]
-    return FrameFitter(face_model(), person.identity, first.camera, first.offset), first.frame
+    return FrameFitter(face_model(), person.identity_coefficients, first.camera, first.offset), first.frame
 
 
 def _described(clip: Clip, frame: int) -> np.ndarray:
@@ -366,8 +366,8 @@ def _shuffled(number: int, *seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(number)
 
 
-def _by_identity(clips: list[Clip]) -> list[list[Clip]]:
+def _by_person(clips: list[Clip]) -> list[list[Clip]]:
     groups: dict[str, list[Clip]] = {}
     for clip in clips:
-        groups.setdefault(clip.meta.identity, []).append(clip)
+        groups.setdefault(clip.meta.person, []).append(clip)
     return [groups[name] for name in sorted(groups)]

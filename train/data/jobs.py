@@ -1,4 +1,4 @@
-"""What a folder of videos and photos holds: which files, and who is who."""
+"""Finds the videos and photos of a folder, and who is seen in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Job:
 
     name: str
     files: tuple[Path, ...]
-    identity: str
+    person: str
     split: str
     licence: str
     source: str
@@ -47,18 +47,18 @@ def find_jobs(folder: Path, index: Path | None, leave_out: Path | None = None) -
         if index and row is None:
             continue
         row = row or {}
-        identity = row.get("identity") or (relative.parts[0] if len(relative.parts) > 1 else path.stem)
+        person = row.get("identity") or (relative.parts[0] if len(relative.parts) > 1 else path.stem)
         split, licence = row.get("split") or "train", row.get("licence") or ""
         if suffix in VIDEO_SUFFIXES:
-            name = "__".join([identity, *relative.with_suffix("").parts])
-            jobs.append(Job(_file_name(name), (path,), identity, split, licence, relative.as_posix()))
+            name = "__".join([person, *relative.with_suffix("").parts])
+            jobs.append(Job(_file_name(name), (path,), person, split, licence, relative.as_posix()))
         else:
-            stills[identity, split].append((path, licence))
-    for (identity, split), photos in stills.items():
+            stills[person, split].append((path, licence))
+    for (person, split), photos in stills.items():
         files = tuple(path for path, _ in photos)
         source = files[0].relative_to(folder).as_posix()
         licence = "; ".join(sorted({licence for _, licence in photos if licence}))
-        jobs.append(Job(_file_name(f"{identity}__stills"), files, identity, split, licence, source))
+        jobs.append(Job(_file_name(f"{person}__stills"), files, person, split, licence, source))
     if not jobs:
         which = f" that {index} names" if index else ""
         raise UnreadableMediaError(f"There are no videos or photos in {folder}{which}. Give a folder that holds some.")

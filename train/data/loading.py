@@ -22,7 +22,7 @@ from talking_heads.head.render import draw_in_one_thread
 from .episodes import Episode, EpisodeDataset
 
 PICTURES = ("shots", "shot_landmarks", "image", "landmark_image")
-"""Of an episode: made from bytes, and as bytes they travel without loss."""
+"""Images of an episode, which were made from uint8 and are sent as uint8 without loss."""
 HALVES = ("render", "weights")
 REUSED_FROM = 64
 """Reused samples are drawn from so many of the last batches."""
@@ -57,7 +57,7 @@ class Batches(Dataset[list[dict[str, Tensor]]]):
         self._ended = Event()
 
     def end(self) -> None:
-        """Nobody wants more: processes stop within an episode, not after the many of a list."""
+        """Stops the processes within an episode, not after the many of a list."""
         self._ended.set()
 
     @threadpool_limits.wrap(limits=1)  # sums of several threads differ in their last digits: workers have one
@@ -74,7 +74,7 @@ class Batches(Dataset[list[dict[str, Tensor]]]):
 
 
 def compact(episode: Episode) -> dict[str, Tensor]:
-    """As it travels: pictures uint8, render and weights float16."""
+    """The episode as processes send it: pictures uint8, render and weights float16."""
     values: dict[str, Any] = dict(episode)
     for name in PICTURES:
         values[name] = values[name].add(1.0).mul_(127.5).round_().to(torch.uint8)

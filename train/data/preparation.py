@@ -61,7 +61,7 @@ class Outcome:
     dropped: str = ""
     notes: tuple[str, ...] = ()
     reason: str = ""
-    """Of ``dropped`` in two words, to be counted."""
+    """The reason in ``dropped`` in two words, to be counted."""
 
 
 class RefusedError(FaceError):
@@ -182,7 +182,7 @@ def prepare_stills(job: Job, detector: LandmarkDetector, size: int) -> tuple[Cli
 
 def _meta(job: Job, kind: str, fps: float, face: float, frames: list[np.ndarray], seen: float) -> ClipMeta:
     extra = {"face_pixels": face, "sharpness": sharpness(frames[len(frames) // 2]), "seen": seen}
-    return ClipMeta(job.identity, job.source, job.split, fps, job.licence, kind, extra)
+    return ClipMeta(job.person, job.source, job.split, fps, job.licence, kind, extra)
 
 
 def sharpness(image: np.ndarray) -> float:

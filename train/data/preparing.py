@@ -43,7 +43,7 @@ SHOWN = 64
 
 @dataclass(frozen=True)
 class Task:
-    """What one process does at a time: a clip of its own file, or a shard where ``number`` is one."""
+    """Work for one process at a time: a clip in a file of its own, or a shard where ``number`` is given."""
 
     jobs: tuple[Job, ...]
     number: int | None = None
@@ -139,7 +139,7 @@ def _in_pool(tasks: list[Task], options: Options, workers: int) -> Iterator[list
 
 
 def _on_cluster(tasks: list[Task], options: Options, address: str) -> Iterator[list[Outcome]]:
-    """By Ray Data, which gives the task of a process or machine that dies to another one."""
+    """Runs tasks with Ray Data, which gives the task of a process or machine that dies to another one."""
     try:
         import ray
     except ImportError:
@@ -184,7 +184,7 @@ def write_report(outcomes: list[Outcome], output: Path) -> dict[str, int]:
     if kept:
         stored = _stored(output)
         cells = [stored[outcome.name]().frame(0, 128)[0] for outcome in _some(kept)]
-        _save_sheet(cells, output / "report.png")
+        _save_contact_sheet(cells, output / "report.png")
     return reasons
 
 
@@ -199,7 +199,7 @@ def write_dropped(outcomes: list[Outcome], folder: Path, output: Path) -> None:
             frame = next(iter(read_frames(path))) if is_video else read_photo(path)
             cells.append(np.asarray(ImageOps.pad(Image.fromarray(frame), (128, 128))))
     if cells:
-        _save_sheet(cells, output / "dropped.png")
+        _save_contact_sheet(cells, output / "dropped.png")
 
 
 def _some(outcomes: list[Outcome]) -> list[Outcome]:
@@ -221,12 +221,12 @@ def _nth(path: Path, number: int) -> Clip:
     return load_shard(path)[number]
 
 
-def _save_sheet(cells: list[np.ndarray], path: Path) -> None:
+def _save_contact_sheet(cells: list[np.ndarray], path: Path) -> None:
     save_image(contact_sheet([cells[i : i + 8] for i in range(0, len(cells), 8)], size=128), path)
 
 
 def _earlier_notes(report: Path) -> dict[str, list[str]]:
-    """Of clips that this run found ready made."""
+    """Notes from an earlier report, for clips that this run found ready made."""
     try:
         return dict(json.loads(report.read_text(encoding="utf-8"))["notes"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -14,7 +14,6 @@ import json
 import mmap
 import tarfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -80,10 +79,10 @@ def save_shard(folder: Path, number: int, clips: dict[str, Clip], sources: Seque
     rows = []
     with written_beside(tar) as beside, tarfile.open(beside, "w") as file:
         for key, clip in clips.items():
-            text = json.dumps({"format": FORMAT_VERSION, "frames": len(clip), **asdict(clip.meta)})
+            text = json.dumps({"format": FORMAT_VERSION, "frames": len(clip), **clip.meta.to_record()})
             places = {name: _add_array(file, f"{key}.{name}.npy", getattr(clip, name)) for name in ARRAYS}
             _add(file, f"{key}.json", text.encode())
-            rows.append({"key": key, "frames": len(clip), "places": places, "meta": asdict(clip.meta)})
+            rows.append({"key": key, "frames": len(clip), "places": places, "meta": clip.meta.to_record()})
     with written_beside(index) as beside:
         text = json.dumps({"format": FORMAT_VERSION, "sources": list(sources), "clips": rows})
         beside.write_text(text, encoding="utf-8")
@@ -106,7 +105,7 @@ def _add(file: tarfile.TarFile, name: str, data: bytes) -> int:
 
 
 def shard_paths(folder: Path, number: int) -> tuple[Path, Path]:
-    """Of the tar and of what is known about it."""
+    """Paths of the tar and of the JSON that describes it."""
     return folder / f"shard-{number:06d}.tar", folder / f"shard-{number:06d}.json"
 
 
@@ -130,7 +129,9 @@ def load_shard(path: Path) -> list[Clip]:
     if index["clips"] and not tar.is_file():
         raise UnreadableMediaError(f"There is no {tar}, which {path.name} describes. Delete it and prepare again.")
     try:
-        return [StoredClip(tar, row["places"], row["frames"], ClipMeta(**row["meta"])) for row in index["clips"]]
+        return [
+            StoredClip(tar, row["places"], row["frames"], ClipMeta.from_record(row["meta"])) for row in index["clips"]
+        ]
     except (KeyError, TypeError) as error:
         raise UnreadableMediaError(
             f"{path} does not describe a shard ({error}). Delete it and prepare again."

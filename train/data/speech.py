@@ -28,7 +28,7 @@ TRIES = 3  # stretches of a clip that are drawn; the one in which the lips move 
 
 @dataclass(frozen=True)
 class Speech:
-    """What a speaker's face and head do, from frame to frame."""
+    """Movement of a speaker's face and head, frame by frame."""
 
     expression: np.ndarray  # (T, E) 0..1, added to a face at rest, the same on both sides; gaze is zero
     angles: np.ndarray  # (T, 3) degrees of yaw, pitch and roll from the head's mean pose, see head.motion.head_angles
@@ -61,7 +61,7 @@ def follow_speech(model: FaceModel, clip: Clip, frames: int, fps: float, rng: np
     moments = max(stretches, key=lambda at: opening[at].std())
     some = np.unique(moments[np.linspace(0, len(moments) - 1, SHOTS).round().astype(int)])
     person = fit_person(model, [clip.landmarks[i] for i in some])
-    fitter = FrameFitter(model, person.identity, person.photos[0].camera)
+    fitter = FrameFitter(model, person.identity_coefficients, person.photos[0].camera)
     frame, fits = person.photos[0].frame, []
     for i in moments:
         frame = fitter.fit(clip.landmarks[i], frame, steps=4)

@@ -34,7 +34,7 @@ MAX_YAW, MAX_PITCH = 35.0, 18.0
 MAX_SHIFT = np.array([4.5, 2.5, 10.0], np.float32)
 """cm: to the side, up, towards the camera."""
 MAX_DEVIATION = 0.05
-"""Of the eye distance, between what was drawn and what is detected."""
+"""Largest distance between drawn and detected landmarks, in eye distances."""
 MIN_FACE_PIXELS = 96.0
 MAX_FIT_ERROR = 0.03
 
@@ -44,7 +44,7 @@ class StillHead:
     """A photo that can move with margins around it."""
 
     head: Head
-    """Of which the crop is the canvas."""
+    """Its crop is the canvas."""
     canvas: np.ndarray
     """uint8 (C, C, 3): the photo."""
     mask: np.ndarray
@@ -107,28 +107,31 @@ def animate(
     detector: LandmarkDetector | None,
     frames: int,
     rng: np.random.Generator,
-    own_wall: bool = True,
+    own_background: bool = True,
     speech: Speech | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray, int]:
     """A photo -> canvases (T, C, C, 3), masks (T, C, C), landmarks (T, L, 2) in sides of the crop, and how many frames
     were dropped. Without a detector none are, and landmarks are those of the posed model.
 
-    Unless ``own_wall``, the person is cut out and put before an invented wall, in frame 0, too. ``speech`` has
+    Unless ``own_background``, the person is put before an invented background, in frame 0, too. ``speech`` has
     STRIDE * (frames - 1) moments: in frame 0 the person is as photographed.
     """
     side, size = len(still.canvas), still.size
     edge = canvas_margin(size)
     renderer = Renderer(still.head, side)
-    canvas, mask, walls = still.canvas, still.mask, None
-    if not own_wall:
-        walls = resized(still.head.views[0].wall, side).astype(np.float32), 255 * invented_wall(rng, side)
+    canvas, mask, backgrounds = still.canvas, still.mask, None
+    if not own_background:
+        backgrounds = (
+            resized(still.head.views[0].background, side).astype(np.float32),
+            255 * invented_background(rng, side),
+        )
         unmoved = renderer.draw(still.start)
-        canvas, mask = _before(canvas.astype(np.float32), unmoved.planes[..., 3:], walls)
+        canvas, mask = _before(canvas.astype(np.float32), unmoved.planes[..., 3:], backgrounds)
     canvases, masks, points, dropped = [canvas], [mask], [still.landmarks], 0
     motion = random_motion(still.head.model, still.start, STRIDE * (frames - 1), rng, speech)
     for frame in motion[::STRIDE]:
         drawn = renderer.draw(frame)
-        canvas, mask = _before(drawn.picture, drawn.planes[..., 3:], walls)
+        canvas, mask = _before(drawn.picture, drawn.planes[..., 3:], backgrounds)
         seen = drawn.landmarks - np.float32(edge)
         if detector is not None:
             faces = detector.detect(np.ascontiguousarray(canvas[edge : edge + size, edge : edge + size]))
@@ -143,12 +146,12 @@ def animate(
 
 
 def _before(
-    picture: np.ndarray, opacity: np.ndarray, walls: tuple[np.ndarray, np.ndarray] | None
+    picture: np.ndarray, opacity: np.ndarray, backgrounds: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A picture float32 (S, S, 3) in 0..255 and the person's opacity (S, S, 1) -> both uint8, with the second wall in
-    the place of the first."""
-    if walls is not None:
-        picture = picture + (1 - opacity) * (walls[1] - walls[0])
+    """A picture float32 (S, S, 3) in 0..255 and the person's opacity (S, S, 1) -> both uint8, with the second
+    background in the place of the first."""
+    if backgrounds is not None:
+        picture = picture + (1 - opacity) * (backgrounds[1] - backgrounds[0])
     return _bytes(picture), _bytes(255 * opacity[..., 0])
 
 
@@ -161,24 +164,26 @@ def _deviation(detected: np.ndarray, drawn: np.ndarray) -> float:
     return float(np.linalg.norm(detected[17:68] - drawn[17:68], axis=1).mean() / eye_distance(detected))
 
 
-def invented_wall(rng: np.random.Generator, side: int) -> np.ndarray:
+def invented_background(rng: np.random.Generator, side: int) -> np.ndarray:
     """A background (side, side, 3) in 0..1: a wall with things before it, more or less out of focus."""
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
     colour = rng.uniform(0.05, 0.9) + rng.normal(0, 0.08, 3)
     slope = rng.normal(0, 0.25, (2, 1, 1, 1)) + rng.normal(0, 0.05, (2, 1, 1, 3))
-    wall = colour + slope[0] * (x - 0.5)[..., None] + slope[1] * (y - 0.5)[..., None]
+    background = colour + slope[0] * (x - 0.5)[..., None] + slope[1] * (y - 0.5)[..., None]
     for _ in range(rng.integers(3, 16)):
         centre, half = rng.uniform(0, 1, 2), np.exp(rng.normal(-2.3, 0.8, 2))
         u, v = np.abs(x - centre[0]) / half[0], np.abs(y - centre[1]) / half[1]
         thing = np.maximum(u, v) < 1 if rng.random() < 0.7 else np.hypot(u, v) < 1
-        wall[thing] = rng.uniform(0, 1) + rng.normal(0, 0.1, 3) + rng.normal(0, 0.2) * (y[thing, None] - centre[1])
+        background[thing] = (
+            rng.uniform(0, 1) + rng.normal(0, 0.1, 3) + rng.normal(0, 0.2) * (y[thing, None] - centre[1])
+        )
     grain = np.zeros((side, side))
     for step in (2, 8, 32):
         cells = -(-side // step)
         noise = ndimage.zoom(rng.standard_normal((cells, cells)), step, order=1)[:side, :side]
         grain += rng.exponential(0.02) * noise
-    wall = ndimage.gaussian_filter(wall + grain[..., None], (s := rng.exponential(4.0), s, 0))
-    return np.ascontiguousarray(wall.clip(0, 1), dtype=np.float32)
+    background = ndimage.gaussian_filter(background + grain[..., None], (s := rng.exponential(4.0), s, 0))
+    return np.ascontiguousarray(background.clip(0, 1), dtype=np.float32)
 
 
 # --- motion ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What ``train.pack`` packed -> prepared clips in a folder, and the networks of the losses, for ``train.meta``.
+"""Unpacks what ``train.pack`` packed: prepared clips in a folder, and the networks of the losses, for ``train.meta``.
 
 A pack is a folder, or the same in a tar:
 
@@ -89,7 +89,7 @@ class Stored:
     def clip(self, index: int) -> Clip:
         """As it was prepared, with new copies where it is animated: the same ones each time."""
         row = self.rows[index]
-        meta = ClipMeta(**row["meta"])
+        meta = ClipMeta.from_record(row["meta"])
         photos = [self.photo(number) for number in row["photos"]]
         canvases, masks = [canvas for canvas, _, _ in photos], [mask for _, mask, _ in photos]
         landmarks = np.stack([points for _, _, points in photos])

@@ -1,1 +1,1 @@
-"""How good a model is: what is measured, on whom, against what, and how it is reported."""
+"""Evaluation of a model: what is measured, on whom, against what, and how it is reported."""

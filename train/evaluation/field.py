@@ -59,9 +59,9 @@ def field_values(painted: Observation, truth: Observation) -> dict[str, float]:
         "psnr_pooled": psnr(painted.frames, truth.frames),
         "akd": mean(distances * 256 / painted.frames.shape[1]),
     }
-    if painted.identities.shape[1]:
-        values["aed"] = mean(np.linalg.norm(painted.identities - truth.identities, axis=1))
-        values["csim"] = mean((painted.identities * truth.identities).sum(axis=1))
+    if painted.face_embeddings.shape[1]:
+        values["aed"] = mean(np.linalg.norm(painted.face_embeddings - truth.face_embeddings, axis=1))
+        values["csim"] = mean((painted.face_embeddings * truth.face_embeddings).sum(axis=1))
     if painted.descriptors.shape[1]:
         values["dlib_distance"] = mean(np.linalg.norm(painted.descriptors - truth.descriptors, axis=1))
     return values

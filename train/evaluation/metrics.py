@@ -1,36 +1,23 @@
-"""How good painted frames are: what ``train.evaluate`` measures.
+"""Metrics of painted frames, as ``train.evaluate`` measures them.
 
 ``FrameMetrics`` observes frames once (landmarks, identity) and compares two observations frame by frame. Frames are
 uint8 RGB (T, H, H, 3) at one size. Where the detector finds no face, what needs landmarks is NaN, and ``faces`` counts
 it.
 
-Two networks tell who is seen. MobileFaceNet gives CSIM, a cosine. dlib's face recognition ResNet, whose weights anybody
-can have (CC0), gives the Euclidean distance of two descriptors, as dlib itself uses it: below 0.6 it takes two faces
-for one person. Cosines of its descriptors would say little: of twelve people of the London set they are 0.99 between
-two photos of one person and 0.84 between two people, since all descriptors have much in common.
-
-FID (Heusel et al., arXiv 1706.08500) compares two sets of frames, not pairs. It needs the network that most code for it
-uses, ``inception-2015-12-05.pt`` as NVIDIA's StyleGAN releases publish it. With few frames it is biased upwards, the
-more so the fewer there are: it says something about the order of methods, and only at the same number of frames.
+The networks that recognise faces are those of face_recognition.py; FID, which compares sets of frames, is in fid.py.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from talking_heads.errors import InvalidModelError
 from talking_heads.head.model import face_model
 from talking_heads.landmarks import (
     INNER_LIP,
@@ -45,13 +32,14 @@ from talking_heads.landmarks import (
     mouth_openness,
 )
 from talking_heads.media.images import to_float
-from talking_heads.tracking.crops import Crop
 from talking_heads.tracking.detectors import LandmarkDetector
 
 from ..data.preparation import sharpness
-from ..features import FeatureNet, filled, read_weights
+from ..features import FeatureNet
 from ..identity import DESCRIPTOR, IdentityNet
 from ..losses import perceptual_distance
+from .face_recognition import MobileFaceNet, align_face, dlib_chip
+from .fid import InceptionNet
 
 BEST_PSNR = 100.0
 """Decibels of equal images, which would be infinite."""
@@ -68,214 +56,7 @@ RUN = 16
 """Consecutive frames in which jitter is measured."""
 LEAST_VARIATION = 0.015
 """Standard deviation of an opening of the driver's, below which nothing can be said of how it is followed."""
-
-
-# ----------------------------------------------------------------------------------------------------------- identity
-
-FACE_HEIGHT, FACE_WIDTH = 112, 96
-FIVE_POINTS = np.array([(30.29, 51.70), (65.53, 51.50), (48.03, 71.74), (33.55, 92.37), (62.73, 92.20)])
-"""Where MobileFaceNet wants the eyes, the tip of the nose and the corners of the mouth, in pixels of 112 x 96."""
-DLIB_POINTS = [36, 39, 42, 45, 33]
-"""Landmarks by which dlib cuts a chip: the corners of the eyes from left to right in the image, the nose's base."""
-DLIB_POINTS_AT = (
-    np.array(
-        [(0.120575, 0.213727), (0.334085, 0.229064), (0.646060, 0.228967), (0.859567, 0.213498), (0.490123, 0.627798)]
-    )
-    + 0.25
-) / 1.5
-"""Where they lie in a chip, in its sides: dlib's mean face, with a quarter of it around as its examples have it."""
 _DLIB_BATCH = 16
-
-
-def align_face(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The face with landmarks (L, 2) as MobileFaceNet wants it: uint8 RGB (112, 96, 3), by a similarity transform."""
-    eyes = [landmarks[eye].mean(axis=0) for eye in (RIGHT_EYE, LEFT_EYE)]
-    found = np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]]) @ [1, 1j]
-    margin = (FACE_HEIGHT - FACE_WIDTH) // 2  # a crop is square: 112 x 112, of which the middle is kept
-    wanted = FIVE_POINTS @ [1, 1j] + margin
-    turn = _turn(wanted, found)
-    centre = found.mean() + turn * (0.5 * (FACE_HEIGHT - 1) * (1 + 1j) - wanted.mean())
-    crop = Crop(centre.real, centre.imag, side=FACE_HEIGHT * abs(turn), angle=float(np.angle(turn)))
-    return crop.cut(image, FACE_HEIGHT)[:, margin:-margin]
-
-
-def dlib_chip(landmarks: np.ndarray) -> np.ndarray:
-    """Landmarks (L, 2) in sides of a picture -> float32 (2, 3): dlib's chip to picture, both in [-1, 1], for
-    ``IdentityNet``; by a similarity transform."""
-    wanted, found = (2 * points @ [1, 1j] - (1 + 1j) for points in (DLIB_POINTS_AT, landmarks[DLIB_POINTS]))
-    turn = _turn(wanted, found)
-    shift = found.mean() - turn * wanted.mean()
-    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]], dtype=np.float32)
-
-
-def _turn(wanted: np.ndarray, found: np.ndarray) -> complex:
-    """Scale and rotation between two sets of points as complex numbers, where a similarity is found = turn * wanted +
-    shift: least squares have a closed form."""
-    spread = wanted - wanted.mean()
-    return complex(np.vdot(spread, found - found.mean()) / np.vdot(spread, spread))
-
-
-def _normed(
-    inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, padding: int = 0, groups: int = 1
-) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
-    return conv, nn.BatchNorm2d(outputs)
-
-
-class _ConvBlock(nn.Module):
-    """Convolution, batch norm and, unless ``linear``, PReLU."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int | tuple[int, int],
-        stride: int = 1,
-        padding: int = 0,
-        groups: int = 1,
-        linear: bool = False,
-    ) -> None:
-        super().__init__()
-        self.conv, self.bn = _normed(inputs, outputs, kernel, stride, padding, groups)
-        self.prelu = nn.Identity() if linear else nn.PReLU(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.prelu(self.bn(self.conv(x)))
-
-
-class _Bottleneck(nn.Module):
-    """1x1 expansion, 3x3 depthwise, 1x1 linear projection; a skip where the shape stays."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        inner = expansion * inputs
-        self.skip = stride == 1 and inputs == outputs
-        self.conv = nn.Sequential(
-            *_normed(inputs, inner, 1),
-            nn.PReLU(inner),
-            *_normed(inner, inner, 3, stride, 1, groups=inner),
-            nn.PReLU(inner),
-            *_normed(inner, outputs, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.skip else self.conv(x)
-
-
-class MobileFaceNet(nn.Module):
-    """Chen et al., arXiv 1804.07573, frozen: aligned faces -> identity; the cosine of two says whether they are one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = _ConvBlock(3, 64, 3, 2, 1)
-        self.dw_conv1 = _ConvBlock(64, 64, 3, 1, 1, groups=64)
-        blocks, inputs = [], 64
-        # The paper's table 1: expansion, channels, repetitions, stride of the first.
-        for expansion, channels, number, stride in (
-            (2, 64, 5, 2),
-            (4, 128, 1, 2),
-            (2, 128, 6, 1),
-            (4, 128, 1, 2),
-            (2, 128, 2, 1),
-        ):
-            for k in range(number):
-                blocks.append(_Bottleneck(inputs, channels, stride if k == 0 else 1, expansion))
-                inputs = channels
-        self.blocks = nn.Sequential(*blocks)
-        self.conv2 = _ConvBlock(128, 512, 1)
-        self.linear7 = _ConvBlock(512, 512, (7, 6), groups=512, linear=True)
-        self.linear1 = _ConvBlock(512, 128, 1, linear=True)
-        self.requires_grad_(False)
-        self.eval()
-
-    def forward(self, faces: Tensor) -> Tensor:
-        """(B, 3, 112, 96) RGB in [-1, 1] -> (B, 256) of unit length: of the face and of its mirror image."""
-        faces = faces * (127.5 / 128)
-        both = torch.cat([faces, faces.flip(-1)])
-        x = self.linear7(self.conv2(self.blocks(self.dw_conv1(self.conv1(both)))))
-        x = self.linear1(x).flatten(1)  # (2B, 128)
-        return F.normalize(torch.cat(x.chunk(2), dim=1), dim=1)
-
-
-def load_identity_net(path: str | Path) -> MobileFaceNet:
-    """Weights of MobileFaceNet -> the frozen network, or InvalidModelError."""
-    net, weights = MobileFaceNet(), read_weights(path)
-    counters = {key: torch.tensor(0) for key in net.state_dict() if key.endswith("num_batches_tracked")}
-    return filled(net, counters | weights, path)
-
-
-# ----------------------------------------------------------------------------------------------------------------- FID
-
-InceptionNet = Callable[..., Tensor]
-"""uint8 RGB (B, 3, H, W) of any size, ``return_features=True`` -> float (B, 2048)."""
-INCEPTION_FEATURES = 2048
-_INCEPTION_BATCH = 16
-
-
-def load_inception(path: str | Path, device: torch.device | str = "cpu") -> InceptionNet:
-    """The TorchScript file ``inception-2015-12-05.pt`` -> the network for ``inception_features``.
-
-    It is tried at once. Raises InvalidModelError for anything that does not answer as that file does.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InvalidModelError(f"There is no Inception network at {path}. Check the path.")
-    advice = f"{path.name} is not the TorchScript file inception-2015-12-05.pt. Give NVIDIA's file as it is published."
-    try:
-        with warnings.catch_warnings():
-            # TorchScript is what is published, whatever torch thinks of it now.
-            warnings.filterwarnings("ignore", message=".*torch.jit.load.* is deprecated", category=DeprecationWarning)
-            net = torch.jit.load(path, map_location=device).eval()
-        tried = inception_features(net, np.zeros((2, 64, 64, 3), np.uint8))
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        raise InvalidModelError(advice) from error
-    if tried.shape != (2, INCEPTION_FEATURES):  # the VGG16 that lies beside it answers too, in 4096 numbers
-        raise InvalidModelError(advice)
-    return net
-
-
-@torch.inference_mode()
-def inception_features(net: InceptionNet, frames: np.ndarray) -> np.ndarray:
-    """uint8 RGB (T, H, H, 3) -> float64 (T, 2048): the network's last layer before the classes. It resizes by itself.
-
-    Raises ValueError where the network gives something else than one row of numbers for each frame.
-    """
-    weights = chain(net.parameters(), net.buffers()) if isinstance(net, nn.Module) else ()
-    device = next((weight.device for weight in weights), torch.device("cpu"))
-    rows = []
-    for first in range(0, len(frames), _INCEPTION_BATCH):
-        batch = torch.from_numpy(np.ascontiguousarray(frames[first : first + _INCEPTION_BATCH].transpose(0, 3, 1, 2)))
-        features = net(batch.to(device), return_features=True)
-        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(batch):
-            raise ValueError("expected one row of features for each frame")
-        rows.append(features.double().cpu().numpy())
-    return np.concatenate(rows)
-
-
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared Fréchet distance of the Gaussians through two sets of features, (N, D) and (M, D) with N, M > 1; >= 0.
-
-    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^0.5), with the unbiased covariances. Of a (D, D) matrix product with
-    fewer samples than dimensions the root is lost in rounding errors, so it is never taken: with S = X^T X, where X is
-    the centred features, tr (S_a S_b)^0.5 is the sum of the singular values of X_a X_b^T.
-    """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"expected (N, D) and (M, D) with two rows at least, got {a.shape} and {b.shape}")
-    (mean_a, one), (mean_b, other) = _mean_and_factor(a), _mean_and_factor(b)
-    spread = np.square(one).sum() + np.square(other).sum()
-    common = np.linalg.svd(one @ other.T, compute_uv=False).sum()
-    return max(0.0, float(np.square(mean_a - mean_b).sum() + spread - 2 * common))
-
-
-def _mean_and_factor(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (D,), and X (at most D rows, D) whose X^T X is the covariance."""
-    features = features.astype(np.float64)
-    centre = features.mean(axis=0)
-    factor = (features - centre) / math.sqrt(len(features) - 1)
-    # A turn of the rows changes no product X^T X: with more samples than dimensions this is the smaller factor.
-    if len(factor) > factor.shape[1]:
-        factor = np.linalg.qr(factor, mode="r")
-    return centre, factor
 
 
 # ---------------------------------------------------------------------------------------------- one number for a frame
@@ -299,7 +80,7 @@ def l1(painted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def opening_errors(painted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Of landmarks (L, 2): ``lids``, the mean of both eyes' difference in openness, and ``mouth_open``, the mouth's."""
+    """Errors of landmarks (L, 2): ``lids``, the error in openness, mean of both eyes; ``mouth_open``, the mouth's."""
     return {
         "lids": float(np.abs(eye_openness(painted) - eye_openness(truth)).mean()),
         "mouth_open": float(np.abs(mouth_openness(painted) - mouth_openness(truth))),
@@ -438,7 +219,7 @@ class Observation:
     """uint8 RGB (T, H, H, 3)."""
     landmarks: np.ndarray
     """float32 (T, L, 2), as detected in each frame on its own; NaN where no face was found."""
-    identities: np.ndarray
+    face_embeddings: np.ndarray
     """float32 (T, 256) of unit length, NaN where no face was found; (T, 0) without MobileFaceNet."""
     descriptors: np.ndarray
     """float32 (T, 128), dlib's, NaN where no face was found; (T, 0) without its network."""
@@ -472,13 +253,13 @@ class FrameMetrics:
         return np.stack([next(iter(self.detector.detect(frame)), nobody) for frame in frames])
 
     def observe(self, frames: np.ndarray) -> Observation:
-        """Frames, uint8 RGB (T, H, H, 3), with landmarks and identities."""
+        """Frames, uint8 RGB (T, H, H, 3), with landmarks, face embeddings and descriptors."""
         landmarks = self.detect(frames)
-        return Observation(frames, landmarks, self.identify(frames, landmarks), self.describe(frames, landmarks))
+        return Observation(frames, landmarks, self.embed_faces(frames, landmarks), self.describe(frames, landmarks))
 
     @torch.inference_mode()
-    def identify(self, frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """Who is seen in frames (T, H, H, 3) with known landmarks (T, L, 2): identities as in an Observation."""
+    def embed_faces(self, frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """Frames (T, H, H, 3) with known landmarks (T, L, 2) -> face embeddings as in an Observation."""
         if self.identity_net is None:
             return np.zeros((len(frames), 0), dtype=np.float32)
         result = np.full((len(frames), 256), np.nan, dtype=np.float32)
@@ -519,7 +300,7 @@ class FrameMetrics:
         if self.feature_net is not None:
             result["perceptual"] = np.array([self._perceptual(self.feature_net, a, b) for a, b in pairs])
         if self.identity_net is not None:
-            cosines = painted.identities @ truth.identities.T  # (T, T)
+            cosines = painted.face_embeddings @ truth.face_embeddings.T  # (T, T)
             np.fill_diagonal(cosines, np.nan)
             result["csim"] = np.array([mean(row) for row in cosines])
         if self.dlib_net is not None:

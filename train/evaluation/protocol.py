@@ -22,23 +22,16 @@ from talking_heads.head.head import Head
 from talking_heads.media.composing import contact_sheet
 from talking_heads.media.images import save_image
 from talking_heads.tracking.crops import Crop, Portrait, crop_around
-from talking_heads.tracking.driver import DriverFitter
+from talking_heads.tracking.motion_fitting import DriverFitter
 
 from ..data.jobs import Job
 from ..features import load_feature_net
 from ..finetune import FineTuning, fine_tune_avatar
 from ..identity import IdentityNet
+from .face_recognition import load_identity_net
+from .fid import inception_features, load_inception
 from .field import field_values, first_and_rest
-from .metrics import (
-    FrameMetrics,
-    clip_values,
-    inception_features,
-    jitter,
-    load_identity_net,
-    load_inception,
-    stillest_run,
-    turns,
-)
+from .metrics import FrameMetrics, clip_values, jitter, stillest_run, turns
 from .reenact import (
     MIN_FRAMES,
     Driven,
@@ -57,7 +50,7 @@ from .report import (
     Metric,
 )
 
-SHEET_ROWS = 6
+CONTACT_SHEET_ROWS = 6
 HELD_OUT = 32
 CONTESTS = (
     ("feed-forward", "render"),
@@ -82,7 +75,7 @@ METRICS = (
     FACES,
 )
 FID = Metric("fid", "FID", 2, "lower")
-"""Of all clips together, so no clip has one."""
+"""Measured over all clips together: a single clip has none."""
 FAR = 12.0
 """Degrees between the heads of a hold-out frame and of the nearest source, from which on the frame counts as turned."""
 TURNED_METRICS = tuple(
@@ -96,7 +89,7 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured, and how."""
+    """Settings of an evaluation."""
 
     model: str | None
     output: Path
@@ -120,7 +113,7 @@ class Result:
     """One clip at one T: ``values[method][metric]``, each the mean over the clip's hold-out frames, or NaN."""
 
     clip: str
-    identity: str
+    person: str
     shots: int
     """T as asked for."""
     shots_used: int
@@ -155,7 +148,7 @@ class ClipFrames:
     """The others, cropped to what is compared: uint8 (H, H, 3)."""
     crop: Crop
     landmarks: np.ndarray
-    """Of all the clip's frames, smoothed, in their pixels, float32 (T, L, 2)."""
+    """Smoothed landmarks of all the clip's frames, in their pixels, float32 (T, L, 2)."""
     sources: dict[int, np.ndarray]
     """For each T, which frames are sources; then the frames held out, and a run of them for jitter (or none)."""
     held_out: np.ndarray
@@ -256,10 +249,10 @@ def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, op
                 for measured in values.values():
                     # The distance is nought where all true frames are one.
                     measured[relative] = measured[name] / real[name] if real[name] else math.nan
-        _save_sheet(columns, options.output / "sheets" / f"{flat(job.source)}-T{shots}.png")
+        _save_contact_sheet(columns, options.output / "sheets" / f"{flat(job.source)}-T{shots}.png")
         features = _features(metrics, {name: columns[name] for name in values}) | true_features
         values["truth"], turned["truth"] = real, _of_turned(real_frames, far)
-        yield Result(job.source, job.identity, shots, len(sources), len(independent), values, features, turned)
+        yield Result(job.source, job.person, shots, len(sources), len(independent), values, features, turned)
 
 
 def evaluate_field(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, options: Options) -> Result:
@@ -273,10 +266,10 @@ def evaluate_field(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, o
     values = {name: field_values(metrics.observe(frames), truth) for name, frames in painted.items()}
     values["truth"] = field_values(truth, truth)
     source = np.repeat(avatar.shots.crops(pipe.image_size)[:1], len(true_frames), 0)
-    _save_sheet(
+    _save_contact_sheet(
         {"source": source, "truth": true_frames} | painted, options.output / "sheets" / f"{flat(job.source)}.png"
     )
-    return Result(job.source, job.identity, 1, 1, len(true_frames), values)
+    return Result(job.source, job.person, 1, 1, len(true_frames), values)
 
 
 def _of_turned(by_frame: Mapping[str, np.ndarray], far: np.ndarray) -> dict[str, np.ndarray]:
@@ -292,10 +285,10 @@ def _features(metrics: FrameMetrics, pictures: Mapping[str, np.ndarray]) -> dict
     return {name: inception_features(net, frames).astype(np.float32) for name, frames in pictures.items()}
 
 
-def _save_sheet(columns: Mapping[str, np.ndarray], path: Path) -> None:
+def _save_contact_sheet(columns: Mapping[str, np.ndarray], path: Path) -> None:
     shown = {name: frames for name, frames in columns.items() if name != "still"}  # it is the source
     first = next(iter(shown.values()))
-    rows = np.linspace(0, len(first) - 1, min(SHEET_ROWS, len(first))).round().astype(int)
+    rows = np.linspace(0, len(first) - 1, min(CONTACT_SHEET_ROWS, len(first))).round().astype(int)
     sheet = contact_sheet([[frames[k] for frames in shown.values()] for k in rows], list(shown), first.shape[1])
     save_image(sheet, path)
 
@@ -314,10 +307,10 @@ def _tools(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = TalkingHeadPipeline.from_pretrained(model).to(device)
     features = None if feature_net is None else load_feature_net(feature_net)
-    identity = None if identity_net is None else load_identity_net(identity_net)
+    mobilefacenet = None if identity_net is None else load_identity_net(identity_net)
     dlib = None if dlib_net is None else IdentityNet(dlib_net)
     network = None if inception is None else load_inception(inception, device)
-    return pipe, FrameMetrics(pipe.detector, features, identity, dlib, network, device)
+    return pipe, FrameMetrics(pipe.detector, features, mobilefacenet, dlib, network, device)
 
 
 def tools(options: Options) -> tuple[TalkingHeadPipeline, FrameMetrics]:
@@ -344,7 +337,7 @@ def _drive(driver: Driver, options: Options, portraits: Sequence[DrivenPortrait]
 def evaluate(jobs: Sequence[Job], options: Options, workers: int = 1) -> Generator[Outcome]:
     """Measures the clips, in ``workers`` processes; yields each outcome as it comes.
 
-    Raises InvalidModelError for the model and the networks, OutputError for the sheets.
+    Raises InvalidModelError for the model and the networks, OutputError for the contact sheets.
     """
     return _each(_run, jobs, options, workers)
 

@@ -52,7 +52,7 @@ from talking_heads.media.images import save_image, to_float, to_uint8
 from talking_heads.media.reading import read_frames
 from talking_heads.media.writing import AI_GENERATED, VideoWriter
 from talking_heads.tracking.crops import crop_around
-from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.motion_fitting import motion_of_track
 from talking_heads.tracking.tracks import Gap, Track
 
 from ..data.jobs import find_jobs
@@ -64,7 +64,7 @@ from .report import (
     Metric,
     comparison_table,
     link,
-    means_by_identity,
+    means_by_person,
     summarise,
     summary_table,
     wins,
@@ -80,7 +80,7 @@ CELL = 160
 """Side of their pictures in pixels."""
 WORST = 5
 METHODS = ("warp", "render", "feed-forward")
-"""Those of ``methods_of`` that drive portraits, as far as there are."""
+"""Methods of ``methods_of`` that drive portraits."""
 CONTESTS = (("feed-forward", "render"), ("feed-forward", "warp"), ("render", "warp"))
 METRICS = (
     Metric("csim", "CSIM to the portrait", 3, "higher"),
@@ -100,7 +100,7 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Targets:
-    """What consecutive frames should show."""
+    """Poses and landmarks that consecutive frames should show."""
 
     frames: Sequence[FrameFit]
     """The person's pose and expression in each of T frames."""
@@ -258,7 +258,7 @@ class Pair:
     portrait: str
     clip: str
     frames: int
-    """That were measured."""
+    """The number of frames that were measured."""
     video: str
     """Path inside of the output folder."""
     values: dict[str, dict[str, float]]
@@ -266,7 +266,7 @@ class Pair:
     """Feed-forward at the moments of the contact sheet, uint8 RGB (MOMENTS, h, h, 3)."""
 
     @property
-    def identity(self) -> str:
+    def person(self) -> str:
         return self.portrait
 
 
@@ -309,13 +309,13 @@ def drive(
         avatar = pipe.avatar_from_shots(portrait.shots)
         targets = relative_targets(avatar.head, motion, size)
         known = portrait.shots.crops(size), portrait.shots.landmarks_at(size)
-        identity, descriptor = metrics.identify(*known)[0], metrics.describe(*known)[0]
+        embedding, descriptor = metrics.embed_faces(*known)[0], metrics.describe(*known)[0]
         painted, values = {}, {}
         for name, method in methods_of(pipe, avatar).items():
             if name in METHODS:
                 painted[name] = method(targets)
                 values[name] = _pair_values(
-                    metrics, painted[name], targets.landmarks, identity, descriptor, seen, run, driver_landmarks
+                    metrics, painted[name], targets.landmarks, embedding, descriptor, seen, run, driver_landmarks
                 )
         ours = painted["feed-forward"]
         video = f"cross/clips/{portrait.file}/{driver.file}.mp4"
@@ -341,7 +341,7 @@ def _pair_values(
     metrics: FrameMetrics,
     painted: np.ndarray,
     asked: np.ndarray,
-    identity: np.ndarray,
+    embedding: np.ndarray,
     descriptor: np.ndarray,
     seen: np.ndarray,
     run: np.ndarray,
@@ -351,7 +351,7 @@ def _pair_values(
     observation = metrics.observe(painted)
     values = face_errors(observation.landmarks, asked)
     if metrics.identity_net is not None:
-        values["csim"] = observation.identities @ identity
+        values["csim"] = observation.face_embeddings @ embedding
     if metrics.dlib_net is not None:
         values["dlib_distance"] = np.linalg.norm(observation.descriptors - descriptor, axis=1)
     means = clip_values(
@@ -368,7 +368,7 @@ def _save_video(left: np.ndarray, right: np.ndarray, fps: float, path: Path) -> 
 
 
 def _small(frame: np.ndarray) -> np.ndarray:
-    """At most CELL pixels: those of all pairs are in memory until the sheets are drawn."""
+    """The frame at CELL pixels at most: all pairs are in memory until the contact sheets are drawn."""
     return np.asarray(ImageOps.contain(Image.fromarray(frame), (min(CELL, len(frame)),) * 2))
 
 
@@ -423,7 +423,7 @@ def _markdown(pairs: Sequence[Pair], portraits: Sequence[Portrait], report: Mapp
         yield from summary_table(pairs, report["summary"], METRICS, CONTESTS)
     pairs = [pair for pair in pairs if "feed-forward" in pair.values]
     if pairs:
-        means = means_by_identity(pairs)
+        means = means_by_person(pairs)
         shown = [metric for metric in METRICS if metric.name in pairs[0].values["feed-forward"]]
         ranking = shown[0]
         yield f"\n## The worst pairs by {ranking.title}\n\nFeed-forward (warp).\n"
@@ -431,9 +431,9 @@ def _markdown(pairs: Sequence[Pair], portraits: Sequence[Portrait], report: Mapp
         rows = [(link(f"{pair.portrait} by {pair.clip}", pair.video), pair.values) for pair in ranked[:WORST]]
         yield from comparison_table(rows, shown)
         yield "\n## Portrait by portrait\n\nMean over the clips, feed-forward (warp), the worst first.\n"
-        sheets = {portrait.name: link(portrait.name, _sheet(portrait)) for portrait in portraits}
+        links = {portrait.name: link(portrait.name, _file_name(portrait)) for portrait in portraits}
         names = sorted(means, key=lambda name: _badness(ranking, means[name]), reverse=True)
-        yield from comparison_table([(sheets[name], means[name]) for name in names], shown)
+        yield from comparison_table([(links[name], means[name]) for name in names], shown)
     for title, dropped in (("Portraits", report["portraits_left_out"]), ("Clips", report["dropped"])):
         if dropped:
             yield f"\n## {title} left out\n"
@@ -443,16 +443,16 @@ def _markdown(pairs: Sequence[Pair], portraits: Sequence[Portrait], report: Mapp
 
 
 def _badness(metric: Metric, values: Mapping[str, Mapping[str, float]]) -> float:
-    """Of the feed-forward frames; most of all where no face is found in any."""
+    """Cost of the feed-forward frames by which pairs are ranked; infinite where no face is found in any."""
     value = values["feed-forward"][metric.name]
     return metric.cost(value) if math.isfinite(value) else math.inf
 
 
-def _sheet(portrait: Portrait) -> str:
+def _file_name(portrait: Portrait) -> str:
     return f"cross/{portrait.file}.png"
 
 
-def save_sheets(driven: Iterable[Driven], portraits: Iterable[Portrait], output: Path) -> None:
+def save_contact_sheets(driven: Iterable[Driven], portraits: Iterable[Portrait], output: Path) -> None:
     """A contact sheet for each portrait. Rows: clips, by their names; columns: the portrait, and for each moment the
     driver and what was painted. Raises OutputError."""
     driven = sorted((one for one in driven if one.pairs), key=lambda one: one.clip)
@@ -464,4 +464,4 @@ def save_sheets(driven: Iterable[Driven], portraits: Iterable[Portrait], output:
             moments = [picture for two in zip(one.frames, pair.painted, strict=True) for picture in two]
             rows.append([portrait.shots.crops(CELL)[0], *moments])
         if rows:
-            save_image(contact_sheet(rows, labels, CELL), output / _sheet(portrait))
+            save_image(contact_sheet(rows, labels, CELL), output / _file_name(portrait))

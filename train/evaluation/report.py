@@ -43,7 +43,7 @@ class Metric:
         return -value if self.better == "higher" else value
 
     def text(self, value: float) -> str:
-        """As it stands in a table."""
+        """The value as text for a table."""
         return f"{value:.{self.digits}f}"
 
 
@@ -64,28 +64,28 @@ Values = Mapping[str, Mapping[str, float]]
 
 
 class Measured(Protocol):
-    """What was measured of somebody."""
+    """Measured values of one person."""
 
     @property
-    def identity(self) -> str: ...
+    def person(self) -> str: ...
 
     @property
     def values(self) -> Values: ...
 
 
-def means_by_identity(results: Iterable[Measured]) -> dict[str, dict[str, dict[str, float]]]:
-    """For each identity ``values[method][metric]``: the mean over its results, NaN where there is none."""
+def means_by_person(results: Iterable[Measured]) -> dict[str, dict[str, dict[str, float]]]:
+    """For each person ``values[method][metric]``: the mean over its results, NaN where there is none."""
     people: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for result in results:
         for method, values in result.values.items():
             for metric, value in values.items():
-                people[result.identity][method][metric].append(value)
+                people[result.person][method][metric].append(value)
     return {
-        identity: {
+        person: {
             method: {metric: mean(np.array(values)) for metric, values in metrics.items()}
             for method, metrics in methods.items()
         }
-        for identity, methods in people.items()
+        for person, methods in people.items()
     }
 
 
@@ -95,7 +95,7 @@ def summarise(results: Iterable[Measured], seed: int = 0) -> dict[str, dict[str,
     A person with several results counts once, with their mean.
     """
     known: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for methods in means_by_identity(results).values():
+    for methods in means_by_person(results).values():
         for method, metrics in methods.items():
             for metric, value in metrics.items():
                 if math.isfinite(value):
@@ -112,7 +112,7 @@ def _with_interval(means: Sequence[float], seed: int) -> dict[str, Any]:
 
 
 def wins(results: Iterable[Measured], method: str, rival: str, metric: Metric) -> tuple[int, int]:
-    """On how many results ``method`` is better than ``rival``, out of those on which both have a value."""
+    """The number of results in which ``method`` is better than ``rival``, out of those on which both have a value."""
     pairs = [(r.values.get(method, {}).get(metric.name), r.values.get(rival, {}).get(metric.name)) for r in results]
     known = [(a, b) for a, b in pairs if a is not None and b is not None and math.isfinite(a) and math.isfinite(b)]
     return sum(metric.cost(a) < metric.cost(b) for a, b in known), len(known)

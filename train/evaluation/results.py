@@ -1,4 +1,4 @@
-"""What an evaluation writes: ``results.json`` and ``results.md``, with FID, turned heads and the clips one by one."""
+"""The report of an evaluation: ``results.json`` and ``results.md``, with FID, turned heads and the clips one by one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import numpy as np
 
 from talking_heads.hub import BUNDLED_MODELS, TRAINING, read_json
 
+from .fid import frechet_distance
 from .field import markdown as field_markdown
-from .metrics import (
-    frechet_distance,
-    mean,
-)
+from .metrics import mean
 from .protocol import CONTESTS, FAR, FID, METRICS, TURNED_METRICS, Options, Outcome, Result
 from .reenact import (
     flat,
@@ -59,7 +57,7 @@ def means_of_turned(results: Sequence[Result]) -> dict[str, dict[str, dict[str, 
 
 
 def notes(options: Options, finished: bool) -> list[str]:
-    """What the tables leave out, and why."""
+    """Notes on what the tables leave out, and why."""
     sentences = []
     if options.feature_net is None:
         sentences.append("No perceptual distance: --feature-net was not given.")
@@ -74,7 +72,7 @@ def notes(options: Options, finished: bool) -> list[str]:
 
 
 def identity_notes(options: Options) -> list[str]:
-    """What any table has to say of identity."""
+    """Notes on how identity was measured."""
     sentences = []
     if options.identity_net is None:
         sentences.append("No CSIM: --identity-net was not given.")
@@ -147,7 +145,7 @@ def described(options: Options) -> dict[str, Any]:
 def _record(result: Result) -> dict[str, Any]:
     record = asdict(replace(result, features={}, turned={}))
     del record["features"], record["turned"]
-    return record
+    return {"identity" if name == "person" else name: value for name, value in record.items()}
 
 
 def _markdown(at: Mapping[int, Sequence[Result]], report: Mapping[str, Any]) -> Iterator[str]:
@@ -160,7 +158,7 @@ def _markdown(at: Mapping[int, Sequence[Result]], report: Mapping[str, Any]) -> 
         yield f"\n{sentence}"
     for shots, results in at.items():
         if results:
-            people = len({result.identity for result in results})
+            people = len({result.person for result in results})
             fewer = sum(result.shots_used < shots for result in results)
             yield f"\n## T = {shots}: {len(results)} clips of {people} people\n"
             if fewer:
@@ -179,7 +177,7 @@ def _markdown(at: Mapping[int, Sequence[Result]], report: Mapping[str, Any]) -> 
 
 
 def _turned_table(results: Sequence[Result], turned: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """What ``means_of_turned`` found, by method."""
+    """A table of what ``means_of_turned`` found, by method."""
     # SSIM and L1 need no face: every turned frame has them.
     numbers = [max((len(v) for m in result.turned.values() for v in m.values()), default=0) for result in results]
     frames, clips = sum(numbers), np.count_nonzero(numbers)

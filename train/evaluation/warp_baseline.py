@@ -21,8 +21,8 @@ _SMOOTHNESS, _LEAST_SMOOTHNESS = 6e-3, 2e-4
 """The spline passes the landmarks by a pixel or so, for a smoother face: they are detected, not known. But lids and
 lips that close must meet: see ``_smoothness``."""
 _LEAST_GAP = 0.15
-"""Of a photo's opening, what the warp leaves open where lids or lips close. A smooth map cannot take an upper and a
-lower lid to one place: asked to, it takes what lies between them there, an open eye."""
+"""Share of a photo's opening that the warp leaves where lids or lips close. A smooth map cannot bring an upper and a
+lower lid to one place: it would squeeze the open eye between them."""
 _STIFFNESS = 100.0
 """Far above what the kernel, at most one in size, can sum to."""
 

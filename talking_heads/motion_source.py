@@ -1,4 +1,4 @@
-"""What an avatar follows: a motion that is known from its beginning to its end, or a clip while it is being tracked."""
+"""The motion that an avatar follows: one that is known completely, or a clip while it is being tracked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .head.retarget import frame_of, frames_of, lips_apart, most_neutral
 from .media.reading import ClipInfo, probe, read_frames
 from .media.streams import ahead
 from .tracking.detectors import LandmarkDetector
-from .tracking.driver import motion_in_pieces
+from .tracking.motion_fitting import motion_in_pieces
 from .tracking.tracks import follow_face, held_gaps
 
 FramePieces = Iterable[tuple[FrameFit, FrameFit]]
@@ -25,7 +25,7 @@ FramePieces = Iterable[tuple[FrameFit, FrameFit]]
 
 
 @dataclass(frozen=True)
-class Driving:
+class MotionSource:
     """A driver's frames, and what is known of them before they are asked for."""
 
     frames: Callable[[], FramePieces]
@@ -35,10 +35,10 @@ class Driving:
     closed_lips: bool
     """See ``MotionOptions.closed_lips``."""
     warnings: list[str]
-    """On what the viewer may notice; complete when the last frame was given."""
+    """Sentences on what the viewer may notice; complete when the last frame was given."""
 
 
-def known_motion(motion: Motion, head: Head, neutral: Motion | None = None, *, spoken: bool = False) -> Driving:
+def known_motion(motion: Motion, head: Head, neutral: Motion | None = None, *, spoken: bool = False) -> MotionSource:
     """A whole ``motion``, whose changes count from the frame of ``neutral``, or else from its own most neutral one.
 
     ``spoken``: it is that of a voice; without ``neutral``, lips that meet in it do so in a laughing ``head`` as well.
@@ -48,9 +48,9 @@ def known_motion(motion: Motion, head: Head, neutral: Motion | None = None, *, s
     if rest is None:
         rest = lips_apart(head) if spoken else motion
     neutral_frame = frame_of(rest, most_neutral(rest), count)
-    # What counts from zero are changes, of whatever face.
+    # A neutral frame of zeros means that the motion holds changes only.
     filmed = neutral is None and not spoken and bool(neutral_frame.expression.any())
-    return Driving(
+    return MotionSource(
         frames=lambda: ((frame, neutral_frame) for frame in frames_of(motion, count)),
         num_frames=len(motion),
         fps=motion.fps,
@@ -61,7 +61,7 @@ def known_motion(motion: Motion, head: Head, neutral: Motion | None = None, *, s
 
 def clip_being_tracked(
     clip: str | Path, head: Head, detector: Callable[[], LandmarkDetector], start: float | None, end: float | None
-) -> Driving:
+) -> MotionSource:
     """A clip, or its seconds ``start`` to ``end``, that is tracked while its frames are asked for.
 
     Raises UnreadableMediaError; what concerns faces, start and end comes with the frames.
@@ -72,7 +72,7 @@ def clip_being_tracked(
         warnings.clear()
         return _tracked(info, len(head.model.expression_names), detector(), (start, end), warnings)
 
-    return Driving(frames, info.frames_between(start, end) or WORTH_CONVERTING, info.fps, True, warnings)
+    return MotionSource(frames, info.frames_between(start, end) or WORTH_CONVERTING, info.fps, True, warnings)
 
 
 def _tracked(

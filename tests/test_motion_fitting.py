@@ -13,12 +13,12 @@ from talking_heads.head.head import Head
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import INDEX, Motion, head_angles, head_rotation
 from talking_heads.tracking.crops import Crop
-from talking_heads.tracking.driver import MAX_ERROR, DriverFitter, in_crop, motion_in_pieces, motion_of_track
+from talking_heads.tracking.motion_fitting import MAX_ERROR, DriverFitter, in_crop, motion_in_pieces, motion_of_track
 from talking_heads.tracking.tracks import Stretch, Track
 
 SIZE = (360, 480)
 CAMERA = Camera(11.0, (240.0, 170.0))
-"""In pixels of the frames."""
+"""Position in pixels of the frames."""
 FPS = 25.0
 
 
@@ -141,7 +141,7 @@ def test_a_piece_that_fails_holds_the_piece_before(faces: np.ndarray) -> None:
 
 
 def test_pieces_are_the_whole(faces: np.ndarray) -> None:
-    """With what is known at the start alone; and one neutral frame for all pieces."""
+    """The driver is fitted at the start alone, and all pieces have one neutral frame."""
     known = faces[:20]
     stretches = [
         Stretch(faces[first:last], np.ones(last - first, bool), known, SIZE)

@@ -1,4 +1,4 @@
-"""A driver's face, followed through pictures: landmarks -> pose, expression and gaze, frame after frame."""
+"""Fits a driver's motion to landmarks: pose, expression and gaze, frame after frame."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .crops import Crop, crop_around
 from .tracks import Stretch, Track
 
 IDENTITY_FRAMES = 8
-"""Faces of a driver that his or her identity is taken from: enough that a round face is no puffed cheeks."""
+"""Faces of a driver that the identity coefficients are fitted to: enough to tell a round face from puffed cheeks."""
 FIRST_STEPS, STEPS = 10, 3
-"""Of a frame's fit: where nothing is known, and from the frame before."""
+"""Gauss-Newton steps for a frame: from the neutral face, and from the fit of the frame before."""
 MAX_ERROR = 0.035
 """Mean distance of landmarks, in sizes of the face, above which a frame is fitted anew, and if that does not help
 counts as one in which no face was seen."""
@@ -34,7 +34,7 @@ class DriverFitter:
 
     @classmethod
     def of(cls, faces: np.ndarray, frame_size: tuple[int, int], model: FaceModel | None = None) -> DriverFitter:
-        """For a driver of whom ``faces`` (N, L, 2) are known, in pixels of frames of ``frame_size`` (height, width)."""
+        """A fitter for the driver of ``faces`` (N, L, 2), in pixels of frames of ``frame_size`` (height, width)."""
         model = face_model() if model is None else model
         crop = crop_around(faces, frame_size)
         chosen = np.unique(np.linspace(0, len(faces) - 1, min(IDENTITY_FRAMES, len(faces))).round().astype(int))
@@ -42,14 +42,16 @@ class DriverFitter:
         cameras = [photo.camera for photo in person.photos]
         centre = np.median([camera.centre for camera in cameras], axis=0)
         scale = float(np.median([camera.scale for camera in cameras]))
-        fitter = FrameFitter(model, person.identity, Camera(scale, (float(centre[0]), float(centre[1]))))
+        fitter = FrameFitter(model, person.identity_coefficients, Camera(scale, (float(centre[0]), float(centre[1]))))
         return cls(crop, fitter, fitter.start())
 
     @classmethod
     def of_person(cls, head: Head, crop: Crop) -> DriverFitter:
-        """For the person of a head, in whose photo's ``crop`` the frames come: as when people drive themselves."""
+        """A fitter for the person of a head, with frames in that photo's ``crop``: for people who drive themselves."""
         view = head.primary_view
-        return cls(crop, FrameFitter(head.model, head.identity, view.fit.camera, view.offset), view.fit.frame)
+        return cls(
+            crop, FrameFitter(head.model, head.identity_coefficients, view.fit.camera, view.offset), view.fit.frame
+        )
 
     def fit(self, face: np.ndarray) -> FrameFit:
         """The next face (L, 2) in pixels of the frame."""
@@ -92,7 +94,7 @@ def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple
                 known = [driver.fit(face) for face in stretch.known]
                 start = smoothed(_held(motion_of(known, fps), known))
                 neutral = before = frame_of(start, most_neutral(start), len(known[0].expression))
-            # What fails at the start of a piece is held from the one before.
+            # Where the fit fails at the start of a piece, the last frame of the one before is held.
             frames = [before, *(driver.fit(face) for face in stretch.landmarks)]
             yield _held(motion_of(frames, fps, np.array([True, *stretch.seen])), frames)[1:]
             before = next((frame for frame in reversed(frames) if frame.error <= MAX_ERROR), before)
@@ -103,7 +105,7 @@ def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple
 
 
 def _held(motion: Motion, frames: list[FrameFit]) -> Motion:
-    """Where a fit failed the frame before is held, as where no face is seen."""
+    """Holds the frame before where a fit failed, as where no face is seen."""
     failed = np.array([frame.error > MAX_ERROR for frame in frames])
     if not failed.any():
         return motion

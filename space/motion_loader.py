@@ -1,4 +1,4 @@
-"""What drives a person, made into a Motion: a clip is followed, a voice heard, a preset or motion file read."""
+"""Loads the motion that drives a person: a clip is tracked, a voice heard, a preset or motion file read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from talking_heads.head.motion import Motion
 from talking_heads.head.presets import PRESETS, load_preset
 from talking_heads.media.reading import MAX_FPS, has_pictures, probe
 from talking_heads.media.sound import sound_duration
-from talking_heads.tracking.driver import motion_of_track
+from talking_heads.tracking.motion_fitting import motion_of_track
 from talking_heads.tracking.tracks import Track
 
 from .reports import Report
@@ -26,14 +26,14 @@ from .work import Clock, RateEstimate, ReportCallback, Work
 
 VOICE_FPS = 25
 MOTION_MEGABYTES = 20
-"""Of a motion file: a minute at 60 frames a second has 3."""
+"""Size limit of a motion file: a minute at 60 frames a second has 3."""
 
 Notes = tuple[str, ...]
 """Sentences on what the viewer may notice."""
 
 
-class Drivers:
-    """Checks what drives, within limits, and says how it moves."""
+class MotionLoader:
+    """Checks a driver against the limits, and makes its Motion."""
 
     def __init__(
         self, limits: Limits, rates: RateEstimate, pipeline_with: Callable[[str], TalkingHeadPipeline]
