@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch come; of processes that tests start, too
+# Each process of pytest-xdist ("gw0", "gw1") looks for the ports of its pages in a range of its own.
+os.environ["GRADIO_SERVER_PORT"] = str(7860 + 100 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
 
 import shutil
 import tempfile

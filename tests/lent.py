@@ -24,12 +24,13 @@ from space.reports import WorkResult
 from space.requests import AnimateRequest, DriverRequest, DubRequest, FrameOptions, GroupRequest
 from space.service import Service
 from space.settings import Limits
-from talking_heads import TalkingHeadPipeline, avatar
+from talking_heads import TalkingHeadPipeline, avatar, dubbing
 from talking_heads.head import fit
 from talking_heads.head.presets import FaceControls
 from talking_heads.media.background import Background
 from talking_heads.media.reading import probe
 from talking_heads.tracking.detectors import MediapipeDetector
+from train import finetune
 
 LONG = 100  # s
 PAGE = os.getpid()
@@ -90,6 +91,7 @@ def result_of(work: Iterator[Any]) -> WorkResult:
 
 def main(model: str, photo: str, another: str, clip: str, folder: str) -> None:
     torch.set_num_threads(1)
+    dubbing.PHOTOS, finetune.COPIES = 2, 4  # a head is fitted to each
     pipe = TalkingHeadPipeline.from_pretrained(model, engine="torch")
     detector: Any = MediapipeDetector()
     detector.detect = only_here(detector.detect)
@@ -108,8 +110,8 @@ def main(model: str, photo: str, another: str, clip: str, folder: str) -> None:
         place.mkdir()
         made = result_of(service.animate(person, request, place))
         assert made.file is not None and probe(made.file).num_frames
-    dubbing = DubRequest(clip, DriverRequest(preset="talking"))
-    made = result_of(service.dub(dubbing, Path(folder)))
+    dub = DubRequest(clip, DriverRequest(preset="talking"))
+    made = result_of(service.dub(dub, Path(folder)))
     assert made.file is not None and probe(made.file).num_frames
     group = GroupRequest((DriverRequest(preset="blink"),))
     made = result_of(service.animate_group(service.look([photo]), 0, group, Path(folder)))

@@ -23,11 +23,11 @@ from talking_heads.cli import main
 from talking_heads.errors import TalkingHeadsError
 from talking_heads.head.photo import REACH
 from talking_heads.machine import peak_memory
-from talking_heads.media.reading import probe
+from talking_heads.media.reading import probe, read_frames
 from talking_heads.plots import BLUE, PALE, plot_speed
 from talking_heads.tracking.crops import Portrait
 from talking_heads.tracking.detectors import MediapipeDetector
-from train.finetune import fine_tune
+from train.finetune import FineTuning, fine_tune
 
 pytestmark = pytest.mark.slow
 
@@ -42,11 +42,16 @@ def numbers(values: dict[str, Any]) -> list[float]:
     return found
 
 
-def test_json_and_table(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def brief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes are started once, not for a median; converted networks are not looked up in the user's own cache."""
+    monkeypatch.setattr(benchmark, "STARTS", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert main(["benchmark", "--json", "--seconds", "1", "--model", str(tiny_model)]) == 0
+
+
+@pytest.mark.usefixtures("brief")
+def test_json_and_table(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "--json", "--seconds", "0.4", "--model", str(tiny_model)]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     measured = json.loads(captured.out)
@@ -59,9 +64,9 @@ def test_json_and_table(
     ]  # fmt: skip
     for name, size in (("end_to_end", 256), ("end_to_end_512", 512), ("end_to_end_as_a_stream", 256)):
         done = measured[name]
-        assert done["clip"] == "1 s, 25 fps, 1280 x 720, with sound"
-        assert (done["frames"], done["size"], done["engine"]) == (25, size, "torch")
-        assert abs(done["frames_per_second"] - 25 / done["seconds"]) < 0.05  # both are rounded
+        assert done["clip"] == "0.4 s, 25 fps, 1280 x 720, with sound"
+        assert (done["frames"], done["size"], done["engine"]) == (10, size, "torch")
+        assert done["frames_per_second"] == pytest.approx(10 / done["seconds"], rel=0.01)  # both are rounded
     assert measured["photo"] == "a frame of the bundled clip, enlarged to 512 x 512"
     assert measured["avatar_one_photo_s"] > 0 and measured["avatar_eight_photos_s"] > 0
     assert measured["model"]["load_seconds"] > 0 and measured["peak_memory_mb"] > 10
@@ -96,14 +101,17 @@ def test_networks_alone(tiny_model: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["benchmark", "--networks", "--memory"]) == 2
 
 
+@pytest.mark.usefixtures("brief")
 def test_everything_that_can_be_added(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Short clips and few steps; what says so on stderr says it to terminals alone."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    """Short clips, few photos and few steps; what says so on stderr says it to terminals alone."""
     monkeypatch.setattr(benchmark, "SHORT_CLIP_SECONDS", 0.2)
     monkeypatch.setattr(benchmark, "LENGTHS", (1, 2))
-    monkeypatch.setattr("train.benchmark.fine_tune", partial(fine_tune, steps=2))
+    monkeypatch.setattr(benchmark, "_avatar_seconds", lambda _pipe, _number: 0.1)  # is measured by the test above
+    monkeypatch.setattr("train.benchmark.PHOTOS", (1, 2))
+    once = FineTuning(batch_size=1)
+    monkeypatch.setattr("train.benchmark.fine_tune", partial(fine_tune, steps=2, settings=once))
     stages: dict[str, list[tuple[int, int | None]]] = {}
 
     def measure(*arguments: Any, on_progress: Any, **options: Any) -> dict[str, Any]:
@@ -133,13 +141,13 @@ def test_everything_that_can_be_added(
     assert memory["clip"] == "256 x 256, 25 fps, with sound"
     assert [(memory[name]["seconds"], memory[name]["frames"]) for name in ("short", "long")] == [(0.2, 5), (0.6, 15)]
     assert memory["long_to_short"] == round(memory["long"]["peak_memory_mb"] / memory["short"]["peak_memory_mb"], 3)
-    assert list(result["fine_tuning"]) == ["steps", "seconds_1_photo", "seconds_8_photos"]
+    assert list(result["fine_tuning"]) == ["steps", "seconds_1_photo", "seconds_2_photos"]
     assert result["fine_tuning"]["steps"] == 2
     for group in ("frames_per_second_by_seconds", "memory", "fine_tuning"):
         assert all(number > 0 for number in numbers(result[group]))
     assert stages["responsiveness"] == [(0, 1), (1, 1)]
     assert stages["long clip: tracking"][-1] == stages["long clip: painting"][-1] == (15, 15)
-    assert stages["fine-tuning, 8 photos"] == [(1, 2), (2, 2)]
+    assert stages["fine-tuning, 2 photos"] == [(1, 2), (2, 2)]
     with Image.open(tmp_path / "speed.png") as picture:
         assert np.array_equal(np.asarray(picture), plot_speed(result))
 
@@ -153,8 +161,10 @@ def test_the_photos_have_the_pixels_for_512(detector: MediapipeDetector) -> None
     assert round(Shots.of(faces).canvases.shape[1] / REACH) >= 512
 
 
-def test_a_model_of_another_size_is_measured_at_its_own(tmp_path: Path, detector: MediapipeDetector) -> None:
-    """The paper's paints the whole picture, in one size."""
+def test_a_model_of_another_size_is_measured_at_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paper's paints the whole picture, in one size. What knows of no size is not measured again."""
+    monkeypatch.setattr(benchmark, "_avatar_seconds", lambda _pipe, _number: 0.0)
+    monkeypatch.setattr(benchmark, "_responsiveness", lambda *_: {})
     measured = benchmark.measure(
         0.2, str(save_tiny_model(tmp_path / "paper", render_conditioned=False)), engine="torch"
     )
@@ -222,9 +232,11 @@ def test_a_process_that_fails_is_a_sentence() -> None:
 
 
 def test_training_is_measured_as_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a preset that takes seconds; the others differ in their sizes."""
+    """With a preset that takes seconds; the others differ in their sizes. Two people, whose clips are short."""
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setattr("train.benchmark.MEASURED", ("tiny",))
+    monkeypatch.setattr("train.benchmark.PEOPLE", 2)
+    monkeypatch.setattr("train.benchmark.read_frames", partial(read_frames, end=0.4))
     assert main(["benchmark", "--training", "--json", "--seconds", "0.2"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert set(measured["machine"]) >= {"processor", "threads", "torch", "device"}

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from tiny import SIZE, save_tiny_model
 from typer.testing import CliRunner
 
+import train.finetune
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import InvalidModelError
@@ -45,6 +46,12 @@ def photos(astronaut: np.ndarray) -> list[np.ndarray]:
     return [astronaut, np.ascontiguousarray(astronaut[:, ::-1])]
 
 
+@pytest.fixture(autouse=True)
+def few_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the photos: to animate them takes most of a short fine-tuning."""
+    monkeypatch.setattr(train.finetune, "COPIES", 8)
+
+
 def shots(avatar: Avatar) -> torch.Tensor:
     return to_float(avatar.shots.crops(SIZE))
 
@@ -66,17 +73,17 @@ def test_learns_the_person(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) 
     avatar = fine_tune(
         pipe,
         photos,
-        40,
-        settings=FineTuning(generator_rate=5e-4),
+        STEPS,
+        settings=FineTuning(generator_rate=4e-3, batch_size=2),  # making an episode takes longer than learning from it
         on_step=lambda _done, _total, values: terms.append(values),
     )
     # The pixels get nearer to the photos', and only in the avatar's own generator.
-    assert len(terms) == 40
-    assert np.mean([t["pixel"] for t in terms[-10:]]) < 0.9 * np.mean([t["pixel"] for t in terms[:10]])
+    assert len(terms) == STEPS
+    assert np.mean([t["pixel"] for t in terms[-3:]]) < 0.8 * np.mean([t["pixel"] for t in terms[:3]])
     assert avatar.generator is not None
     near = (outputs(avatar, avatar.generator) - shots(start)).abs().mean()
     far = (outputs(start, pipe.generator) - shots(start)).abs().mean()
-    assert near < far
+    assert near < 0.5 * far
     assert not torch.equal(avatar.style, start.style)
     assert torch.equal(avatar.embedding, start.embedding)
     for name, value in pipe.generator.state_dict().items():
@@ -99,8 +106,9 @@ def test_with_a_rate_of_zero_nothing_changes(pipe: TalkingHeadPipeline, photos: 
 
 
 def test_is_a_function_of_its_seed(pipe: TalkingHeadPipeline, photos: list[np.ndarray]) -> None:
-    one, two = (fine_tune(pipe, photos, 3, seed=5) for _ in range(2))
-    other = fine_tune(pipe, photos, 3, seed=6)
+    once = FineTuning(batch_size=1)
+    one, two = (fine_tune(pipe, photos[:1], 2, settings=once, seed=5) for _ in range(2))
+    other = fine_tune(pipe, photos[:1], 2, settings=once, seed=6)
     assert torch.equal(one.style, two.style)
     assert not torch.equal(one.style, other.style)
 
@@ -178,10 +186,14 @@ def test_misuse(pipe: TalkingHeadPipeline, photos: list[np.ndarray], tmp_path: P
         fine_tune(alone, photos, 1)
 
 
-def test_command_line_explains_itself() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "train.finetune", "--help"], capture_output=True, text=True, check=True, timeout=120
+def test_command_line_explains_itself_and_needs_no_accelerate() -> None:
+    """Which the library does not bring along. As ``python -m train.finetune`` where it is not installed."""
+    code = (
+        "import sys, runpy; sys.modules['accelerate'] = None; from train import fine_tune; "
+        "del sys.modules['train.finetune']; runpy.run_module('train.finetune', run_name='__main__', alter_sys=True)"
     )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert "--photos" in done.stdout and "--steps" in done.stdout
 
 
@@ -207,10 +219,3 @@ def test_the_command_makes_an_avatar_and_says_mistakes_in_one_line(
     result = CliRunner().invoke(app, [*base, "--output", str(tmp_path / "ada"), "--model", str(model)])
     assert result.exit_code == 0, result.output
     assert Avatar.from_pretrained(tmp_path / "ada").generator is not None
-
-
-def test_fine_tuning_needs_no_accelerate() -> None:
-    """The library does not bring it along."""
-    code = "import sys; sys.modules['accelerate'] = None; from train import fine_tune; import train.finetune"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

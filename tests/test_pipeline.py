@@ -396,7 +396,7 @@ class TestPainting:
 
     def test_memory_does_not_grow_with_the_clip(self, pipe: TalkingHeadPipeline, avatar: Avatar, track: Motion) -> None:
         def peak(repeats: int) -> int:
-            video = pipe(avatar, track.looped(repeats * track.duration))
+            video = pipe(avatar, track.looped(repeats * track.duration), size=SIZE)
             next(iter(video))  # whatever is made once is there
             tracemalloc.start()
             for _ in video:
@@ -406,8 +406,8 @@ class TestPainting:
             return top
 
         short = max(peak(2), peak(2))  # what threads hold at a moment differs from one time to the next
-        long = min(peak(22), peak(22))
-        assert long - short < 300_000  # neither the frames (20 MB) nor the poses that they show
+        # Neither the frames (5 MB) nor the poses that they show are kept.
+        assert any(peak(22) - short < 300_000 for _ in range(2))
 
 
 class TestControls:

@@ -45,8 +45,8 @@ class PartDiscriminator(nn.Module):
         self.last = nn.Conv2d(CHANNELS[-1], CHANNELS[-1], 3, 1, 1)
         self.score = nn.Conv2d(CHANNELS[-1], 1, 1)
         for layer in (*self.down, self.last, self.score):
-            nn.init.kaiming_normal_(layer.weight, SLOPE)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            nn.init.kaiming_normal_(layer.weight, SLOPE)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, parts: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(B, 6, h, w) -> scores (B, 1, h / 16, w / 16) and the activations of each layer."""
@@ -107,11 +107,12 @@ def component_loss(
     if gamma <= 0:
         return {"component_hinge": hinges}
     some = slice(0, -(-number // PENALISED))
-    inner = getattr(components, "module", components)
+    inner: ComponentDiscriminators = getattr(components, "module", components)
     penalties = []
     with torch.autocast(images.device.type, enabled=False):  # gradients of gradients are too small for 16 bit
         real = torch.cat([images[some].float(), landmark_images[some].float()], dim=1)
-        for name, net in inner.parts.items():
+        for name in PARTS:
+            net = inner.parts[name]
             part = cut_part(real, chips[some], name).requires_grad_()
             (gradient,) = torch.autograd.grad(net(part)[0].mean(dim=(1, 2, 3)).sum(), part, create_graph=True)
             penalties.append(gradient.square().sum(dim=(1, 2, 3)).mean())
