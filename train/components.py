@@ -9,6 +9,8 @@ are not published.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -107,7 +109,7 @@ def component_loss(
     if gamma <= 0:
         return {"component_hinge": hinges}
     some = slice(0, -(-number // PENALISED))
-    inner: ComponentDiscriminators = getattr(components, "module", components)
+    inner: Any = getattr(components, "module", components)
     penalties = []
     with torch.autocast(images.device.type, enabled=False):  # gradients of gradients are too small for 16 bit
         real = torch.cat([images[some].float(), landmark_images[some].float()], dim=1)
