@@ -227,7 +227,7 @@ def test_a_jaw_that_falls_shows_an_opening(head: Head, renderer: Renderer) -> No
     assert (opened.landmarks - closed.landmarks)[8, 1] > 0.03 * SIZE
     place = around(opened.landmarks, [62, 66], 8)
     dark = [np.quantile(drawn.picture[place].mean(axis=2), 0.1) for drawn in (opened, closed)]
-    assert 20 < dark[0] < 0.4 * dark[1]  # a throat, not a hole
+    assert 20 < dark[0] < 0.5 * dark[1]  # a throat behind the tongue, not a hole
     assert opened.planes[place][..., 1].min() > 0.9  # and no hole to the background
 
 

@@ -9,14 +9,15 @@ import numpy as np
 from .compiling import compiled
 
 BEHIND = np.float32(1.5)
-"""cm: the sheet lies on the head where the photo shows both."""
+"""cm: the hair layer lies on the head where the photo shows both."""
 FAR = np.float32(-1e30)
 SKIN, TEETH, INSIDE, EYE = 0, 1, 2, 3
 """What a triangle is part of, for ``mend_teeth_and_edges``."""
 BETWEEN_TEETH = np.float32(0.72)
 """Light between two teeth, over that on them."""
 LAYER_STEP = np.float32(1.3)
-"""Between neighbours, of the plane that is -1 on a wall, 0 on hair and 1 on a face: a face against a wall."""
+"""Between neighbours, of the plane that is -1 on the background, 0 on hair and 1 on a face: a face against the
+background."""
 MOUTH_KEPT = np.float32(0.75)
 """Stillness of the inside of the mouth. Small, blurred mouths of films taught the network to fill it with grey: what is
 drawn there looks more like a mouth."""
@@ -191,33 +192,33 @@ def _pixel(image, x, y):
 
 @compiled
 def compose(
-    top, bottom, origin, wall, own_wall, photo, textures,
+    top, bottom, origin, background, own_background, photo, textures,
     head_points, head_triangles, head_nearest, head_depth, head_values, slots,
-    sheet_points, sheet_triangles, sheet_nearest, sheet_depth, sheet_values,
+    hair_points, hair_triangles, hair_nearest, hair_depth, hair_values,
     frame, planes,
 ):  # fmt: skip
     """Rows ``top`` to ``bottom`` of ``frame`` (H, W, 3) in 0..255 and of ``planes`` (H, W, 4): trust, layer, stillness
     and the person's opacity.
 
-    From back to front: the wall; the head in its fill colour and textures; the sheet, which is the photo's hair and
-    shoulders; the face again, by trust; the untouched photo where nothing has moved.
+    From back to front: the background; the head in its fill colour and textures; the hair layer, which is the photo's
+    hair and shoulders; the face again, by trust; the untouched photo where nothing has moved.
 
     ``head_values`` (V, 4 + 3S): columns 0 to 2 are the fill colour, 3 says whether the photo shows the vertex; then for
-    each of the ``slots`` (S,) of ``textures`` x and y in it, and its weight. Slot 0 is the photo that the sheet is of.
-    ``sheet_values`` (P, 4): x, y, trust, and how far the photo's own wall moves along. Places are in pixels of the
-    texture, which begins ``origin`` pixels left of and above the frame. With another wall (``own_wall`` False) pixels
-    that are half the old wall's are never still.
+    each of the ``slots`` (S,) of ``textures`` x and y in it, and its weight. Slot 0 is the photo that the hair layer is
+    of. ``hair_values`` (P, 4): x, y, trust, and how far the photo's own background moves along. Places are in pixels of
+    the texture, which begins ``origin`` pixels left of and above the frame. With another background (``own_background``
+    False) pixels that are half the old background's are never still.
     """
     width = frame.shape[1]
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
     for i in range(top, bottom):
         for j in range(width):
             px, py = j + half, i + half
-            red, green, blue = wall[i, j, 0], wall[i, j, 1], wall[i, j, 2]
+            red, green, blue = background[i, j, 0], background[i, j, 1], background[i, j, 2]
             layer, opacity, still, trust = -one, zero, one, zero
             face_red, face_green, face_blue, head_still = zero, zero, zero, zero
-            front, behind = head_depth[i, j], sheet_depth[i, j]
-            f, g = head_nearest[i, j], sheet_nearest[i, j]
+            front, behind = head_depth[i, j], hair_depth[i, j]
+            f, g = head_nearest[i, j], hair_nearest[i, j]
             if f >= 0:
                 a, b, c = head_triangles[f, 0], head_triangles[f, 1], head_triangles[f, 2]
                 u, v, w = _barycentric(head_points, a, b, c, px, py)
@@ -243,11 +244,11 @@ def compose(
                 red, green, blue = face_red, face_green, face_blue
                 layer, opacity, still = one, one, head_still
             if g >= 0 and not (f >= 0 and front > behind + BEHIND):
-                a, b, c = sheet_triangles[g, 0], sheet_triangles[g, 1], sheet_triangles[g, 2]
-                u, v, w = _barycentric(sheet_points, a, b, c, px, py)
-                x = u * sheet_values[a, 0] + v * sheet_values[b, 0] + w * sheet_values[c, 0]
-                y = u * sheet_values[a, 1] + v * sheet_values[b, 1] + w * sheet_values[c, 1]
-                rim = u * sheet_values[a, 3] + v * sheet_values[b, 3] + w * sheet_values[c, 3]
+                a, b, c = hair_triangles[g, 0], hair_triangles[g, 1], hair_triangles[g, 2]
+                u, v, w = _barycentric(hair_points, a, b, c, px, py)
+                x = u * hair_values[a, 0] + v * hair_values[b, 0] + w * hair_values[c, 0]
+                y = u * hair_values[a, 1] + v * hair_values[b, 1] + w * hair_values[c, 1]
+                rim = u * hair_values[a, 3] + v * hair_values[b, 3] + w * hair_values[c, 3]
                 if rim > zero and f < 0:
                     r, s, t = _pixel(photo, x - origin, y - origin)
                     red += rim * (r - red)
@@ -255,25 +256,25 @@ def compose(
                     blue += rim * (t - blue)
                 r, s, t, alpha = _texel(textures, slots[0], x, y)
                 alpha *= np.float32(1 / 255)
-                alpha *= u * sheet_values[a, 2] + v * sheet_values[b, 2] + w * sheet_values[c, 2]
+                alpha *= u * hair_values[a, 2] + v * hair_values[b, 2] + w * hair_values[c, 2]
                 red += alpha * (r - red)
                 green += alpha * (s - green)
                 blue += alpha * (t - blue)
-                sheet_still = max(zero, one - (x - origin - px) ** 2 - (y - origin - py) ** 2)
+                hair_still = max(zero, one - (x - origin - px) ** 2 - (y - origin - py) ** 2)
                 if f < 0:
-                    layer, opacity, still = alpha - one, alpha, sheet_still
-                    if not own_wall and alpha < np.float32(0.98):
+                    layer, opacity, still = alpha - one, alpha, hair_still
+                    if not own_background and alpha < np.float32(0.98):
                         still = zero
                 else:
                     layer = one - alpha
-                    still += alpha * (sheet_still - still)
+                    still += alpha * (hair_still - still)
             if f >= 0 and (g < 0 or front > behind - BEHIND):
                 red += trust * (face_red - red)
                 green += trust * (face_green - green)
                 blue += trust * (face_blue - blue)
                 layer += trust * (one - layer)
                 still += trust * (head_still - still)
-            if f >= 0 or g >= 0:  # elsewhere is the wall, and in the photo perhaps the person
+            if f >= 0 or g >= 0:  # elsewhere is the background, and in the photo perhaps the person
                 red += still * (photo[i, j, 0] - red)
                 green += still * (photo[i, j, 1] - green)
                 blue += still * (photo[i, j, 2] - blue)
@@ -370,7 +371,8 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
 @compiled
 def soften_outline(frame, planes, nearest, top, bottom, out):
     """Rows ``top`` to ``bottom`` of ``out`` (H, W, 3): the frame, with its neighbours' colours by the weights 1, 2, 1
-    along both axes where face and wall meet in a step and have moved. ``nearest`` (H, W): triangles of the head, or -1.
+    along both axes where face and background meet in a step and have moved. ``nearest`` (H, W): triangles of the head,
+    or -1.
     """
     height, width = nearest.shape
     for i in range(top, bottom):
@@ -400,7 +402,7 @@ def reduce_planes(picture, photo, planes, factor, top, bottom, out):
     """Rows ``top`` to ``bottom`` of ``out`` (9, h, w): means over ``factor`` x ``factor`` pixels of picture and photo
     (H, W, 3), brought from 0..255 to [-1, 1], and of the first three planes of (H, W, 4).
 
-    A wall counts as still: shadows and curls that a network paints around a head swim along with it.
+    A background counts as still: shadows and curls that a network paints around a head swim along with it.
     """
     share = np.float32(1.0 / (factor * factor))
     level, one = share * np.float32(1 / 127.5), np.float32(1)

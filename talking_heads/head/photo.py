@@ -347,7 +347,7 @@ class PhotoViewBuilder:
         deep = ~teeth & self.model.inside
         inside[deep] *= smoothstep(6.0, 10.5, self.model.mean[deep, 2:]) * 0.5 + 0.5
         inside[deep] += (1 - inside[deep]) * THROAT
-        lit = (0.35 + 0.65 * smoothstep(5.0, 9.5, self.model.mean[:, 2:])) * (1 - 0.4 * smoothstep(0.6, 1.6, aside))
+        lit = (0.2 + 0.8 * smoothstep(5.5, 9.8, self.model.mean[:, 2:])) * (1 - 0.4 * smoothstep(0.6, 1.6, aside))
         inside += self.model.tongue[:, None] * (lit * TONGUE - inside)
         inside[teeth] = np.maximum(inside[teeth], 1.5 * THROAT)
         # A photo without colours, or with few, has no red mouth.
