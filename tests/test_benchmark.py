@@ -66,7 +66,7 @@ def test_json_and_table(tiny_model: Path, capsys: pytest.CaptureFixture[str]) ->
         done = measured[name]
         assert done["clip"] == "0.4 s, 25 fps, 1280 x 720, with sound"
         assert (done["frames"], done["size"], done["engine"]) == (10, size, "torch")
-        assert done["frames_per_second"] == pytest.approx(10 / done["seconds"], rel=0.01)  # both are rounded
+        assert abs(done["frames_per_second"] - 10 / done["seconds"]) < 0.05  # both are rounded
     assert measured["photo"] == "a frame of the bundled clip, enlarged to 512 x 512"
     assert measured["avatar_one_photo_s"] > 0 and measured["avatar_eight_photos_s"] > 0
     assert measured["model"]["load_seconds"] > 0 and measured["peak_memory_mb"] > 10

@@ -81,14 +81,10 @@ def component_terms(
 
     Images (B, 3, H, W) in [-1, 1]. The discriminators are constants here.
     """
-    components = getattr(components, "module", components)  # without its data parallelism: nothing to exchange
-    components.requires_grad_(False)
-    try:
-        judged = components(fakes, landmark_images, chips)
+    with losses.held_constant(components) as judges:
+        judged = judges(fakes, landmark_images, chips)
         with torch.no_grad():
-            real = components(images, landmark_images, chips)
-    finally:
-        components.requires_grad_(True)
+            real = judges(images, landmark_images, chips)
     scores = [TEACHES[name] * losses.adversarial(judged[name][0]) for name in judged]
     features = [losses.feature_matching(judged[name][1], real[name][1]) for name in judged]
     return {

@@ -10,7 +10,8 @@ also on bfloat16 inputs. The numbers are those of the paper's equations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -138,6 +139,19 @@ def hinge(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     return _mean(F.relu(1.0 + fake_scores)) + _mean(F.relu(1.0 - real_scores))
 
 
+@contextmanager
+def held_constant(discriminator: nn.Module) -> Iterator[nn.Module]:
+    """The discriminator, whose weights get no gradients within."""
+    discriminator = getattr(discriminator, "module", discriminator)  # without its data parallelism: nothing to exchange
+    learning = [p for p in discriminator.parameters() if p.requires_grad]
+    discriminator.requires_grad_(False)
+    try:
+        yield discriminator
+    finally:
+        for parameter in learning:  # what fine-tuning has frozen stays so
+            parameter.requires_grad_(True)
+
+
 def adversarial_terms(
     discriminator: nn.Module, fakes: Tensor, images: Tensor, landmark_images: Tensor, identity: Tensor,
     weights: LossWeights,
@@ -149,16 +163,10 @@ def adversarial_terms(
     """
     if max(weights.adversarial, weights.patches, weights.feature_matching) <= 0:
         return {}
-    discriminator = getattr(discriminator, "module", discriminator)  # without its data parallelism: nothing to exchange
-    learning = [p for p in discriminator.parameters() if p.requires_grad]
-    discriminator.requires_grad_(False)
-    try:
-        fake = discriminator(fakes, landmark_images, identity.detach())
+    with held_constant(discriminator) as D:
+        fake = D(fakes, landmark_images, identity.detach())
         with torch.no_grad():
-            real = discriminator(images, landmark_images, identity)
-    finally:
-        for parameter in learning:  # what fine-tuning has frozen stays so
-            parameter.requires_grad_(True)
+            real = D(images, landmark_images, identity)
     terms = {"adversarial": weights.adversarial * adversarial(fake.scores)}
     if fake.patches is not None:
         terms["patches"] = weights.patches * adversarial(fake.patches)
