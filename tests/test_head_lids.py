@@ -61,6 +61,18 @@ def test_an_eye_that_is_small_in_the_photo_shuts_as_well(model: FaceModel, side:
     assert np.abs(met[1:-1]).max() < 0.08
 
 
+def test_an_eye_too_large_for_a_blink_is_shut_where_that_is_asked_for(model: FaceModel, side: int) -> None:
+    lids = Lids.of(model)[side]
+    large = model.mean - 0.6 * model.expression_basis[model.index(BLINKS[side])]
+    posed = large + model.expression_basis[model.index(BLINKS[side])]
+    edges = large[lids.edges], posed[lids.edges]
+    for shut, least, most in ((0.0, 0.25, 1.0), (1.0, -0.08, 0.08)):
+        lifted = posed.copy()
+        lifted[lids.skin, 1] += lids.lift(*edges, shut)
+        middle = lids.gaps(lifted[lids.edges])[3:-3]
+        assert least < middle.min() and middle.max() < most
+
+
 def test_a_half_shut_eye_is_left_alone(model: FaceModel, side: int) -> None:
     raw, met = gaps_after(model, side, model.mean, 0.4)
     np.testing.assert_allclose(met, np.maximum(raw, 0), atol=1e-3)

@@ -208,6 +208,27 @@ def test_a_shut_eye_ends_in_a_line_of_lashes(head: Head, renderer: Renderer) -> 
         assert column[9:16].min() < 0.75 * np.median(column)
 
 
+def test_shut_lids_have_the_hue_of_the_face_where_the_skin_below_the_eyes_is_grey(shots: Shots, head: Head) -> None:
+    (canvas,), (points,) = shots.canvases, shots.landmarks
+    grey = canvas.astype(np.float32)
+    y, x = np.mgrid[: len(grey), : len(grey)]
+    for eye in (slice(36, 42), slice(42, 48)):
+        middle = (points[eye].mean(axis=0) + MARGIN) / REACH * len(grey)
+        reach = np.ptp(points[eye, 0]) / REACH * len(grey)
+        ring = (np.abs(x - middle[0]) < 0.8 * reach) & (np.abs(y - middle[1] - 0.7 * reach) < 0.45 * reach)
+        grey[ring] = grey[ring].mean(axis=-1, keepdims=True)
+    dull = make_head(Shots(grey.astype(np.uint8)[None], shots.masks, shots.landmarks)).views[0].fill
+    lid = (head.model.lids.max(axis=1) > 0.9) & (head.model.lashes > 0.5)
+
+    def redness(fill: np.ndarray) -> float:
+        return float(fill[lid, 0].mean() / fill[lid].mean())
+
+    assert 1.05 < redness(dull) < redness(head.views[0].fill)
+    # Lighter on the outer side, away from the nose.
+    aside = np.abs(head.model.mean[:, 0])
+    assert dull[lid & (aside > 4)].mean() > dull[lid & (aside < 3)].mean()
+
+
 def test_lips_that_do_not_move_keep_what_is_between_them(head: Head, renderer: Renderer) -> None:
     """Though the photo, which is no longer in place, cannot be shown as it is."""
     photo, shifted = renderer.draw(moved(head)), renderer.draw(moved(head, translation=(0.5, 0, 0)))

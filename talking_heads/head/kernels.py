@@ -11,7 +11,7 @@ from .compiling import compiled
 BEHIND = np.float32(1.5)
 """cm: the hair layer lies on the head where the photo shows both."""
 FAR = np.float32(-1e30)
-SKIN, TEETH, INSIDE, EYE = 0, 1, 2, 3
+SKIN, TEETH, INSIDE, EYE, LID_EDGE = 0, 1, 2, 3, 4
 """What a triangle is part of, for ``mend_teeth_and_edges``."""
 BETWEEN_TEETH = np.float32(0.72)
 """Light between two teeth, over that on them."""
@@ -345,8 +345,9 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
     """Closes gaps between teeth that are at most ``gap`` pixels wide, and softens the outlines of teeth, mouth and
     eyes: a pixel belongs to one triangle, so they have steps.
 
-    ``frame`` (H, W, 3) and ``planes`` (H, W, 4) as of ``compose``; ``layer`` (F,): SKIN, TEETH, INSIDE or EYE of each
-    triangle; ``box`` (4,): top, bottom, left and right of where to look. What has not moved, or is behind hair, stays.
+    ``frame`` (H, W, 3) and ``planes`` (H, W, 4) as of ``compose``; ``layer`` (F,): SKIN, TEETH, INSIDE, EYE or
+    LID_EDGE of each triangle; ``box`` (4,): top, bottom, left and right of where to look. What has not moved, or is
+    behind hair, stays.
     The inside of the mouth counts as hardly to be corrected: see MOUTH_KEPT.
     """
     height, width = nearest.shape

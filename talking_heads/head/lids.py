@@ -72,14 +72,15 @@ class Lids:
         gaps: np.ndarray = upper[:, 1] - np.interp(upper[:, 0], lower[:, 0], lower[:, 1])
         return gaps
 
-    def lift(self, rest: np.ndarray, posed: np.ndarray) -> np.ndarray:
+    def lift(self, rest: np.ndarray, posed: np.ndarray, shut: float = 0.0) -> np.ndarray:
         """(N,) cm by which the upper lid's ``skin`` rises, for edges (S + S', 3) as in the photo and as posed.
 
-        Zero for the photo itself.
+        ``shut``, 0..1: how far the eye is asked to be shut, whatever a blink's shape leaves open. The lift is zero for
+        the photo itself.
         """
         before, now = self.gaps(rest), self.gaps(posed)
         usual = max(float(before.mean()), LEAST_GAP)
-        lifts: np.ndarray = self.share @ (_missing(now, usual) - _missing(before, usual)).astype(np.float32)
+        lifts: np.ndarray = self.share @ (_missing(now, usual, shut) - _missing(before, usual, 0.0)).astype(np.float32)
         return lifts
 
 
@@ -95,8 +96,8 @@ def _edge(model: FaceModel, vertices: np.ndarray, places: np.ndarray, lowest: bo
     return edge
 
 
-def _missing(gaps: np.ndarray, usual: float) -> np.ndarray:
+def _missing(gaps: np.ndarray, usual: float, shut: float) -> np.ndarray:
     """By how much the upper lid is raised at each place, for an eye whose gap is ``usual`` cm on average when open."""
     apart = np.maximum(gaps, 0)
-    missing: np.ndarray = apart * smoothstep(*SHUT_TO_OPEN, np.mean(apart) / usual) - gaps
+    missing: np.ndarray = (1 - shut) * apart * smoothstep(*SHUT_TO_OPEN, np.mean(apart) / usual) - gaps
     return missing

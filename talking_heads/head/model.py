@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InvalidModelError
-from .kernels import EYE, INSIDE, SKIN, TEETH
+from .kernels import EYE, INSIDE, LID_EDGE, SKIN, TEETH
 
 ASSET = Path(__file__).parent / "face_model.safetensors"
 CAMERA_DISTANCE = 75.0
@@ -31,6 +31,8 @@ NECK_TOP, NECK_BOTTOM = -5.0, -15.0
 EYES = ("eyeball_left", "eyeball_right")
 TONGUE_RAISED = 0.5
 """cm, see ``FaceModel.tongue_raised``."""
+LASHES_AT = 0.25
+"""Up to here ``FaceModel.lashes`` are darkest: the skin of a closed lid that is seen begins there."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,11 @@ class FaceModel:
         return self.expression_names.index(name)
 
     @cached_property
+    def blinks(self) -> list[int]:
+        """Numbers of the left and the right eye's blink among the expressions."""
+        return [self.index("eyeBlinkLeft"), self.index("eyeBlinkRight")]
+
+    @cached_property
     def skin(self) -> np.ndarray:
         """(V,) bool: face, scalp and neck."""
         return np.isin(self.part, ["face", "head_neck"])
@@ -151,11 +158,12 @@ class FaceModel:
 
     @cached_property
     def layer(self) -> np.ndarray:
-        """(F,) int8: whether a triangle is of the skin, the teeth, the inside of the mouth or the eyes."""
+        """(F,) int8: what a triangle is part of: skin, teeth, the inside of the mouth, an eye or a lid's edge."""
         corner = self.triangles[:, 0]
         layer = np.where(self.skin[corner], SKIN, INSIDE)
         layer[self.part[corner] == "teeth"] = TEETH
         layer[np.char.startswith(self.part[corner], "eye")] = EYE
+        layer[(layer == SKIN) & (self.lashes[self.triangles] < LASHES_AT).any(axis=1)] = LID_EDGE
         return layer.astype(np.int8)
 
     @cached_property

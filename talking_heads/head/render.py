@@ -25,6 +25,8 @@ from .pose_kernels import pose_hair_layer, pose_head
 
 LEAST_OPENNESS = 0.12
 """Height over width of an eye that counts as open in a photo: a shut one cannot close further."""
+BLINK_SHUTS = (0.85, 1.0)
+"""Strengths of a blink from which on, and at which an eye is shut, however large it is in the photo."""
 SWAY = 1.5
 """cm: on a shorter way of the head the shoulders mostly stay, on a longer one they mostly go along."""
 NEAR, FAR = 0.02, 0.05
@@ -246,7 +248,7 @@ class Renderer:
         points, moved = np.empty_like(view.rest), np.empty_like(view.rest)
         turns = np.stack([eye_rotation(angles) for angles in frame.gaze]).astype(np.float32)
         pose_head(
-            self._with_lids_that_meet(view.rest, used, change[used], detail), model.expression_basis, used,
+            self._with_lids_that_meet(view, frame, used, change[used], detail), model.expression_basis, used,
             change[used].astype(np.float32), head.detail_spread, detail, model.eye, view.eye_centres, turns, before,
             after, head.fade, NECK_JOINT, body_place, place, *lens, points, moved,
         )  # fmt: skip
@@ -259,15 +261,17 @@ class Renderer:
         return points, hair
 
     def _with_lids_that_meet(
-        self, rest: np.ndarray, used: np.ndarray, change: np.ndarray, detail: np.ndarray
+        self, view: PhotoView, frame: FrameFit, used: np.ndarray, change: np.ndarray, detail: np.ndarray
     ) -> np.ndarray:
-        """The photo's vertices (V, 3), the upper lids raised by what keeps them from crossing the lower ones."""
-        model, spread, result = self.head.model, self.head.detail_spread, rest.copy()
-        for lids in self._lids:
-            edges = rest[lids.edges]
+        """The photo's vertices (V, 3), the upper lids raised by what keeps them from crossing the lower ones, or
+        lowered by what a blink leaves open."""
+        model, spread, result = self.head.model, self.head.detail_spread, view.rest.copy()
+        blinks = smoothstep(*BLINK_SHUTS, np.stack([frame.expression, view.fit.frame.expression])[:, model.blinks])
+        for lids, shut in zip(self._lids, np.maximum(blinks[0] - blinks[1], 0), strict=True):
+            edges = view.rest[lids.edges]
             moved = np.tensordot(change, model.expression_basis[np.ix_(used, lids.edges)], axes=1)
             moved += spread[lids.edges, : len(detail)] @ detail
-            result[lids.skin, 1] += lids.lift(edges, edges + moved)
+            result[lids.skin, 1] += lids.lift(edges, edges + moved, float(shut))
         return result
 
     def _head_values(self, frame: FrameFit, base: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
