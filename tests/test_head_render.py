@@ -327,6 +327,19 @@ def test_a_correction_is_added_and_kept_off_another_background(head: Head) -> No
             assert np.abs(got[:20, :20]).max() <= 1
 
 
+def test_the_hair_layer_fades_out_before_the_face_and_hides_the_background_beside_it(head: Head) -> None:
+    view = head.primary_view
+    nose = view.texture_at[head.model.landmark_vertices[30]]
+    assert view.hair_share[np.linalg.norm(view.hair_at - nose, axis=1).argmin()] == 0
+    used = view.hair_share[view.hair_triangles]
+    assert used.min() == 0 and used.max() == 1 and ((used > 0.1) & (used < 0.9)).any()
+    # A head that rises leaves the part of the layer behind that was below its chin: no background is seen through it.
+    frame = moved(head, angles=(0, -12, 0))
+    one, other = (Renderer(head, SIZE, Background("colour", colour=(0, 0, blue))).draw(frame) for blue in (0, 255))
+    seen_through = np.abs(one.picture - other.picture).max(axis=-1)[one.planes[..., 3] > 0.95] > 40
+    assert seen_through.sum() < 12
+
+
 def test_loose_hair_goes_along_on_short_ways(head: Head, renderer: Renderer) -> None:
     """What lies around the outline in the photo is moved with it; not on long ways, nor before another background."""
     view = head.primary_view

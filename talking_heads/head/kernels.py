@@ -205,9 +205,9 @@ def compose(
 
     ``head_values`` (V, 4 + 3S): columns 0 to 2 are the fill colour, 3 says whether the photo shows the vertex; then for
     each of the ``slots`` (S,) of ``textures`` x and y in it, and its weight. Slot 0 is the photo that the hair layer is
-    of. ``hair_values`` (P, 4): x, y, trust, and how far the photo's own background moves along. Places are in pixels of
-    the texture, which begins ``origin`` pixels left of and above the frame. With another background (``own_background``
-    False) pixels that are half the old background's are never still.
+    of. ``hair_values`` (P, 5): x, y, trust, how far the photo's own background moves along, and opacity before the
+    head. Places are in pixels of the texture, which begins ``origin`` pixels left of and above the frame. With another
+    background (``own_background`` False) pixels that are half the old background's are never still.
     """
     width = frame.shape[1]
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
@@ -257,6 +257,8 @@ def compose(
                 r, s, t, alpha = _texel(textures, slots[0], x, y)
                 alpha *= np.float32(1 / 255)
                 alpha *= u * hair_values[a, 2] + v * hair_values[b, 2] + w * hair_values[c, 2]
+                if f >= 0:
+                    alpha *= u * hair_values[a, 4] + v * hair_values[b, 4] + w * hair_values[c, 4]
                 red += alpha * (r - red)
                 green += alpha * (s - green)
                 blue += alpha * (t - blue)

@@ -56,6 +56,8 @@ MIN_TEETH = 12.0
 """Vertices of teeth that a photo must show before their light is taken from it."""
 UNKNOWN_BACKGROUND = 19
 """Pixels of the analysis around the person in which the background is not trusted: hair that the mask misses."""
+FACE_RIM = 12
+"""Pixels around the face in which the hair layer fades in."""
 GRID_STEP = 8
 """Pixels between the points of the hair layer; like all distances in pixels here, at ANALYSIS."""
 
@@ -93,6 +95,8 @@ class PhotoView:
     """float32 (P, 2)."""
     hair_rim: np.ndarray = field(repr=False)
     """float32 (P,): 1 on the person and near by, 0 at the layer's end."""
+    hair_share: np.ndarray = field(repr=False)
+    """float32 (P,): 0 in the middle of the face, 1 elsewhere."""
     hair_fade: np.ndarray = field(repr=False)
     """float32 (P, 1): how much of the head's turn each point takes."""
     anchors: np.ndarray = field(repr=False)
@@ -167,6 +171,7 @@ class PhotoViewBuilder:
             hair_points=self.hair_points,
             hair_at=self.hair_at,
             hair_rim=self.hair_rim,
+            hair_share=self.hair_share.astype(np.float32),
             hair_fade=self.hair_fade,
             anchors=self.anchors,
             anchor_weights=self.anchor_weights,
@@ -419,6 +424,8 @@ class PhotoViewBuilder:
         person = ndimage.maximum_filter(self.person, self._window(UNKNOWN_BACKGROUND + GRID_STEP)) > 0.15
         useful = (person & ~face)[row, column]
         beyond = ndimage.distance_transform_edt(self.person < 0.15)[row, column]
+        # Towards the face the layer fades out: cut along its cells it would have a ragged edge.
+        self.hair_share = smoothstep(0, self._scaled(FACE_RIM), ndimage.distance_transform_edt(~face)[row, column])
         width = 0.5 * self._window(UNKNOWN_BACKGROUND)
         self.hair_rim = smoothstep(width, 0.4 * width, beyond).astype(np.float32)
         index = np.arange(side * side).reshape(side, side)

@@ -338,8 +338,9 @@ class Renderer:
         at = self._hair_at[base]
         torn = stretch(hair, at, self.head.views[base].hair_triangles)
         way = np.linalg.norm(hair[:, :2] - at + MARGIN * self.size, axis=1) / self.size
-        rim = self.head.views[base].hair_rim * smoothstep(FAR, NEAR, way) * self._own_background
-        return np.column_stack([at, smoothstep(5.0, 2.5, torn), rim]).astype(np.float32)
+        view = self.head.views[base]
+        rim = view.hair_rim * smoothstep(FAR, NEAR, way) * self._own_background
+        return np.column_stack([at, smoothstep(5.0, 2.5, torn), rim, view.hair_share]).astype(np.float32)
 
 
 def _texture(texture: np.ndarray, side: int) -> np.ndarray:
