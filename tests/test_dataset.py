@@ -68,10 +68,10 @@ def test_an_episode_has_the_shapes_and_ranges_it_promises(folder: Path):
         assert episode["image"].shape == episode["landmark_image"].shape == (3, size, size)
         assert episode["render"].shape == (RENDER_CHANNELS, size, size)
         assert episode["chip"].shape == (2, 3)
-        assert episode["weights"].shape == (1, size, size)
+        assert episode["weights"].shape == episode["known"].shape == (1, size, size)
         for name, value in episode.items():
             assert torch.isfinite(value).all(), name
-            if name not in ("weights", "identity", "chip"):
+            if name not in ("weights", "known", "identity", "chip"):
                 assert value.dtype == torch.float32 and value.abs().max() <= 1 + 1e-5, name
         assert episode["render"][6].min() >= 0 and episode["render"][8].min() >= 0
         assert episode["weights"].min() == 1 and episode["weights"].max() == 1 + CONFIG.mouth_weight
@@ -203,6 +203,24 @@ def test_the_target_of_an_animated_still_is_mostly_the_untouched_photo(folder: P
     members = [always[k] for k in range(3)]
     assert all(torch.equal(member["image"], photo) for member in members)
     assert len({member["shots"][0].numpy().tobytes() for member in members}) == 3
+
+
+def test_films_and_drawn_pictures_do_not_say_what_is_between_lips_nor_drawn_ones_what_lids_are_like(folder: Path):
+    animated = clip_of(folder, "cy.mp4")
+    film = replace(animated, meta=replace(animated.meta, kind="video"))
+    photos, copies = ((replace(PLAIN, real_targets=share), animated) for share in (1.0, 0.0))
+    for config, clip, lips, eyes in ((*photos, True, True), (*copies, False, False), (PLAIN, film, False, True)):
+        episode = EpisodeDataset([clip], config, 4)[0]
+        known = episode["known"][0]
+        # Landmarks of the target, found again by its picture.
+        (points,) = [
+            points for points in (clip.frame(k, CROP) for k in range(len(clip)))
+            if torch.equal(to_float(points[0])[0], episode["image"])
+        ]  # fmt: skip
+        x, y = np.round(points[1]).astype(int).T
+        assert known[y[60:68], x[60:68]].all() == lips and known[y[60:68], x[60:68]].any() == lips
+        assert known[y[36:48], x[36:48]].all() == eyes and known[y[36:48], x[36:48]].any() == eyes
+        assert known[y[:17].clip(max=CROP - 1), x[:17]].all() and known[y[30], x[30]]
 
 
 def test_a_lone_photo_is_its_own_target_and_gives_way_to_the_person_in_motion(folder: Path):

@@ -80,7 +80,7 @@ def episode(seed: int) -> dict[str, Tensor]:
     shots = {name: torch.rand(2, 3, 3, 32, 32) * 2 - 1 for name in ("shots", "shot_landmarks")}
     return images | shots | {
         "identity": torch.tensor([seed, seed + 1]), "render": torch.rand(2, 9, 32, 32),
-        "weights": torch.ones(2, 1, 32, 32),
+        "weights": torch.ones(2, 1, 32, 32), "known": torch.ones(2, 1, 32, 32, dtype=torch.bool),
     }  # fmt: skip
 
 
@@ -127,6 +127,21 @@ def test_a_step_takes_the_mean_gradient_of_its_batches():
     assert as_numbers(terms) == pytest.approx(as_numbers(expected), rel=1e-4)
     for name, value in parts.state().items():
         torch.testing.assert_close(value, whole.state()[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_what_the_target_does_not_know_teaches_nothing():
+    """The target's pixels there change no gradient, of the generator or of the discriminator."""
+    batch = episode(0)
+    batch["known"][:, :, 8:16, 8:24] = False
+    changed = dict(batch, image=torch.where(batch["known"], batch["image"], -batch["image"]))
+    steps = {name: Setup() for name in ("as it is", "changed", "known")}
+    alone = replace(WEIGHTS, adversarial=0.0, feature_matching=0.0)  # a discriminator sees more than a pixel at once
+    steps["as it is"].step([batch], alone)
+    steps["changed"].step([changed], alone)
+    steps["known"].step([dict(changed, known=torch.ones_like(batch["known"]))], alone)
+    generators = [torch.cat([p.flatten() for p in setup.G.parameters()]) for setup in steps.values()]
+    torch.testing.assert_close(generators[0], generators[1])
+    assert (generators[0] - generators[2]).abs().max() > 1e-6
 
 
 def test_before_the_discriminator_joins_it_neither_teaches_nor_learns_and_then_learns_first():

@@ -92,6 +92,7 @@ def training_step(
 
         e_i = nets.embed(x_s, y_s)  # (1)  e_i = mean_k E(x_i(s_k), y_i(s_k); phi)
         x_hat = nets.generate(y, e_i, batch["render"])  # (2)  x_hat = G(y, e_i; psi, P)
+        x_hat = torch.where(batch["known"], x_hat, x)  # where the target says nothing, all is right
         with torch.no_grad():  # a constant for E and G
             W_i = nets.identity(i)
 

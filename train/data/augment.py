@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter
+from scipy import ndimage
 from torch.nn import functional as F
 
 from talking_heads.head.photo import MARGIN, REACH
-from talking_heads.landmarks import FACE_OUTLINE, LEFT_EYE, MIRROR, OUTER_LIP, RIGHT_EYE
+from talking_heads.landmarks import FACE_OUTLINE, INNER_LIP, LEFT_EYE, MIRROR, OUTER_LIP, RIGHT_EYE
+
+EYE_REACH = np.array([1.3, 1.6])
+"""Width and height of an eye with its lids, over those of its outline."""
+LIPS_REACH = np.array([1.1, 1.0])
+"""The same of what counts as within the lips, over the inner lips."""
 
 
 def weight_map(landmarks: np.ndarray, size: int, face: float, mouth: float, eyes: float) -> np.ndarray:
@@ -23,9 +30,23 @@ def weight_map(landmarks: np.ndarray, size: int, face: float, mouth: float, eyes
     for part, extra in ((OUTER_LIP, mouth), (RIGHT_EYE, eyes), (LEFT_EYE, eyes)):
         outline = landmarks[part]
         centre = outline.mean(axis=0)
-        stretch = 1.25 if part is OUTER_LIP else np.array([1.3, 1.6])
+        stretch = 1.25 if part is OUTER_LIP else EYE_REACH
         draw.polygon([tuple(point) for point in (outline - centre) * stretch + centre], fill=1.0 + extra)
     return np.array(image, dtype=np.float32)[None]
+
+
+def unknown_parts(outlines: Sequence[np.ndarray], size: int, eyes: bool) -> np.ndarray:
+    """bool (1, size, size): within the inner lips, and the ``eyes`` with their lids, of any of the landmarks (L, 2) in
+    pixels, and what surrounds them."""
+    image = Image.new("L", (size, size), 0)
+    draw = ImageDraw.Draw(image)
+    parts = ((INNER_LIP, LIPS_REACH), *(((RIGHT_EYE, EYE_REACH), (LEFT_EYE, EYE_REACH)) if eyes else ()))
+    for landmarks in outlines:
+        for part, stretch in parts:
+            centre = landmarks[part].mean(axis=0)
+            outline = [tuple(point) for point in (landmarks[part] - centre) * stretch + centre]
+            draw.polygon(outline, fill=1, outline=1)
+    return ndimage.binary_dilation(np.array(image, bool), iterations=round(size / 128))[None]
 
 
 def face_mask(landmarks: np.ndarray, size: int) -> np.ndarray:

@@ -40,7 +40,7 @@ from talking_heads.media.images import to_float
 
 from ..config import MetaConfig
 from ..identity import chip_transform
-from .augment import View, degraded, face_mask, match_colours, weight_map
+from .augment import View, degraded, face_mask, match_colours, unknown_parts, weight_map
 from .clips import Clip, canvas_side
 from .store import load_clips
 
@@ -73,6 +73,8 @@ class Episode(TypedDict):
     (0, H, W) for a generator that takes none."""
     weights: Tensor
     """(1, H, W): of the pixel term."""
+    known: Tensor
+    """bool (1, H, W): where the target says how the person looks. Elsewhere whatever is painted is right."""
     chip: Tensor
     """(2, 3): where in the target the face is, see ``identity.chip_transform``."""
     identity: Tensor
@@ -225,8 +227,14 @@ class EpisodeDataset(Dataset[Episode]):
         pixels = points * size - np.float32(0.5)
         weights = weight_map(pixels, size, config.face_weight, config.mouth_weight, config.eye_weight)
         drawing, render = pixels, torch.empty(0, size, size)
+        known = np.ones((1, size, size), bool)
         if source.renderer is not None:
             drawing, render = drawn.landmarks_at(size), torch.from_numpy(drawn.generator_planes(size))
+            drawn_target = clip.meta.kind == "animated" and target > 0
+            if drawn_target or clip.meta.kind == "video":
+                # Teeth of films are small and blurred: what they teach is to fill a mouth with grey. What was drawn
+                # between lips and on lids teaches nothing.
+                known = ~unknown_parts([pixels, drawing], size, eyes=drawn_target)
             if clip.meta.kind == "stills" and target != plan.source:
                 # Another photo has another light, and other things around the face.
                 face = face_mask(pixels, size)
@@ -244,6 +252,7 @@ class EpisodeDataset(Dataset[Episode]):
             landmark_image=lines[-1],
             render=render,
             weights=torch.from_numpy(weights),
+            known=torch.from_numpy(known),
             chip=torch.from_numpy(chip_transform(points)),
             identity=torch.tensor(self.identities[clip.meta.person]),
         )
