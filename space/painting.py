@@ -92,9 +92,8 @@ class Painter:
     ) -> Iterator[Report | WorkResult]:
         """Writes the person's film, with parts of the face moved, into ``folder``."""
         video = self.pipe.dub_followed(
-            request.film, person, self.here(avatar), motion, parts=request.parts, expression=request.expression,
-            gaze=request.gaze, start=request.start, end=request.end,
-            sound=request.driver.voice or request.driver.driving,
+            person, self.here(avatar), motion, parts=request.parts, expression=request.expression,
+            gaze=request.gaze, sound=request.driver.voice or request.driver.driving,
         )  # fmt: skip
         clock = Clock(RateEstimate(), {"painting": len(video)})  # a film's frames have a speed of their own
         yield from self._written(video, folder / "talking-head.mp4", request.label, clock)
