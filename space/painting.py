@@ -20,7 +20,7 @@ from talking_heads.media.marks import marked_picture
 from talking_heads.pasting import paste_back
 from talking_heads.result import FrameGenerator, TalkingHeadVideo
 from talking_heads.tracking.crops import Portrait
-from train.finetune import fine_tune_avatar
+from train.finetune import Previews, fine_tune_avatar
 
 from .reports import Report, WorkResult
 from .requests import AnimateRequest, DubRequest, FrameOptions, GroupRequest
@@ -133,7 +133,7 @@ class Painter:
 
             progress(0, steps, {})
             every = max(1, -(-steps // PREVIEWS))
-            return fine_tune_avatar(self.pipe, start, steps, on_step=progress, on_avatar=show, avatar_every=every)
+            return fine_tune_avatar(self.pipe, start, steps, on_step=progress, previews=Previews(show, every))
 
         work = Work(do)
         yield from work
