@@ -15,7 +15,7 @@ from skimage.data import astronaut
 
 from talking_heads import Avatar, FaceControls, TalkingHeadPipeline
 from talking_heads.media.composing import contact_sheet
-from train.finetune import fine_tune_avatar
+from train.finetune import Previews, fine_tune_avatar
 
 POSES = (
     FaceControls(),
@@ -45,7 +45,7 @@ def main(
     def look(steps: int, tuned: Avatar) -> None:
         columns[f"{steps} steps"] = poses(pipe, tuned)
 
-    fine_tune_avatar(pipe, avatar, STEPS, feature_net=feature_net, on_avatar=look, avatar_every=SHOWN)
+    fine_tune_avatar(pipe, avatar, STEPS, feature_net=feature_net, previews=Previews(look, SHOWN))
     rows = [[photo, *row] for row in zip(*columns.values(), strict=True)]
     Image.fromarray(contact_sheet(rows, labels=["photo", *columns])).save(output, quality=88)
 

@@ -164,9 +164,10 @@ class Endpoints:
         Returns:
             An mp4, or a webm where it is transparent, with the clip's sound, marked as AI-generated.
         """
-        request = self._request(
-            driving, preset, motion, head, expression, gaze, start, end, output, label, motion_file, parts, size,
-            background, background_picture, detector,
+        request = AnimateRequest(
+            driving=driving, preset=preset, motion_file=motion_file, start=start, end=end, detector=detector,
+            motion=motion, head=head, expression=expression, gaze=gaze, parts=tuple(parts or ()), output=output,
+            label=label, frames=self.service.frame_options(size, background, background_picture),
         )  # fmt: skip
         person = self.service.look(photos or [], detector=detector, face=face)
         self.service.check_consent(person, consent)
@@ -263,24 +264,14 @@ class Endpoints:
         Returns:
             An mp4, or a webm where it is transparent, with the clip's sound, marked as AI-generated.
         """
-        request = self._request(
-            driving, preset, motion, head, expression, gaze, start, end, "head", label, motion_file, parts, size,
-            background, background_picture, detector,
+        request = AnimateRequest(
+            driving=driving, preset=preset, motion_file=motion_file, start=start, end=end, detector=detector,
+            motion=motion, head=head, expression=expression, gaze=gaze, parts=tuple(parts or ()), label=label,
+            frames=self.service.frame_options(size, background, background_picture),
         )  # fmt: skip
         person = Person(avatar=self.files.read_avatar(avatar))
         self.service.check_consent(person, consent)
         yield from self._rendered(person, request, progress)
-
-    def _request(
-        self, driving: str | None, preset: str | None, motion: Any, head: float, expression: float, gaze: float,
-        start: float | None, end: float | None, output: Output, label: bool, motion_file: str | None,
-        parts: list[Part] | None, size: str, background: str, background_picture: str | None, detector: Detector,
-    ) -> AnimateRequest:  # fmt: skip
-        return AnimateRequest(
-            driving=driving, preset=preset, motion_file=motion_file, start=start, end=end, detector=detector,
-            motion=motion, head=head, expression=expression, gaze=gaze, parts=tuple(parts or ()), output=output,
-            label=label, frames=self.service.frame_options(size, background, background_picture),
-        )  # fmt: skip
 
     def _rendered(self, person: Person, request: AnimateRequest, progress: gr.Progress) -> Iterator[str | None]:
         with own_folder(self.files.cache) as folder:

@@ -20,7 +20,7 @@ from talking_heads.media.marks import marked_picture
 from talking_heads.pasting import paste_back
 from talking_heads.result import FrameGenerator, TalkingHeadVideo
 from talking_heads.tracking.crops import Portrait
-from train.finetune import fine_tune_avatar
+from train.finetune import Previews, fine_tune_avatar
 
 from .reports import Report, WorkResult
 from .requests import AnimateRequest, DubRequest, FrameOptions, GroupRequest
@@ -92,9 +92,8 @@ class Painter:
     ) -> Iterator[Report | WorkResult]:
         """Writes the person's film, with parts of the face moved, into ``folder``."""
         video = self.pipe.dub_followed(
-            request.film, person, self.here(avatar), motion, parts=request.parts, expression=request.expression,
-            gaze=request.gaze, start=request.start, end=request.end,
-            sound=request.driver.voice or request.driver.driving,
+            person, self.here(avatar), motion, parts=request.parts, expression=request.expression,
+            gaze=request.gaze, sound=request.driver.voice or request.driver.driving,
         )  # fmt: skip
         clock = Clock(RateEstimate(), {"painting": len(video)})  # a film's frames have a speed of their own
         yield from self._written(video, folder / "talking-head.mp4", request.label, clock)
@@ -134,7 +133,7 @@ class Painter:
 
             progress(0, steps, {})
             every = max(1, -(-steps // PREVIEWS))
-            return fine_tune_avatar(self.pipe, start, steps, on_step=progress, on_avatar=show, avatar_every=every)
+            return fine_tune_avatar(self.pipe, start, steps, on_step=progress, previews=Previews(show, every))
 
         work = Work(do)
         yield from work

@@ -15,7 +15,7 @@ import numpy as np
 
 from talking_heads import Avatar, TalkingHeadPipeline
 from talking_heads.avatar import Shots, make_head
-from talking_heads.dubbing import FilmedPerson
+from talking_heads.dubbing import Film, FilmedPerson
 from talking_heads.errors import FaceError, MissingDependencyError, NoFaceError
 from talking_heads.head.fit_checks import fit_warnings
 from talking_heads.head.motion import Motion
@@ -211,10 +211,10 @@ class Service:
         request = replace(request, end=self.motions.last_second(request.start, request.end))
         clock = Clock(self.rates, {"tracking": frames})
         track = yield from self.motions.track(request.film, request.start, request.end, request.driver.detector, clock)
-        person = FilmedPerson.of(track)
+        person = FilmedPerson.of(Film(request.film, request.start, request.end), track)
         motion, notes = yield from self.motions.motion(request.driver)
         yield Report("looking")
-        shots = person.shots(request.film, request.start, request.end)
+        shots = person.shots()
         avatar = self.painter.embed(shots, make_head(shots))
         for report in self.painter.paint_film(_fitted(avatar), person, motion, request, folder):
             yield _with_notes(report, notes)

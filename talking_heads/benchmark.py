@@ -21,7 +21,7 @@ from functools import partial
 from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import __version__
 from .errors import TalkingHeadsError
@@ -54,11 +54,19 @@ STARTS = 5
 """Processes whose median is an import's time."""
 
 
+class Loading(NamedTuple):
+    """What a pipeline is loaded from, and for what."""
+
+    model: str | None = None
+    """A folder or "org/name" of the Hub; None: the bundled one."""
+    device: str | None = None
+    """None: cuda if there is one."""
+    engine: str = "auto"
+
+
 def measure(
-    seconds: float = 10.0,
-    model: str | None = None,
-    device: str | None = None,
-    engine: str = "auto",
+    seconds: float,
+    loading: Loading,
     *,
     sizes: Sequence[int] = SIZES,
     lengths: bool = False,
@@ -78,10 +86,9 @@ def measure(
     Raises TalkingHeadsError where the model cannot be loaded, or cannot be fine-tuned if it shall be.
     """
     show = on_progress or (lambda _stage, _done, _total: None)
-    loading = (model, device, engine)
     show("loading", 0, 1)
     begin = time.perf_counter()
-    pipe = _load(*loading)
+    pipe = _load(loading)
     assert pipe.detector  # which is loaded by the question
     load_seconds = time.perf_counter() - begin
     show("loading", 1, 1)
@@ -97,31 +104,43 @@ def measure(
         clip = folder / "clip.mp4"
         write_clip(clip, _num_frames(seconds))
         measured = _conditions(pipe, load_seconds, budget)
-
-        def add(name: str, work: Callable[[], Any]) -> None:
-            stage = name.replace("_", " ")
-            show(stage, 0, 1)
-            measured[name] = work()
-            show(stage, 1, 1)
-
-        add("milliseconds_a_frame", lambda: _parts(pipe, clip, folder, budget))
-        add("avatar_one_photo_s", lambda: _avatar_seconds(pipe, 1))
-        add("avatar_eight_photos_s", lambda: _avatar_seconds(pipe, 8))
-        for size in sizes:
-            stage = f"end_to_end_{size}" if size == SIZES[1] else "end_to_end"
-            add(stage, partial(_end_to_end, pipe, clip, folder, size, stream=False))
-        add("end_to_end_as_a_stream", lambda: _end_to_end(pipe, clip, folder, sizes[0], stream=True))
-        add("responsiveness", lambda: _responsiveness(pipe, clip, loading))
-        if pipe.device.type == "cuda":
-            add("networks", partial(measure_networks, pipe, budget))
+        for part, work in _measurements(pipe, clip, loading, sizes, budget):
+            measured[part] = _shown(part, work, show)
         measured["peak_memory_mb"] = peak_memory()
         if lengths:
-            add("frames_per_second_by_seconds", lambda: _by_seconds(pipe, seconds, folder, sizes[0]))
+            part, by_seconds = "frames_per_second_by_seconds", partial(_by_seconds, pipe, seconds, folder, sizes[0])
+            measured[part] = _shown(part, by_seconds, show)
         if memory_minutes is not None:
             measured["memory"] = _memory(60 * memory_minutes, folder, loading, show)
         if tools is not None:
             measured["fine_tuning"] = tools.measure_fine_tuning(pipe, show)
     return measured
+
+
+def _shown(part: str, work: Callable[[], Any], show: ProgressCallback) -> Any:
+    """What ``work`` gives; its beginning and end are shown."""
+    stage = part.replace("_", " ")
+    show(stage, 0, 1)
+    result = work()
+    show(stage, 1, 1)
+    return result
+
+
+def _measurements(
+    pipe: TalkingHeadPipeline, clip: Path, loading: Loading, sizes: Sequence[int], budget: float
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Names of what is always measured, each with what measures it. Files are written beside the clip."""
+    folder = clip.parent
+    yield "milliseconds_a_frame", partial(_parts, pipe, clip, folder, budget)
+    yield "avatar_one_photo_s", partial(_avatar_seconds, pipe, 1)
+    yield "avatar_eight_photos_s", partial(_avatar_seconds, pipe, 8)
+    for size in sizes:
+        name = f"end_to_end_{size}" if size == SIZES[1] else "end_to_end"
+        yield name, partial(_end_to_end, pipe, clip, folder, size, stream=False)
+    yield "end_to_end_as_a_stream", partial(_end_to_end, pipe, clip, folder, sizes[0], stream=True)
+    yield "responsiveness", partial(_responsiveness, pipe, clip, loading)
+    if pipe.device.type == "cuda":
+        yield "networks", partial(measure_networks, pipe, budget)
 
 
 def _conditions(pipe: TalkingHeadPipeline, load_seconds: float, budget: float) -> dict[str, Any]:
@@ -142,14 +161,12 @@ def _conditions(pipe: TalkingHeadPipeline, load_seconds: float, budget: float) -
     }
 
 
-def measure_networks_alone(
-    seconds: float = 10.0, model: str | None = None, device: str | None = None
-) -> dict[str, Any]:
+def measure_networks_alone(seconds: float, loading: Loading) -> dict[str, Any]:
     """The same for the networks alone, in about ``seconds``: on a machine without a detector, and without films.
 
-    Raises TalkingHeadsError where the model cannot be loaded.
+    They run in torch. Raises TalkingHeadsError where the model cannot be loaded.
     """
-    pipe = _load(model, device, "torch")
+    pipe = _load(loading._replace(engine="torch"))
     return {
         "talking_heads": __version__,
         "machine": machine(pipe.device),
@@ -158,14 +175,12 @@ def measure_networks_alone(
     }
 
 
-def measure_speech_alone(
-    seconds: float = 10.0, model: str | None = None, device: str | None = None, engine: str = "auto"
-) -> dict[str, Any]:
+def measure_speech_alone(seconds: float, loading: Loading) -> dict[str, Any]:
     """How fast, and how late, a photo speaks with sound that comes in real time: see ``speak_benchmark``.
 
     Raises TalkingHeadsError where the model cannot be loaded.
     """
-    pipe = _load(model, device, engine)
+    pipe = _load(loading)
     return {
         "talking_heads": __version__,
         "machine": machine(pipe.device),
@@ -175,14 +190,13 @@ def measure_speech_alone(
     }
 
 
-def _load(model: str | None, device: str | None, engine: str) -> TalkingHeadPipeline:
-    """The pipeline; ``device`` None: cuda if there is one."""
+def _load(loading: Loading) -> TalkingHeadPipeline:
     import torch
 
     from .pipeline import TalkingHeadPipeline
 
-    pipe = TalkingHeadPipeline.from_pretrained(model, engine=engine)
-    pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    pipe = TalkingHeadPipeline.from_pretrained(loading.model, engine=loading.engine)
+    pipe.to(loading.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return pipe
 
 
@@ -329,7 +343,7 @@ def _by_seconds(pipe: TalkingHeadPipeline, seconds: float, folder: Path, size: i
     return rates
 
 
-def _responsiveness(pipe: TalkingHeadPipeline, clip: Path, loading: tuple[Any, ...]) -> dict[str, float]:
+def _responsiveness(pipe: TalkingHeadPipeline, clip: Path, loading: Loading) -> dict[str, float]:
     """Latencies: how long it takes until something is there; files are in the system's cache by now.
 
     Cold: from the start of a process that loads the model, as ``loading`` says, meets a photo and streams the bundled
@@ -382,7 +396,7 @@ def _start_seconds(*arguments: str) -> float:
     return statistics.median(times)
 
 
-def _memory(seconds: float, folder: Path, loading: tuple[Any, ...], on_progress: ProgressCallback) -> dict[str, Any]:
+def _memory(seconds: float, folder: Path, loading: Loading, on_progress: ProgressCallback) -> dict[str, Any]:
     """Peak memory of one process that animates a short clip and of one that animates a clip of ``seconds``."""
     measured: dict[str, Any] = {"clip": f"{MEMORY_CLIP_SIZE[0]} x {MEMORY_CLIP_SIZE[1]}, {CLIP_FPS} fps, with sound"}
     for name, length in (("short", SHORT_CLIP_SECONDS), ("long", seconds)):
@@ -406,7 +420,7 @@ def _memory(seconds: float, folder: Path, loading: tuple[Any, ...], on_progress:
 
 
 def _paint_first_frame(say: Callable[[Any], None], *loading: Any) -> None:
-    pipe = _load(*loading)
+    pipe = _load(Loading(*loading))
     with contextlib.closing(pipe(pipe.create_avatar(_photos(1)), EXAMPLE, stream=True).frames()) as frames:
         next(frames)
     say("painted")
@@ -417,7 +431,7 @@ def _animate(say: Callable[[Any], None], clip: str, result: str, *loading: Any) 
         if done % CLIP_FPS == 0 or done == total:
             say((stage, done, total))
 
-    pipe = _load(*loading)
+    pipe = _load(Loading(*loading))
     begin = time.perf_counter()
     video = pipe(pipe.create_avatar(_photos(1)), clip, size=pipe.image_size, on_progress=show)
     video.save(result, show)

@@ -51,9 +51,23 @@ MAX_LIGHT = 30.0
 
 
 @dataclass(frozen=True)
+class Film:
+    """A film, or its seconds ``start`` to ``end``."""
+
+    path: str | Path
+    start: float | None = None
+    end: float | None = None
+
+    def frames(self, fps: float) -> Iterator[np.ndarray]:
+        """uint8 RGB (H, W, 3) each."""
+        return read_frames(self.path, start=self.start, end=self.end, fps=fps)
+
+
+@dataclass(frozen=True)
 class FilmedPerson:
     """Where and how the person of a film moves in it."""
 
+    film: Film
     crop: Crop
     """One crop for the whole film."""
     photos: tuple[int, ...]
@@ -61,8 +75,8 @@ class FilmedPerson:
     track: Track
 
     @classmethod
-    def of(cls, track: Track) -> FilmedPerson:
-        """Raises NoFaceError where the face is hardly seen."""
+    def of(cls, film: Film, track: Track) -> FilmedPerson:
+        """``track``: of the film's frames. Raises NoFaceError where the face is hardly seen."""
         seen = np.flatnonzero(track.seen)
         if len(seen) < MIN_FRAMES:
             raise NoFaceError(f"A face is seen in {len(seen)} frames of the film only; {MIN_FRAMES} are needed.")
@@ -70,11 +84,15 @@ class FilmedPerson:
         faces = track.landmarks[seen]
         gaps = np.linalg.norm(faces[:, 62] - faces[:, 66], axis=1)
         chosen = np.unique(np.append(chosen, [seen[gaps.argmax()], seen[gaps.argmin()]]))  # teeth, and closed lips
-        return cls(crop_around(faces, track.frame_size), tuple(int(k) for k in chosen), track)
+        return cls(film, crop_around(faces, track.frame_size), tuple(int(k) for k in chosen), track)
 
-    def shots(self, film: str | Path, start: float | None = None, end: float | None = None) -> Shots:
-        """Shots for an avatar, out of the film's seconds ``start`` to ``end`` that were followed."""
-        with contextlib.closing(ahead(read_frames(film, start=start, end=end, fps=self.track.fps))) as frames:
+    def frames(self) -> Iterator[np.ndarray]:
+        """The frames that were followed, uint8 RGB (H, W, 3) each."""
+        return self.film.frames(self.track.fps)
+
+    def shots(self) -> Shots:
+        """Shots for an avatar, out of the frames that were followed."""
+        with contextlib.closing(ahead(self.frames())) as frames:
             wanted = enumerate(islice(frames, self.photos[-1] + 1))
             return Shots.of(
                 [Portrait(frame, self.track.landmarks[k], self.crop) for k, frame in wanted if k in self.photos]
@@ -122,7 +140,6 @@ def poses(head: Head, film: Motion, driver: Motion, options: MotionOptions) -> I
 
 
 def dubbed(
-    film: Callable[[], Iterable[np.ndarray]],
     person: FilmedPerson,
     head: Head,
     driver: Motion,
@@ -130,7 +147,7 @@ def dubbed(
     paint: Callable[[Iterable[FrameFit]], FrameGenerator],
     size: int,
 ) -> FrameGenerator:
-    """The frames that ``film`` gives, uint8 (H, W, 3), with the parts of ``options`` moved by the driver.
+    """The film's frames, uint8 (H, W, 3), with the parts of ``options`` moved by the driver.
 
     ``paint`` makes of poses the crop of ``size`` pixels that shows them, some poses ahead.
     """
@@ -141,7 +158,7 @@ def dubbed(
             waiting.extend((filmed, other))
             yield other
 
-    with contextlib.closing(ahead(film())) as pictures, contextlib.closing(paint(wanted())) as painted:
+    with contextlib.closing(ahead(person.frames())) as pictures, contextlib.closing(paint(wanted())) as painted:
         for picture, crop, seen in zip(pictures, painted, person.track.seen, strict=False):
             before, after = (renderer.landmarks(waiting.popleft()) for _ in range(2))
             if not seen or inlay.unchanged(before, after):
@@ -153,12 +170,12 @@ def dubbed(
 class Inlay:
     """Puts painted parts of a face into the frames of a film."""
 
-    def __init__(self, film: FilmedPerson, parts: Sequence[str], size: int) -> None:
+    def __init__(self, person: FilmedPerson, parts: Sequence[str], size: int) -> None:
         """``size``: pixels of the painted crop's side."""
-        self.film, self.size = film, size
+        self.person, self.size = person, size
         self._outlines = [_OUTLINES[part] for part in parts]
         self._spots = np.unique(np.concatenate([np.concatenate(outlines) for outlines in self._outlines]))
-        self._place = Place(film.crop, film.track.frame_size, size)
+        self._place = Place(person.crop, person.track.frame_size, size)
 
     def unchanged(self, own: np.ndarray, moved: np.ndarray) -> bool:
         """Whether landmarks (L, 2) in pixels of the crop, as filmed and as wanted, are the same for the parts."""
@@ -168,7 +185,7 @@ class Inlay:
     def put(self, frame: np.ndarray, painted: np.ndarray, own: np.ndarray, moved: np.ndarray) -> np.ndarray:
         """Frame uint8 (H, W, 3) and painted crop uint8 (S, S, 3), landmarks as above -> uint8 (H, W, 3)."""
         region = self._region(own, moved)
-        filmed = self.film.crop.cut(frame, self.size).astype(np.float32)
+        filmed = self.person.crop.cut(frame, self.size).astype(np.float32)
         change = painted.astype(np.float32) - filmed
         change = region[..., None] * (change - self._light(change, region))
         return self._place.add(frame, change)

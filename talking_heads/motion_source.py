@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from .engines import WORTH_CONVERTING
 from .head.fit import FrameFit
 from .head.head import Head
 from .head.motion import Motion
-from .head.retarget import frame_of, frames_of, lips_apart, most_neutral
+from .head.retarget import MotionOptions, frame_of, frames_of, lips_apart, most_neutral, retargeted
 from .media.reading import ClipInfo, probe, read_frames
 from .media.streams import ahead
 from .tracking.detectors import LandmarkDetector
@@ -36,6 +36,10 @@ class MotionSource:
     """See ``MotionOptions.closed_lips``."""
     warnings: list[str]
     """Sentences on what the viewer may notice; complete when the last frame was given."""
+
+    def targets(self, head: Head, options: MotionOptions) -> Iterator[FrameFit]:
+        """The poses of a ``head`` to which the motion is carried over, from the first frame on."""
+        return retargeted(head, self.frames(), replace(options, closed_lips=self.closed_lips))
 
 
 def known_motion(motion: Motion, head: Head, neutral: Motion | None = None, *, spoken: bool = False) -> MotionSource:

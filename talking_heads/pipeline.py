@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from .avatar import Avatar, Shots, make_head
 from .drawing import draw_landmarks
-from .dubbing import FilmedPerson, check_dubbed_parts, dubbed
+from .dubbing import Film, FilmedPerson, check_dubbed_parts, dubbed
 from .group import Member, group_video, members
 from .head.fit import FrameFit
 from .head.fit_checks import fit_warnings
@@ -36,7 +36,7 @@ from .head.head import Head
 from .head.motion import Motion
 from .head.presets import FaceControls
 from .head.render import PhotoChooser, Rendered, Renderer, finished
-from .head.retarget import HeadRetargeter, Mode, MotionOptions, frame_of, lips_apart, retargeted
+from .head.retarget import HeadRetargeter, Mode, MotionOptions, frame_of, lips_apart
 from .live import Live
 from .media.background import Background
 from .media.images import read_photo, to_float, to_uint8
@@ -44,7 +44,7 @@ from .media.pieces import SoundPiece
 from .media.reading import probe, read_frames
 from .media.sound import sound_duration
 from .media.streams import ahead
-from .motion_source import clip_being_tracked, known_motion
+from .motion_source import MotionSource, clip_being_tracked, known_motion
 from .networks import NetworkPipeline, Size
 from .pasting import paste_back
 from .result import FrameGenerator, ProgressCallback, TalkingHeadVideo
@@ -218,28 +218,27 @@ class TalkingHeadPipeline(NetworkPipeline):
             avatar, size = avatar.with_shots(Shots.of([into])), "photo"
         pixels = self.frame_size(avatar, size)
         if isinstance(driving, Motion):
-            driver = known_motion(driving, avatar.head, neutral, spoken=sound is not None)
+            source = known_motion(driving, avatar.head, neutral, spoken=sound is not None)
         elif stream:
-            driver = clip_being_tracked(driving, avatar.head, lambda: self.detector, start, end)
+            source = clip_being_tracked(driving, avatar.head, lambda: self.detector, start, end)
         else:
             tracked = self.track(driving, start=start, end=end, on_progress=on_progress)
-            driver = known_motion(tracked, avatar.head, neutral)
-
-        def frames() -> FrameGenerator:
-            targets = retargeted(avatar.head, driver.frames(), replace(options, closed_lips=driver.closed_lips))
-            painted = self.generate(avatar, targets, pixels, background, batch_size, driver.num_frames)
-            with contextlib.closing(painted):
-                yield from painted if into is None else paste_back(painted, into)
-
+            source = known_motion(tracked, avatar.head, neutral)
         return TalkingHeadVideo(
-            frames=frames,
-            num_frames=driver.num_frames,
-            fps=driver.fps,
-            driving=None if isinstance(driving, Motion) else Path(driving),
-            start=start or 0.0,
-            warnings=driver.warnings,
-            sound=None if sound is None else Path(sound),
-        )
+            frames=partial(self._frames, avatar, source, options, pixels, background, batch_size, into),
+            num_frames=source.num_frames, fps=source.fps, warnings=source.warnings, start=start or 0.0,
+            driving=None if isinstance(driving, Motion) else Path(driving), sound=Path(sound) if sound else None,
+        )  # fmt: skip
+
+    def _frames(
+        self, avatar: Avatar, source: MotionSource, options: MotionOptions, size: int, background: Background | None,
+        batch_size: int, into: Portrait | None,
+    ) -> FrameGenerator:  # fmt: skip
+        """The frames of a call."""
+        targets = source.targets(avatar.head, options)
+        painted = self.generate(avatar, targets, size, background, batch_size, source.num_frames)
+        with contextlib.closing(painted):
+            yield from painted if into is None else paste_back(painted, into)
 
     def dub(
         self,
@@ -262,18 +261,18 @@ class TalkingHeadPipeline(NetworkPipeline):
         ValueError for other parts, and what ``track`` raises. ``on_progress`` hears of the stage "tracking".
         """
         check_dubbed_parts(parts)
-        person = FilmedPerson.of(self.track_landmarks(film, start=start, end=end, on_progress=on_progress))
+        track = self.track_landmarks(film, start=start, end=end, on_progress=on_progress)
+        person = FilmedPerson.of(Film(film, start, end), track)
         driver = driving if isinstance(driving, Motion) else self.track(driving, on_progress=on_progress)
         if sound is None and not isinstance(driving, Motion):
             sound = driving
         return self.dub_followed(
-            film, person, self.avatar_from_shots(person.shots(film, start, end)), driver, parts=parts,
-            expression=expression, gaze=gaze, start=start, end=end, sound=sound, batch_size=batch_size,
+            person, self.avatar_from_shots(person.shots()), driver, parts=parts, expression=expression, gaze=gaze,
+            sound=sound, batch_size=batch_size,
         )  # fmt: skip
 
     def dub_followed(
         self,
-        film: str | Path,
         person: FilmedPerson,
         avatar: Avatar,
         driver: Motion,
@@ -281,8 +280,6 @@ class TalkingHeadPipeline(NetworkPipeline):
         parts: Sequence[str] = ("lips",),
         expression: float = 1.0,
         gaze: float = 1.0,
-        start: float | None = None,
-        end: float | None = None,
         sound: str | Path | None = None,
         batch_size: int = 4,
     ) -> TalkingHeadVideo:
@@ -292,15 +289,14 @@ class TalkingHeadPipeline(NetworkPipeline):
         """
         check_dubbed_parts(parts)
         options = MotionOptions("relative", 1.0, expression, gaze, tuple(parts), closed_lips=True)
-        track, pixels = person.track, self.frame_size(avatar, "photo")
-        pictures = partial(read_frames, film, start=start, end=end, fps=track.fps)
+        film, track, pixels = person.film, person.track, self.frame_size(avatar, "photo")
         paint = partial(self.generate, avatar, size=pixels, batch_size=batch_size, num_frames=len(track))
         return TalkingHeadVideo(
-            frames=partial(dubbed, pictures, person, avatar.head, driver.resampled(track.fps), options, paint, pixels),
+            frames=partial(dubbed, person, avatar.head, driver.resampled(track.fps), options, paint, pixels),
             num_frames=len(track),
             fps=track.fps,
-            driving=Path(film if sound is None else sound),
-            start=(start or 0.0) if sound is None else 0.0,
+            driving=Path(film.path if sound is None else sound),
+            start=(film.start or 0.0) if sound is None else 0.0,
             warnings=track.warnings,
         )
 

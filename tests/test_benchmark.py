@@ -165,9 +165,8 @@ def test_a_model_of_another_size_is_measured_at_its_own(tmp_path: Path, monkeypa
     """The paper's paints the whole picture, in one size. What knows of no size is not measured again."""
     monkeypatch.setattr(benchmark, "_avatar_seconds", lambda _pipe, _number: 0.0)
     monkeypatch.setattr(benchmark, "_responsiveness", lambda *_: {})
-    measured = benchmark.measure(
-        0.2, str(save_tiny_model(tmp_path / "paper", render_conditioned=False)), engine="torch"
-    )
+    model = save_tiny_model(tmp_path / "paper", render_conditioned=False)
+    measured = benchmark.measure(0.2, benchmark.Loading(str(model), engine="torch"))
     assert measured["end_to_end"]["size"] == 64 and "end_to_end_512" not in measured
 
 

@@ -10,7 +10,7 @@ import pytest
 from media import write_clip
 
 from talking_heads import Motion, TalkingHeadPipeline
-from talking_heads.dubbing import DUBBED_PARTS, FilmedPerson, Inlay, poses
+from talking_heads.dubbing import DUBBED_PARTS, Film, FilmedPerson, Inlay, poses
 from talking_heads.errors import NoFaceError
 from talking_heads.examples import EXAMPLE
 from talking_heads.head.head import Head
@@ -91,7 +91,7 @@ def test_the_person_rests_when_the_driver_has_ended(head: Head) -> None:
 def test_what_does_not_move_is_left_alone(film: list[np.ndarray], detector: LandmarkDetector) -> None:
     faces = np.stack([detector.detect(film[0])[0]] * 10)
     track = Track(faces, 25, film[0].shape[:2], np.ones(10, bool))
-    person = FilmedPerson.of(track)
+    person = FilmedPerson.of(Film(EXAMPLE), track)
     assert person.photos == (0, 1, 3, 4, 5, 6, 8, 9)
     inlay = Inlay(person, ["lips"], 256)
     own = crop_around(faces, track.frame_size).to_crop(faces[0], 256)
@@ -126,5 +126,5 @@ def test_bad_input_is_named(pipe: TalkingHeadPipeline, tmp_path: Path) -> None:
     with pytest.raises(NoFaceError, match="No face"):
         pipe.dub(empty, speaking(5, 0.5))
     with pytest.raises(NoFaceError, match="3 frames of the film only; 8 are needed"):
-        FilmedPerson.of(Track(np.zeros((9, 238, 2), np.float32), 25, (64, 64), np.arange(9) < 3))
+        FilmedPerson.of(Film(empty), Track(np.zeros((9, 238, 2), np.float32), 25, (64, 64), np.arange(9) < 3))
     assert "head" not in DUBBED_PARTS

@@ -36,7 +36,7 @@ from train.data.unpack import unpack
 from train.features import SqueezeNetFeatures, load_feature_net
 from train.identity import IdentityNet
 from train.meta import main
-from train.pack import Summary, write_pack
+from train.pack import NetworkFiles, Summary, write_pack
 from train.trainer import Trainer
 from train.training_loop import LoopOptions, train
 
@@ -67,7 +67,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def packed(clips: Path, nets: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Summary:
     path = tmp_path_factory.mktemp("packed") / "pack.tar"
-    return write_pack([clips], path, 3.0, [nets[0]], nets[1], frames=4, codec="webp")
+    return write_pack([clips], path, 3.0, NetworkFiles([nets[0]], nets[1]), frames=4, codec="webp")
 
 
 @pytest.fixture(scope="module")

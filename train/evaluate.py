@@ -109,32 +109,25 @@ def main(
     if not all(1 <= number <= MAX_PHOTOS for number in chosen):
         raise typer.BadParameter(f"choose from 1 to {MAX_PHOTOS}", param_hint="--shots")
     options = Options(
-        model=model,
-        output=output,
-        shots=chosen,
-        fine_tune=fine_tune,
-        fine_tune_preset=fine_tune_preset,
-        feature_net=feature_net,
-        identity_net=identity_net,
-        dlib_net=dlib_net,
-        inception=inception,
-        frames=frames,
-        protocol=protocol,
-        portraits=portraits,
-        cross_frames=cross_frames,
-        seed=seed,
-    )
+        model=model, output=output, shots=chosen, fine_tune=fine_tune, fine_tune_preset=fine_tune_preset,
+        feature_net=feature_net, identity_net=identity_net, dlib_net=dlib_net, inception=inception, frames=frames,
+        protocol=protocol, portraits=portraits, cross_frames=cross_frames, seed=seed,
+    )  # fmt: skip
     with mistakes_in_one_line():
         jobs = [job for job in find_jobs(clips, index, leave_out=output) if job.is_video]
-        jobs = [job for job in jobs if split in (None, job.split)][:limit]
-        if not jobs:
-            raise UnreadableMediaError(f"There are no clips to evaluate in {clips}. Give a folder that holds some.")
-        # What is wrong with them is known before anything is measured.
-        notes = identity_notes(options)
-        people = None if portraits is None else find_portraits(tools(options)[0], portraits, leave_out=output)
-        _measure_clips(jobs, options, workers)
-        if people is not None:
-            _measure_pairs(jobs, *people, options, notes, workers)
+        _measure([job for job in jobs if split in (None, job.split)][:limit], clips, options, workers)
+
+
+def _measure(jobs: Sequence[Job], clips: Path, options: Options, workers: int) -> None:
+    """Raises UnreadableMediaError where the folder ``clips`` gave no jobs."""
+    if not jobs:
+        raise UnreadableMediaError(f"There are no clips to evaluate in {clips}. Give a folder that holds some.")
+    # What is wrong with them is known before anything is measured.
+    notes, portraits = identity_notes(options), options.portraits
+    people = None if portraits is None else find_portraits(tools(options)[0], portraits, leave_out=options.output)
+    _measure_clips(jobs, options, workers)
+    if people is not None:
+        _measure_pairs(jobs, *people, options, notes, workers)
 
 
 def _measure_clips(jobs: Sequence[Job], options: Options, workers: int) -> None:

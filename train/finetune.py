@@ -48,8 +48,16 @@ COPIES = 24
 OnStep = Callable[[int, int, dict[str, float]], None]
 """Called with (steps done, steps in all, the terms of the loss); what it raises cancels the work."""
 
-OnAvatar = Callable[[int, Avatar], None]
-"""Called with (steps done, the avatar as it is then): to be looked at while the work goes on."""
+
+@dataclass(frozen=True)
+class Previews:
+    """The avatar, to be looked at while the work goes on."""
+
+    show: Callable[[int, Avatar], None]
+    """Called with (steps done, the avatar as it is then)."""
+    every: int = 10
+    """Steps from one to the next."""
+
 
 DEFAULT_WEIGHTS = LossWeights(adversarial=0.0, match=0.0)
 """With a content network. -D(x_hat, y, i) is left out: the bundled discriminator knows painted from real no better than
@@ -104,14 +112,13 @@ def fine_tune_avatar(
     settings: FineTuning = FineTuning(),
     seed: int = 0,
     on_step: OnStep | None = None,
-    on_avatar: OnAvatar | None = None,
-    avatar_every: int = 10,
+    previews: Previews | None = None,
 ) -> Avatar:
     """A new avatar, tuned to the photos of one that ``pipe`` made; neither of the two is changed.
 
     Each photo is animated, and the network learns to get from its copies back to the untouched photo; and, where there
     are several, from one photo to the other. ``feature_net``: weights of a content network, or of several
-    (features.py). ``on_avatar`` is given an avatar every ``avatar_every`` steps.
+    (features.py). ``on_step`` hears of each step, ``previews`` sees the avatar after some of them.
     Raises InvalidModelError without a discriminator; ValueError for steps < 1, and for losses without their network.
     """
     _check_steps(steps)
@@ -143,8 +150,8 @@ def fine_tune_avatar(
         )  # fmt: skip
         if on_step is not None:
             on_step(step + 1, steps, as_numbers(terms))
-        if on_avatar is not None and (step + 1) % avatar_every == 0:
-            on_avatar(step + 1, person.avatar(pipe))
+        if previews is not None and (step + 1) % previews.every == 0:
+            previews.show(step + 1, person.avatar(pipe))
 
     return person.avatar(pipe)
 

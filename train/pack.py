@@ -77,6 +77,16 @@ class Summary:
         )
 
 
+@dataclass(frozen=True)
+class NetworkFiles:
+    """Weights of the networks of the losses."""
+
+    feature: Sequence[Path] = ()
+    """For the content loss."""
+    identity: Path | None = None
+    """dlib's face recognition network."""
+
+
 @dataclass
 class _Photo:
     """A frame of a clip that travels."""
@@ -157,8 +167,7 @@ def write_pack(
     folders: Sequence[Path],
     output: Path,
     megabytes: float = 30.0,
-    feature_nets: Sequence[Path] = (),
-    identity_net: Path | None = None,
+    networks: NetworkFiles = NetworkFiles(),
     frames: int = 12,
     codec: str = "avif",
     workers: int = 1,
@@ -175,8 +184,8 @@ def write_pack(
     encoder = _Encoder(codec, workers, say)
     with TemporaryDirectory() as name:
         work = Path(name)
-        nets = _write_nets(work / NETS, feature_nets, identity_net)
-        networks = sum(path.stat().st_size for path in (work / NETS).iterdir())
+        nets = _write_nets(work / NETS, networks)
+        network_size = sum(path.stat().st_size for path in (work / NETS).iterdir())
         quality = None
         while True:
             photos, rows = _selected(clips, frames)
@@ -191,7 +200,7 @@ def write_pack(
                 size = _write(work, rows, photos, masks, encoder.encode(photos, quality), nets, codec)
                 if size <= 1e6 * megabytes:
                     _publish(work, output)
-                    return _summary(output, size, networks, clips, rows, photos, codec, quality)
+                    return _summary(output, size, network_size, clips, rows, photos, codec, quality)
             if frames <= MIN_FRAMES:
                 raise OutputError(
                     f"{megabytes:g} MB are too few: {fixed / 1e6:.2f} MB go to networks, masks and landmarks alone. "
@@ -201,21 +210,21 @@ def write_pack(
             say(f"still too large: {frames} frames of each video stay")
 
 
-def _write_nets(folder: Path, feature_nets: Sequence[Path], identity_net: Path | None) -> dict[str, Any]:
+def _write_nets(folder: Path, networks: NetworkFiles) -> dict[str, Any]:
     """In 16 bit, and of the content networks only what is used."""
     folder.mkdir()
     names = []
-    for path in feature_nets:
+    for path in networks.feature:
         weights = load_feature_net(path).state_dict()
         names.append(f"{path.stem}.npz")
         np.savez_compressed(folder / names[-1], **{key: value.half().numpy() for key, value in weights.items()})
-    if identity_net is None:
+    if networks.identity is None:
         return {"feature": names, "identity": None}
-    IdentityNet(identity_net)  # says so if it is none
-    with np.load(identity_net) as data:
+    IdentityNet(networks.identity)  # says so if it is none
+    with np.load(networks.identity) as data:
         arrays = {key: data[key].astype(np.float16) for key in data.files}
-    np.savez_compressed(folder / f"{identity_net.stem}.npz", **arrays)
-    return {"feature": names, "identity": f"{identity_net.stem}.npz"}
+    np.savez_compressed(folder / f"{networks.identity.stem}.npz", **arrays)
+    return {"feature": names, "identity": f"{networks.identity.stem}.npz"}
 
 
 def _write(
@@ -263,7 +272,7 @@ def _publish(work: Path, output: Path) -> None:
 def _summary(
     output: Path,
     size: int,
-    networks: int,
+    network_size: int,
     clips: Sequence[Clip],
     rows: list[dict[str, Any]],
     photos: Sequence[_Photo],
@@ -282,7 +291,7 @@ def _summary(
         copies=sum(row["copies"] for row in rows),
         codec=codec,
         quality=quality,
-        network_megabytes=networks / 1e6,
+        network_megabytes=network_size / 1e6,
     )
 
 
@@ -302,8 +311,8 @@ def main(
     if codec not in CODECS:
         raise typer.BadParameter(f"choose one of {', '.join(CODECS)}", param_hint="--codec")
     with mistakes_in_one_line(ValueError):
-        paths = [Path(path) for path in feature_net.split(",") if path]
-        typer.echo(write_pack(clips, output, megabytes, paths, identity_net, frames, codec, workers, typer.echo))
+        networks = NetworkFiles([Path(path) for path in feature_net.split(",") if path], identity_net)
+        typer.echo(write_pack(clips, output, megabytes, networks, frames, codec, workers, typer.echo))
 
 
 if __name__ == "__main__":

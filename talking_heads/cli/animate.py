@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,10 @@ from ..head.presets import PRESETS
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..live import Live
+    from ..media.camera import Window
+    from ..media.virtual_camera import VirtualCamera
+    from ..media.writing import VideoWriter
 
 from .options import (
     MOTION,
@@ -27,6 +31,8 @@ from .options import (
     BackgroundOption,
     Detector,
     Device,
+    Driving,
+    DubbedParts,
     End,
     Engine,
     Face,
@@ -44,19 +50,18 @@ from .options import (
     Start,
     Strength,
     app,
-    known_parts,
     known_preset,
 )
 from .shared import (
     Driver,
-    check_no_voice,
+    DriverOptions,
     check_one_of,
     check_other_file,
     check_photos,
     later_of,
     load_avatar,
     load_driver,
-    load_pipeline,
+    load_signing_pipeline,
     milliseconds,
     pixels_for,
     printed_notes,
@@ -70,9 +75,7 @@ def animate(
     photos: Photos = None,
     face: Face = None,
     avatar: SavedAvatar = None,
-    driving: Annotated[
-        Path | None, typer.Option(help="Clip whose motion is taken.", show_default=False, rich_help_panel=MOTION)
-    ] = None,
+    driving: Driving = None,
     motion_file: Annotated[
         Path | None,
         typer.Option(
@@ -144,14 +147,9 @@ def animate(
     from ..media.writing import VIDEO_SUFFIXES
 
     check_one_of(photos, avatar)
-    if sum(source is not None for source in (driving, voice, motion_file, preset)) != 1:
-        raise typer.BadParameter(
-            "give either a clip, a voice, a motion file or a preset.",
-            param_hint="--driving / --voice / --motion-file / --preset",
-        )
-    if voice is None:
-        check_no_voice(text, phones)
-    elif motion == "absolute":
+    given = DriverOptions(driving, voice, motion_file, preset, text, phones, liveliness, seed)
+    given.check()
+    if voice is not None and motion == "absolute":
         raise typer.BadParameter("a voice has no pose of its own: it goes with relative.", param_hint="--motion")
     if driving is None and (start is not None or end is not None or side_by_side or stream):
         raise typer.BadParameter("they are for clips.", param_hint="--start / --end / --side-by-side / --stream")
@@ -168,15 +166,9 @@ def animate(
     check_output(backdrop, output)
     check_writable(output, (".mp4",) if side_by_side else VIDEO_SUFFIXES)
     with printed_notes() as notes:
-        driver = load_driver(
-            driving=driving, voice=voice, motion_file=motion_file, preset=preset, output=output, text=text,
-            phones=phones, liveliness=liveliness, seed=seed,
-        )  # fmt: skip
+        driver = load_driver(given, output)
         check_photos(photos or [])
-        from ..media.signing import check_credentials  # brings torch: last
-
-        check_credentials()
-        pipe = load_pipeline(model, detector, device, engine)
+        pipe = load_signing_pipeline(model, detector, device, engine)
         with progress_bars() as show:
             portraits = pipe.portraits(photos, face) if photos else []
             person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(portraits)
@@ -195,9 +187,7 @@ def animate(
 def dub(
     video: Annotated[Path, typer.Option(help="A film of one person, whose parts are moved.", show_default=False)],
     output: Annotated[Path, typer.Option(help="The mp4 to write.")],
-    driving: Annotated[
-        Path | None, typer.Option(help="Clip whose motion is taken.", show_default=False, rich_help_panel=MOTION)
-    ] = None,
+    driving: Driving = None,
     motion_file: Annotated[
         Path | None,
         typer.Option(help="Motion (csv or json) instead of a clip.", show_default=False, rich_help_panel=MOTION),
@@ -208,13 +198,7 @@ def dub(
     ] = None,
     text: Said = None,
     phones: PhoneTimes = None,
-    parts: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="lips|eyes|brows|expression", help="What is moved: --parts lips eyes", show_default="lips",
-            callback=known_parts, rich_help_panel=MOTION,
-        ),
-    ] = None,
+    parts: DubbedParts = None,
     expression: Strength = 1.0,
     gaze: Strength = 1.0,
     start: Start = None,
@@ -236,27 +220,17 @@ def dub(
     from ..files import check_writable
     from ..media.reading import probe
 
-    if sum(source is not None for source in (driving, voice, motion_file)) != 1:
-        raise typer.BadParameter(
-            "give either a clip, a voice or a motion file.", param_hint="--driving / --voice / --motion-file"
-        )
-    if voice is None:
-        check_no_voice(text, phones)
+    given = DriverOptions(driving, voice, motion_file, text=text, phones=phones, liveliness=0)
+    given.check(presets=False)
     if "head" in (parts or ()):
         raise typer.BadParameter("the head stays as in the film.", param_hint="--parts")
     check_writable(output)
-    for path in (video, sound):
-        if path is not None:
-            check_other_file(output, path)
+    for path in filter(None, (video, sound)):
+        check_other_file(output, path)
     probe(video)
     with printed_notes() as notes:
-        driver = load_driver(
-            driving=driving, voice=voice, motion_file=motion_file, output=output, text=text, phones=phones, liveliness=0
-        )
-        from ..media.signing import check_credentials  # brings torch: last
-
-        check_credentials()
-        pipe = load_pipeline(model, detector, device, engine)
+        driver = load_driver(given, output)
+        pipe = load_signing_pipeline(model, detector, device, engine)
         with progress_bars() as show:
             result = pipe.dub(
                 video, driver.motion, parts=parts or ("lips",), expression=expression, gaze=gaze, start=start, end=end,
@@ -297,10 +271,7 @@ def group(
     check_photos([photo])
     wanted = _sources(drivers)
     with printed_notes() as notes:
-        from ..media.signing import check_credentials  # brings torch: last
-
-        check_credentials()
-        pipe = load_pipeline(model, detector, device, engine)
+        pipe = load_signing_pipeline(model, detector, device, engine)
         people = pipe.people(photo)
         numbers = range(1, len(people) + 1)
         beyond = [number for number in wanted if number is not None and number not in numbers]
@@ -340,12 +311,12 @@ def _driver_of(source: str, output: Path) -> Driver:
 
     path = Path(source)
     if source in PRESETS:
-        return load_driver(preset=source, output=output)
+        return load_driver(DriverOptions(preset=source), output)
     if path.suffix.lower() in (".csv", ".json"):
-        return load_driver(motion_file=path, output=output)
+        return load_driver(DriverOptions(motion_file=path), output)
     if has_pictures(path):
-        return load_driver(driving=path, output=output)
-    return load_driver(voice=path, output=output)
+        return load_driver(DriverOptions(driving=path), output)
+    return load_driver(DriverOptions(voice=path), output)
 
 
 @app.command()
@@ -376,7 +347,6 @@ def live(
     from ..media.camera import Window, in_real_time, read_camera
     from ..media.reading import probe, read_frames
     from ..media.virtual_camera import VirtualCamera
-    from ..media.writing import AI_GENERATED, VideoWriter
 
     check_one_of(photos, avatar)
     backdrop = parse_background(background)
@@ -386,18 +356,12 @@ def live(
         )
     if output is not None:
         check_writable(output)
-    fps = 25.0
-    if not source.isdecimal():
-        fps = probe(source).fps
-        if output is not None:
-            check_other_file(output, Path(source))
+    fps = 25.0 if source.isdecimal() else probe(source).fps
+    if output is not None and not source.isdecimal():
+        check_other_file(output, Path(source))
     other = VirtualCamera(fps) if virtual_camera else None
     check_photos(photos or [])
-    from ..media.marks import marked, marked_picture  # brings torch: last
-    from ..media.signing import check_credentials, sign  # brings torch: last
-
-    check_credentials()
-    pipe = load_pipeline(model, detector, device, engine)
+    pipe = load_signing_pipeline(model, detector, device, engine)
     with contextlib.ExitStack() as stack:
         stack.enter_context(printed_notes())
         person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [], face)
@@ -411,55 +375,83 @@ def live(
             stack.callback(other.close)
             typer.echo(f"virtual camera: {other.open(pipe.frame_size(person, pixels or pipe.image_size))}", err=True)
         camera = read_camera(int(source)) if source.isdecimal() else in_real_time(read_frames(source), fps)
-        stop = threading.Event()
-
-        def watch() -> None:
-            with contextlib.closing(camera):
-                for frame in camera:
-                    if stop.is_set():
-                        return
-                    heads.offer(frame)
-
-        writer = None
-        if output is not None:
-            finish = partial(sign, title=output.name)
-            writer = stack.enter_context(VideoWriter(output, fps, metadata=AI_GENERATED, finish=finish))
+        writer = None if output is None else stack.enter_context(_live_writer(output, fps))
         window = stack.enter_context(contextlib.closing(Window("AI-generated")))
-        begin = time.perf_counter()
-        seen: np.ndarray | None = None
-
-        def record() -> None:
-            """Writes the last picture as often as time has passed, whatever the camera's rate."""
-            if writer is not None and seen is not None:
-                for _ in range(math.floor((time.perf_counter() - begin) * fps) + 1 - writer.num_frames):
-                    writer.write(marked_picture(seen, label=False))
-
-        # In a thread of its own, so that a picture is shown when it is painted and not when the next frame has come.
-        pool = stack.enter_context(ThreadPoolExecutor(1))
-        stack.callback(stop.set)
-        watching = pool.submit(watch)
-        # Ctrl-C is how this ends: what was seen until then is kept.
-        with contextlib.suppress(KeyboardInterrupt):
-            while not watching.done():
-                picture = heads.take(timeout=1 / fps)
-                record()
-                seen = later_of(picture, seen)
-                if other is not None and picture is not None:
-                    other.show(next(marked([picture], label=True, invisible=False)))  # the invisible mark takes 15 ms
-                if seen is not None and not window.show(seen):
-                    break
-        stop.set()
-        watching.result()
-        last = heads.wait()
-        record()
-        seen = later_of(last, seen)
-        if seen is None:
-            raise NoFaceError(f"No face was seen in {source}. Sit in the light, facing the camera.")
-        if writer is not None and (last is not None or writer.num_frames == 0):
-            writer.write(marked_picture(seen, label=False))
-        typer.echo(
-            f"{heads.painted} of {heads.pushed} frames painted; frame to picture {milliseconds(heads.delay(0.5))} "
-            f"at the median, {milliseconds(heads.delay(0.95))} for 95 of 100"
-        )
+        _Session(heads, window, writer, other, fps).run(camera, source)
     if output is not None:
         typer.echo(output)
+
+
+def _live_writer(output: Path, fps: float) -> VideoWriter:
+    from ..media.signing import sign
+    from ..media.writing import AI_GENERATED, VideoWriter
+
+    return VideoWriter(output, fps, metadata=AI_GENERATED, finish=partial(sign, title=output.name))
+
+
+class _Session:
+    """A live avatar from the first frame of the camera to the last picture, in a window and where else it is wanted."""
+
+    def __init__(
+        self, heads: Live, window: Window, writer: VideoWriter | None, other: VirtualCamera | None, fps: float
+    ) -> None:
+        self.heads, self.window, self.writer, self.other, self.fps = heads, window, writer, other, fps
+        self.begin, self.stop = time.perf_counter(), threading.Event()
+        self.seen: np.ndarray | None = None
+        """The newest picture."""
+
+    def run(self, camera: Generator[np.ndarray], source: str) -> None:
+        """Raises NoFaceError, which names the ``source``, if nothing was painted, and what the camera raises."""
+        from ..media.marks import marked_picture
+
+        self._show(camera)
+        last = self.heads.wait()
+        self._record()
+        self.seen = later_of(last, self.seen)
+        if self.seen is None:
+            raise NoFaceError(f"No face was seen in {source}. Sit in the light, facing the camera.")
+        if self.writer is not None and (last is not None or self.writer.num_frames == 0):
+            self.writer.write(marked_picture(self.seen, label=False))
+        delays = [milliseconds(self.heads.delay(share)) for share in (0.5, 0.95)]
+        typer.echo(
+            f"{self.heads.painted} of {self.heads.pushed} frames painted; frame to picture {delays[0]} "
+            f"at the median, {delays[1]} for 95 of 100"
+        )
+
+    def _show(self, camera: Generator[np.ndarray]) -> None:
+        """Shows pictures until the camera, or whoever watches, has enough."""
+        from ..media.marks import marked
+
+        # In a thread of its own, so that a picture is shown when it is painted and not when the next frame has come.
+        with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
+            stack.callback(self.stop.set)
+            watching = pool.submit(self._watch, camera)
+            # Ctrl-C is how this ends: what was seen until then is kept.
+            with contextlib.suppress(KeyboardInterrupt):
+                while not watching.done():
+                    picture = self.heads.take(timeout=1 / self.fps)
+                    self._record()
+                    self.seen = later_of(picture, self.seen)
+                    if self.other is not None and picture is not None:
+                        # The invisible mark takes 15 ms.
+                        self.other.show(next(marked([picture], label=True, invisible=False)))
+                    if self.seen is not None and not self.window.show(self.seen):
+                        break
+            self.stop.set()
+            watching.result()
+
+    def _watch(self, camera: Generator[np.ndarray]) -> None:
+        with contextlib.closing(camera):
+            for frame in camera:
+                if self.stop.is_set():
+                    return
+                self.heads.offer(frame)
+
+    def _record(self) -> None:
+        """Writes the last picture as often as time has passed, whatever the camera's rate."""
+        from ..media.marks import marked_picture
+
+        if self.writer is not None and self.seen is not None:
+            due = math.floor((time.perf_counter() - self.begin) * self.fps) + 1
+            for _ in range(due - self.writer.num_frames):
+                self.writer.write(marked_picture(self.seen, label=False))

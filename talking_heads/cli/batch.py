@@ -14,7 +14,16 @@ import typer
 from ..errors import TalkingHeadsError, UnreadableMediaError
 from ..files import written_whole
 from .options import Detector, Device, Engine, Label, Model, app
-from .shared import check_photos, load_avatar, load_driver, load_pipeline, pixels_for, printed_notes, progress_bars
+from .shared import (
+    DriverOptions,
+    check_photos,
+    load_avatar,
+    load_driver,
+    load_signing_pipeline,
+    pixels_for,
+    printed_notes,
+    progress_bars,
+)
 
 if TYPE_CHECKING:
     from ..pipeline import TalkingHeadPipeline
@@ -88,10 +97,7 @@ def batch(
     """Many videos with one start; what is there already is left, and a row that fails does not stop the others."""
     wanted = read_jobs(jobs)
     place = jobs.with_name(f"{jobs.stem}-report.csv") if report is None else report
-    from ..media.signing import check_credentials  # brings torch: late
-
-    check_credentials()
-    pipe = load_pipeline(model, detector, device, engine)
+    pipe = load_signing_pipeline(model, detector, device, engine)
     lines: list[dict[str, Any]] = []
     for count, job in enumerate(wanted, start=1):
         typer.echo(f"{count} of {len(wanted)}: {job.output}", err=True)
@@ -125,10 +131,11 @@ def _make(job: Job, pipe: TalkingHeadPipeline, label: bool) -> None:
     backdrop = parse_background(job.values.get("background", "keep"))
     check_output(backdrop, job.output)
     files = {name: job.path(name) for name in SOURCES if name in job.values}
-    driver = load_driver(
-        driving=files.get("driving"), voice=files.get("voice"), motion_file=files.get("motion_file"),
-        preset=job.values.get("preset"), text=job.values.get("text"), output=job.output,
+    given = DriverOptions(
+        files.get("driving"), files.get("voice"), files.get("motion_file"), job.values.get("preset"),
+        text=job.values.get("text"),
     )  # fmt: skip
+    driver = load_driver(given, job.output)
     person = load_avatar(str(job.path("avatar")), pipe) if "avatar" in job.values else pipe.create_avatar(photos)
     pixels = pixels_for(pipe, person, job.values.get("size"), backdrop)
     with progress_bars() as show:

@@ -68,11 +68,21 @@ Face = Annotated[
 SavedAvatar = Annotated[
     str | None, typer.Option(help="A saved avatar instead of photos: folder or org/name.", rich_help_panel=PERSON)
 ]
+Driving = Annotated[
+    Path | None, typer.Option(help="Clip whose motion is taken.", show_default=False, rich_help_panel=MOTION)
+]
 Parts = Annotated[
     list[str] | None,
     typer.Option(
         metavar="|".join(PARTS), help="Move these alone: --parts lips eyes", callback=known_parts, show_default="all",
         rich_help_panel=MOTION,
+    ),
+]  # fmt: skip
+DubbedParts = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="lips|eyes|brows|expression", help="What is moved: --parts lips eyes", show_default="lips",
+        callback=known_parts, rich_help_panel=MOTION,
     ),
 ]  # fmt: skip
 Strength = Annotated[
@@ -161,6 +171,17 @@ def known_preset(name: str | None) -> str | None:
 def control(name: str, text: str) -> Any:
     low, high = RANGES[name]
     return typer.Option(help=text, callback=finite, min=low, max=high, rich_help_panel="Controls")
+
+
+Coefficients = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Add -1 to 1 to a coefficient of ARKit: --coefficient jawOpen=0.5 cheekPuff=1",
+        show_default=False,
+        rich_help_panel="Controls",
+    ),
+]
 
 
 def coefficients(words: Sequence[str]) -> dict[str, float]:

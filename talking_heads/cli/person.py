@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 from .options import (
     MOTION,
     BackgroundOption,
+    Coefficients,
     Detector,
     Device,
     Engine,
@@ -38,6 +39,7 @@ from .shared import (
     keeping,
     load_avatar,
     load_pipeline,
+    load_signing_pipeline,
     pixels_for,
     printed_notes,
     progress_bars,
@@ -60,15 +62,7 @@ def edit(
     brows: Annotated[float, control("brows", "-1: lowered, 1: raised.")] = 0.0,
     gaze_x: Annotated[float, control("gaze_x", "-1: to the left of the image, 1: to the right.")] = 0.0,
     gaze_y: Annotated[float, control("gaze_y", "-1: up, 1: down.")] = 0.0,
-    coefficient: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Add -1 to 1 to a coefficient of ARKit: --coefficient jawOpen=0.5 cheekPuff=1",
-            show_default=False,
-            rich_help_panel="Controls",
-        ),
-    ] = None,
+    coefficient: Coefficients = None,
     like: Annotated[
         Path | None,
         typer.Option(
@@ -101,10 +95,9 @@ def edit(
     backdrop = parse_background(background)
     check_writable(output, (".png",))
     check_photos([*(photos or []), *([like] if like else [])])
-    from ..media.signing import check_credentials, save_picture  # brings torch: last
+    pipe = load_signing_pipeline(model, detector, device)
+    from ..media.signing import save_picture  # brings torch: last
 
-    check_credentials()
-    pipe = load_pipeline(model, detector, device)
     with printed_notes():
         person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [], face)
         pixels = pixels_for(pipe, person, size, backdrop)

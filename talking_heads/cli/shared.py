@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,6 +55,33 @@ def check_other_file(output: Path, driving: Path, what: str = "driving clip") ->
         raise OutputError(f"{output} is the {what} itself. Choose another output.")
 
 
+@dataclass(frozen=True)
+class DriverOptions:
+    """A command's options that say what moves a person: one of the first four is given."""
+
+    driving: Path | None = None
+    voice: Path | None = None
+    motion_file: Path | None = None
+    preset: str | None = None
+    text: str | None = None
+    phones: Path | None = None
+    liveliness: float = 1.0
+    seed: int = 0
+
+    def check(self, *, presets: bool = True) -> None:
+        """Raises BadParameter unless one is given, and ``text`` and ``phones`` with a voice alone.
+
+        ``presets``: whether the command takes a preset.
+        """
+        names = ("driving", "voice", "motion_file", "preset")[: 4 if presets else 3]
+        if sum(getattr(self, name) is not None for name in names) != 1:
+            *first, last = ("a clip", "a voice", "a motion file", "a preset")[: len(names)]
+            hint = " / ".join("--" + name.replace("_", "-") for name in names)
+            raise typer.BadParameter(f"give either {', '.join(first)} or {last}.", param_hint=hint)
+        if self.voice is None:
+            check_no_voice(self.text, self.phones)
+
+
 class Driver(NamedTuple):
     """The driver of an avatar."""
 
@@ -64,34 +91,25 @@ class Driver(NamedTuple):
     """The sound file that the motion speaks with."""
 
 
-def load_driver(
-    *,
-    driving: Path | None = None,
-    voice: Path | None = None,
-    motion_file: Path | None = None,
-    preset: str | None = None,
-    output: Path,
-    text: str | None = None,
-    phones: Path | None = None,
-    liveliness: float = 1.0,
-    seed: int = 0,
-) -> Driver:
+def load_driver(given: DriverOptions, output: Path) -> Driver:
     """The one of a clip, a voice, a motion file and a preset that is given; a voice is listened to, with a bar."""
     from ..media.reading import probe
     from ..media.sound import sound_duration
 
-    if driving is not None:
-        probe(driving)
-        check_other_file(output, driving)
-        return Driver(driving)
-    if voice is not None:
-        sound_duration(voice)
-        check_other_file(output, voice, "voice")
-        said = checked_text(text, phones)
+    if given.driving is not None:
+        probe(given.driving)
+        check_other_file(output, given.driving)
+        return Driver(given.driving)
+    if given.voice is not None:
+        sound_duration(given.voice)
+        check_other_file(output, given.voice, "voice")
+        said = checked_text(given.text, given.phones)
         with progress_bars() as show:
-            motion = Motion.from_voice(voice, said, phones, liveliness=liveliness, seed=seed, on_progress=show)
-        return Driver(motion, voice)
-    return Driver(load_preset(str(preset)) if motion_file is None else Motion.load(motion_file))
+            motion = Motion.from_voice(
+                given.voice, said, given.phones, liveliness=given.liveliness, seed=given.seed, on_progress=show
+            )
+        return Driver(motion, given.voice)
+    return Driver(load_preset(str(given.preset)) if given.motion_file is None else Motion.load(given.motion_file))
 
 
 def check_photos(photos: Sequence[Path]) -> None:
@@ -115,6 +133,16 @@ def load_pipeline(model: str | None, detector: str, device: str | None, engine: 
     pipe.to(chosen)
     pipe.detector = load_detector(detector, chosen)
     return pipe
+
+
+def load_signing_pipeline(
+    model: str | None, detector: str, device: str | None, engine: str = "auto"
+) -> TalkingHeadPipeline:
+    """The same for a command that signs what it makes: what it signs with is checked first."""
+    from ..media.signing import check_credentials
+
+    check_credentials()
+    return load_pipeline(model, detector, device, engine)
 
 
 def device_for(name: str | None) -> str:

@@ -33,7 +33,7 @@ from .shared import (
     check_other_file,
     check_photos,
     load_avatar,
-    load_pipeline,
+    load_signing_pipeline,
     pixels_for,
     printed_notes,
 )
@@ -77,9 +77,7 @@ def speak(
     engine: Engine = "auto",
 ) -> None:
     """Photos (or an avatar) that speak while the sound is still coming; ends with the sound, q, Escape or Ctrl-C."""
-    from ..files import check_writable
     from ..media.background import parse_background
-    from ..media.camera import Window as Screen
     from ..media.sound import read_sound
 
     check_one_of(photos, avatar)
@@ -92,31 +90,40 @@ def speak(
         raise typer.BadParameter("an mp4 or a window has something behind it.", param_hint="--background")
     pieces: Iterable[SoundPiece] = _raw_pieces() if input == "-" else read_sound(input, FILE_RATE)
     samples = (rate or RAW_RATE) if input == "-" else FILE_RATE
-    if output is None:
-        window = Screen("AI-generated")
-        if not window.is_there:
-            raise typer.BadParameter("there is no screen here: give the mp4 to write.", param_hint="--output")
-    else:
-        check_writable(output)
-        if input != "-":
-            check_other_file(output, Path(input), "sound")
+    window = _window() if output is None else None
+    if output is not None:
+        _check_output(output, input)
     check_photos(photos or [])
-    from ..media.signing import check_credentials  # brings torch: last
-
-    check_credentials()
-    pipe = load_pipeline(model, detector, device, engine)
+    pipe = load_signing_pipeline(model, detector, device, engine)
     with printed_notes():
         person = load_avatar(avatar, pipe) if avatar else pipe.create_avatar(photos or [], face)
         speaker = pipe.speaker(
             person, rate=samples, liveliness=liveliness, seed=seed, size=pixels_for(pipe, person, size, backdrop),
             background=backdrop,
         )  # fmt: skip
-        if output is None:
+        if window is not None:
             _show(speaker, pieces, window, pass_sound=pass_sound)
-        else:
+        elif output is not None:
             _film(speaker, pieces, output, label=label)
     if output is not None:
         typer.echo(output)
+
+
+def _window() -> Window:
+    from ..media.camera import Window
+
+    window = Window("AI-generated")
+    if not window.is_there:
+        raise typer.BadParameter("there is no screen here: give the mp4 to write.", param_hint="--output")
+    return window
+
+
+def _check_output(output: Path, input: str) -> None:
+    from ..files import check_writable
+
+    check_writable(output)
+    if input != "-":
+        check_other_file(output, Path(input), "sound")
 
 
 def _raw_pieces() -> Iterator[bytes]:

@@ -6,17 +6,17 @@ import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .. import _training_tools
-
-if TYPE_CHECKING:
-    pass
-
+from ..files import check_writable
 from .options import Device, Engine, Model, app, finite
 from .shared import device_for, load_avatar, progress_bars
+
+if TYPE_CHECKING:
+    from ..benchmark import Loading
 
 
 @app.command()
@@ -76,42 +76,64 @@ def benchmark(
     engine: Engine = "auto",
 ) -> None:
     """Measure this machine: each part of the work, and a clip from end to end; or how fast it meta-trains."""
-    from ..benchmark import SIZES, as_table, measure, measure_networks_alone, measure_speech_alone
+    from ..benchmark import Loading, as_table, measure_networks_alone, measure_speech_alone
 
-    if training and (model or device or engine != "auto" or memory or fine_tuning or size or plot or networks or speak):
-        raise typer.BadParameter("it goes with no other option than --json and --seconds.", param_hint="--training")
-    if networks and (engine != "auto" or memory or fine_tuning or size or plot):
-        raise typer.BadParameter("it goes with --json, --seconds, --model and --device.", param_hint="--networks")
-    if speak and (memory or fine_tuning or size or plot or networks):
-        raise typer.BadParameter(
-            "it goes with --json, --seconds, --model, --device and --engine.", param_hint="--speak"
-        )
+    loading = Loading(model, device, engine)
+    of_clips = bool(memory or fine_tuning or size or plot)
+    _check_alone(loading, of_clips, training=training, networks=networks, speak=speak)
     if minutes is not None and not memory:
         raise typer.BadParameter("it is for --memory.", param_hint="--minutes")
     if plot is not None:
-        from ..files import check_writable
-
         check_writable(plot, (".png",))
+    loading = loading._replace(device=None if device is None else device_for(device))
     if training:
         measured = _training_tools("benchmark").measure(seconds)
     elif networks:
-        measured = measure_networks_alone(seconds, model, None if device is None else device_for(device))
+        measured = measure_networks_alone(seconds, loading)
     elif speak:
-        measured = measure_speech_alone(seconds, model, None if device is None else device_for(device), engine)
+        measured = measure_speech_alone(seconds, loading)
     else:
-        tools = partial(_training_tools, "benchmark") if fine_tuning else None  # imported late: loading is measured
-        with progress_bars() as show:
-            measured = measure(
-                seconds, model, None if device is None else device_for(device), engine,
-                sizes=SIZES if size is None else (int(size),), lengths=plot is not None,
-                memory_minutes=(minutes or 10.0) if memory else None, training_tools=tools, on_progress=show,
-            )  # fmt: skip
+        memory_minutes = (minutes or 10.0) if memory else None
+        measured = _measure_clips(seconds, loading, size, plot is not None, memory_minutes, fine_tuning)
     typer.echo(json.dumps(measured, indent=2) if as_json else as_table(measured))
     if plot is not None:
-        from ..media.images import save_image
-        from ..plots import plot_speed
+        _save_plot(measured, plot)
 
-        save_image(plot_speed(measured), plot)
+
+def _check_alone(loading: Loading, of_clips: bool, *, training: bool, networks: bool, speak: bool) -> None:
+    """Raises BadParameter where something else is measured than clips, and an option does not go with that.
+
+    ``of_clips``: whether there is an option that is for clips.
+    """
+    own_engine = loading.engine != "auto"
+    if training and (loading.model or loading.device or own_engine or of_clips or networks or speak):
+        raise typer.BadParameter("it goes with no other option than --json and --seconds.", param_hint="--training")
+    if networks and (own_engine or of_clips):
+        raise typer.BadParameter("it goes with --json, --seconds, --model and --device.", param_hint="--networks")
+    if speak and (of_clips or networks):
+        raise typer.BadParameter(
+            "it goes with --json, --seconds, --model, --device and --engine.", param_hint="--speak"
+        )
+
+
+def _measure_clips(
+    seconds: float, loading: Loading, size: str | None, lengths: bool, memory_minutes: float | None, fine_tuning: bool
+) -> dict[str, Any]:
+    from ..benchmark import SIZES, measure
+
+    tools = partial(_training_tools, "benchmark") if fine_tuning else None  # imported late: loading is measured
+    with progress_bars() as show:
+        return measure(
+            seconds, loading, sizes=SIZES if size is None else (int(size),), lengths=lengths,
+            memory_minutes=memory_minutes, training_tools=tools, on_progress=show,
+        )  # fmt: skip
+
+
+def _save_plot(measured: dict[str, Any], path: Path) -> None:
+    from ..media.images import save_image
+    from ..plots import plot_speed
+
+    save_image(plot_speed(measured), path)
 
 
 @app.command("export")

@@ -16,6 +16,8 @@ from .writing import AI_GENERATED, VideoWriter
 
 T = TypeVar("T")
 
+CAPTIONS = ("driving clip", "AI-generated")
+
 
 def _at_height(frame: np.ndarray, height: int) -> np.ndarray:
     if frame.shape[0] == height:
@@ -31,7 +33,6 @@ def compose_side_by_side(
     fps: float,
     *,
     start: float = 0.0,
-    captions: tuple[str, str] = ("driving clip", "AI-generated"),
     on_frame: Callable[[int], None] | None = None,
     mark: Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]] | None = None,
     finish: Callable[[Path], None] | None = None,
@@ -52,7 +53,7 @@ def compose_side_by_side(
         moving = VideoClip(lambda _time: shown[side], duration=1)
         height = moving.size[1]
         text = TextClip(
-            text=captions[side], font_size=max(8, height // 18), color="white", stroke_color="black", stroke_width=1,
+            text=CAPTIONS[side], font_size=max(8, height // 18), color="white", stroke_color="black", stroke_width=1,
             margin=(2, 2), duration=moving.duration,
         ).with_position(("center", "bottom"))  # fmt: skip
         return CompositeVideoClip([moving, text], use_bgclip=True)
