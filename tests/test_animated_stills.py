@@ -26,7 +26,7 @@ from train.data.stills import (
     MAX_SHIFT,
     SIZE,
     STRIDE,
-    StillHead,
+    AnimatablePhoto,
     animate,
     head_of_still,
     invented_background,
@@ -48,7 +48,7 @@ def model() -> FaceModel:
 
 
 @pytest.fixture(scope="module")
-def still(astronaut: np.ndarray, detector: LandmarkDetector) -> StillHead:
+def animatable(astronaut: np.ndarray, detector: LandmarkDetector) -> AnimatablePhoto:
     return head_of_still(astronaut, detector)
 
 
@@ -72,37 +72,37 @@ def test_a_name_without_a_side_means_both(model: FaceModel) -> None:
     assert np.flatnonzero(weights(model, {"mouthLeft": np.ones(1)})[0]).tolist() == [model.index("mouthLeft")]
 
 
-def test_the_still_is_the_photo_as_it_is_prepared(still: StillHead, astronaut: np.ndarray, detector) -> None:
-    assert still.canvas.shape == (canvas_side(SIZE), canvas_side(SIZE), 3) and still.size == SIZE
-    assert still.mask.shape == still.canvas.shape[:2]
+def test_the_still_is_the_photo_as_it_is_prepared(animatable: AnimatablePhoto, astronaut: np.ndarray, detector) -> None:
+    assert animatable.canvas.shape == (canvas_side(SIZE), canvas_side(SIZE), 3) and animatable.size == SIZE
+    assert animatable.mask.shape == animatable.canvas.shape[:2]
     photo = crop_around(detector.detect(astronaut)[0], astronaut.shape[:2]).cut(astronaut, SIZE)
-    assert np.abs(still.canvas[CENTRE].astype(int) - photo).mean() < 1
-    seen = detector.detect(np.ascontiguousarray(still.canvas[CENTRE]))[0]
-    assert np.abs(seen - (still.landmarks * SIZE - 0.5)).mean() < 0.02 * eye_distance(seen)
+    assert np.abs(animatable.canvas[CENTRE].astype(int) - photo).mean() < 1
+    seen = detector.detect(np.ascontiguousarray(animatable.canvas[CENTRE]))[0]
+    assert np.abs(seen - (animatable.landmarks * SIZE - 0.5)).mean() < 0.02 * eye_distance(seen)
 
 
 def test_animation_begins_with_the_photo_and_shows_the_detector_what_was_drawn(
-    still: StillHead, detector: LandmarkDetector
+    animatable: AnimatablePhoto, detector: LandmarkDetector
 ) -> None:
-    canvases, masks, landmarks, dropped = animate(still, detector, 5, np.random.default_rng(0))
+    canvases, masks, landmarks, dropped = animate(animatable, detector, 5, np.random.default_rng(0))
     assert len(canvases) == len(masks) == len(landmarks) == 5 - dropped
     assert dropped <= 1
-    np.testing.assert_array_equal(canvases[0], still.canvas)
-    np.testing.assert_array_equal(landmarks[0], still.landmarks)
-    drawn, _, posed, none = animate(still, None, 5, np.random.default_rng(0))
+    np.testing.assert_array_equal(canvases[0], animatable.canvas)
+    np.testing.assert_array_equal(landmarks[0], animatable.landmarks)
+    drawn, _, posed, none = animate(animatable, None, 5, np.random.default_rng(0))
     assert none == 0 and len(drawn) == 5
     np.testing.assert_array_equal(canvases[-1], drawn[-1])
     assert np.linalg.norm((landmarks[-1] - posed[-1])[17:68], axis=1).mean() < 0.05 * eye_distance(posed[-1])
     for canvas, mask in zip(canvases, masks, strict=True):
-        assert canvas.shape == still.canvas.shape and mask.shape == still.mask.shape
+        assert canvas.shape == animatable.canvas.shape and mask.shape == animatable.mask.shape
         assert mask[FACE].mean() > 200 and mask[:4, :4].max() < 50
-    moved = [np.abs(canvas.astype(int) - still.canvas).mean() for canvas in canvases[1:]]
+    moved = [np.abs(canvas.astype(int) - animatable.canvas).mean() for canvas in canvases[1:]]
     assert min(moved) > 3
 
 
-def test_an_invented_background_stands_behind_all_frames(still: StillHead) -> None:
-    own, *_ = animate(still, None, 3, np.random.default_rng(0))
-    other, masks, *_ = animate(still, None, 3, np.random.default_rng(0), own_background=False)
+def test_an_invented_background_stands_behind_all_frames(animatable: AnimatablePhoto) -> None:
+    own, *_ = animate(animatable, None, 3, np.random.default_rng(0))
+    other, masks, *_ = animate(animatable, None, 3, np.random.default_rng(0), own_background=False)
     assert np.abs(other[0][FACE].astype(int) - own[0][FACE]).mean() < 2
     corner = (slice(0, 30), slice(0, 30))
     assert np.abs(other[0][corner].astype(int) - own[0][corner]).mean() > 5
@@ -113,8 +113,8 @@ def test_an_invented_background_stands_behind_all_frames(still: StillHead) -> No
         assert background.shape == (side, side, 3) and background.min() >= 0 and background.max() <= 1
 
 
-def test_motion_stays_within_its_bounds_and_is_varied(still: StillHead, model: FaceModel) -> None:
-    start = still.start
+def test_motion_stays_within_its_bounds_and_is_varied(animatable: AnimatablePhoto, model: FaceModel) -> None:
+    start = animatable.start
     motion = random_motion(model, start, 200, np.random.default_rng(1))
     expressions = np.stack([frame.expression for frame in motion])
     assert expressions.shape == (200, len(model.expression_names)) and expressions.dtype == np.float32
@@ -132,16 +132,16 @@ def test_motion_stays_within_its_bounds_and_is_varied(still: StillHead, model: F
     assert all(np.array_equal(a.expression, b.expression) for a, b in zip(motion, again, strict=True))
 
 
-def test_a_face_that_the_model_cannot_follow_is_refused(still: StillHead) -> None:
-    side = round(1.5 * len(still.canvas))
-    bent = still.landmarks.copy()
+def test_a_face_that_the_model_cannot_follow_is_refused(animatable: AnimatablePhoto) -> None:
+    side = round(1.5 * len(animatable.canvas))
+    bent = animatable.landmarks.copy()
     bent[:, 0] += 0.1 * np.sin(40 * bent[:, 1])
     with pytest.raises(NoFaceError, match="misses the face by"):
-        StillHead.of(np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8), bent)
+        AnimatablePhoto.of(np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8), bent)
 
 
 def test_the_command_writes_clips_that_begin_with_the_photo(
-    tmp_path: Path, astronaut: np.ndarray, still: StillHead
+    tmp_path: Path, astronaut: np.ndarray, animatable: AnimatablePhoto
 ) -> None:
     stills = tmp_path / "stills"
     stills.mkdir()
@@ -153,8 +153,8 @@ def test_the_command_writes_clips_that_begin_with_the_photo(
     clip, other = map(load_clip, paths)
     assert (clip.meta.kind, clip.meta.person, clip.meta.fps) == ("animated", "ada", pytest.approx(FPS / STRIDE))
     assert len(clip) + clip.meta.extra["dropped"] == 4
-    assert np.abs(clip.canvas(0, SIZE).astype(float) - still.canvas).mean() < 2
-    np.testing.assert_allclose(clip.landmarks[0], still.landmarks, atol=1e-4)
+    assert np.abs(clip.canvas(0, SIZE).astype(float) - animatable.canvas).mean() < 2
+    np.testing.assert_allclose(clip.landmarks[0], animatable.landmarks, atol=1e-4)
     assert np.abs(clip.canvas(0, SIZE)[:20].astype(float) - other.canvas(0, SIZE)[:20]).mean() > 5  # its background
 
 
@@ -191,7 +191,7 @@ def speaker(model: FaceModel, frames: int, split: str = "train", kind: str = "vi
     return make_clip(pictures, masks, np.stack(marks), meta), jaw
 
 
-def test_a_still_speaks_as_the_speaker_did(still: StillHead, model: FaceModel) -> None:
+def test_a_still_speaks_as_the_speaker_did(animatable: AnimatablePhoto, model: FaceModel) -> None:
     clip, jaw = speaker(model, 40)
     names = model.expression_names
     speech = follow_speech(model, clip, 40, 25.0, np.random.default_rng(0))  # as long as the clip: from its first frame
@@ -207,14 +207,14 @@ def test_a_still_speaks_as_the_speaker_did(still: StillHead, model: FaceModel) -
     assert np.corrcoef(speech.angles[:, 1], nod)[0, 1] > 0.9
     assert np.abs(speech.angles.mean(axis=0)).max() < 1e-6
 
-    spoken = random_motion(model, still.start, 40, np.random.default_rng(1), speech)
-    invented = random_motion(model, still.start, 40, np.random.default_rng(1))
+    spoken = random_motion(model, animatable.start, 40, np.random.default_rng(1), speech)
+    invented = random_motion(model, animatable.start, 40, np.random.default_rng(1))
     said = np.stack([frame.expression for frame in spoken])
     assert np.corrcoef(said[:, model.index("jawOpen")], opened)[0, 1] > 0.8
     assert said.min() >= 0 and said.max() <= 1
     assert said[:, model.index("eyeBlinkLeft")].max() > 0.5
     added = [
-        head_angles(a.rotation @ still.start.rotation.T) - head_angles(b.rotation @ still.start.rotation.T)
+        head_angles(a.rotation @ animatable.start.rotation.T) - head_angles(b.rotation @ animatable.start.rotation.T)
         for a, b in zip(spoken, invented, strict=True)
     ]
     assert np.corrcoef(np.array(added)[:, 1], nod)[0, 1] > 0.9

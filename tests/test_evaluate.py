@@ -58,7 +58,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_detector(detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading another would take longer than everything else."""
     monkeypatch.setattr("talking_heads.pipeline.load_detector", lambda: detector)
-    protocol._tools.cache_clear()
+    protocol._pipeline_and_metrics.cache_clear()
 
 
 def run(*arguments: object) -> Result:
@@ -316,7 +316,7 @@ def test_turned_frames_are_chosen_by_the_angle_to_the_nearest_source(
             compared.append(super().compare(painted, truth))
             return compared[-1]
 
-    monkeypatch.setattr(protocol, "turns", angles)
+    monkeypatch.setattr(protocol, "angles_to_nearest_source", angles)
     (tmp_path / "sheets").mkdir()
     pipe = TalkingHeadPipeline.from_pretrained(model)
     job = Job("ada", (clip,), "ada", "test", "CC0", "ada.mp4")

@@ -11,7 +11,7 @@ from talking_heads.head.motion import head_rotation
 from talking_heads.landmarks import eye_distance
 from talking_heads.media.reading import probe, read_frames
 from talking_heads.tracking.detectors import LandmarkDetector
-from train.example_clip import FPS, SIZE, Studio, both_sides, mouth_tracks, nearest_surface, performance
+from train.example_clip import FPS, SIZE, PersonRenderer, both_sides, mouth_tracks, nearest_surface, performance
 from train.facekit import load_source
 
 pytestmark = pytest.mark.slow
@@ -51,8 +51,8 @@ def test_the_nearer_surface_is_seen() -> None:
 
 @pytest.mark.skipif(not FACE_MODEL.is_file(), reason="the face model is not beside this checkout")
 def test_a_face_is_painted(detector: LandmarkDetector) -> None:
-    studio = Studio(load_source(FACE_MODEL), seed=1)
-    front, aside = (studio.photograph(both_sides(jawOpen=0.5), head_rotation([yaw, 0, 0])) for yaw in (0, 20))
+    renderer = PersonRenderer(load_source(FACE_MODEL), seed=1)
+    front, aside = (renderer.render(both_sides(jawOpen=0.5), head_rotation([yaw, 0, 0])) for yaw in (0, 20))
     assert front.shape == (SIZE, SIZE, 3) and front.dtype == np.uint8
     (face,), (turned,) = detector.detect(front), detector.detect(aside)
     assert np.linalg.norm(face[62] - face[66]) > 0.15 * eye_distance(face)

@@ -30,14 +30,15 @@ from train.evaluation.face_recognition import (
     FIVE_POINTS,
     MobileFaceNet,
     align_face,
-    dlib_chip,
-    load_identity_net,
+    five_point_chip_transform,
+    load_mobilefacenet,
 )
 from train.evaluation.fid import frechet_distance, inception_features, load_inception
 from train.evaluation.field import field_values
 from train.evaluation.metrics import (
     BEST_PSNR,
     FrameMetrics,
+    angles_to_nearest_source,
     correlation_and_gain,
     face_errors,
     fit_pose,
@@ -50,7 +51,6 @@ from train.evaluation.metrics import (
     pose_error,
     psnr,
     ssim,
-    turns,
 )
 from train.evaluation.report import (
     FACES,
@@ -185,8 +185,8 @@ def test_turns_are_from_the_nearest_source() -> None:
     faces = {degrees: turned((degrees, 0, 0)) for degrees in (-30, 0, 5, 11, 20)}
     sources = np.stack([faces[0], faces[20]])
     chosen = np.stack([faces[degrees] for degrees in (-30, 0, 5, 11)])
-    assert_allclose(turns(chosen, sources), [30, 0, 5, 9], atol=1e-3)
-    assert_allclose(turns(chosen, sources[:1]), [30, 0, 5, 11], atol=1e-3)
+    assert_allclose(angles_to_nearest_source(chosen, sources), [30, 0, 5, 9], atol=1e-3)
+    assert_allclose(angles_to_nearest_source(chosen, sources[:1]), [30, 0, 5, 11], atol=1e-3)
 
 
 # ----------------------------------------------------------------------------------------------------------- sequences
@@ -518,9 +518,9 @@ def test_mirror_images_are_one_person() -> None:
 def test_foreign_weights_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", weight=np.zeros(3, np.float32))
     with pytest.raises(InvalidModelError, match="not MobileFaceNet"):
-        load_identity_net(tmp_path / "other.npz")
+        load_mobilefacenet(tmp_path / "other.npz")
     with pytest.raises(InvalidModelError, match="no feature weights"):
-        load_identity_net(tmp_path / "absent.npz")
+        load_mobilefacenet(tmp_path / "absent.npz")
 
 
 @pytest.mark.parametrize("angle", [0.0, -0.5])
@@ -528,7 +528,7 @@ def test_dlibs_chip_has_the_five_points_in_place(angle: float) -> None:
     landmarks = np.zeros((NUM_LANDMARKS, 2))
     turn = 0.3 * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     landmarks[DLIB_POINTS] = DLIB_POINTS_AT @ turn + [0.4, 0.2]
-    chip = dlib_chip(landmarks)
+    chip = five_point_chip_transform(landmarks)
     assert_allclose((2 * DLIB_POINTS_AT - 1) @ chip[:, :2].T + chip[:, 2], 2 * landmarks[DLIB_POINTS] - 1, atol=1e-6)
     # Where dlib.get_face_chip puts the eyes of an upright face: a third down, seven twentieths apart.
     eyes = DLIB_POINTS_AT[:4].reshape(2, 2, 2).mean(axis=1)
@@ -582,7 +582,7 @@ def test_dlibs_network_knows_people(detector: LandmarkDetector) -> None:
 
 @needs_identity_net
 def test_identity_net_knows_people(detector: LandmarkDetector) -> None:
-    net, people = load_identity_net(IDENTITY_NET), []
+    net, people = load_mobilefacenet(IDENTITY_NET), []
     for path in sorted(LONDON.glob("*_neutral.jpg"))[:10]:
         photos = [read_photo(path), read_photo(path.with_name(path.name.replace("neutral", "smiling")))]
         people.append([align_face(photo, detector.detect(photo)[0]) for photo in photos])

@@ -35,11 +35,11 @@ from train.evaluation.face_recognition import MobileFaceNet, align_face
 from train.evaluation.metrics import FrameMetrics, face_errors, following, jitter, stillest_run
 from train.evaluation.reenact import (
     METRICS,
-    Driven,
+    DrivenByClip,
+    DrivenPortrait,
     Driver,
     FrameMethod,
     Pair,
-    Portrait,
     drive,
     file_names,
     find_portraits,
@@ -150,7 +150,7 @@ def test_a_pair_is_measured_against_what_was_asked_for(
 ) -> None:
     torch.manual_seed(0)
     dlib = IdentityNet(save_tiny_identity_net(tmp_path / "dlib.npz"))
-    metrics = FrameMetrics(pipe.detector, identity_net=MobileFaceNet(), dlib_net=dlib)
+    metrics = FrameMetrics(pipe.detector, mobilefacenet=MobileFaceNet(), dlib_net=dlib)
     portrait = find_portraits(pipe, photos, tmp_path)[0][0]
     driven = drive(pipe, metrics, Driver("ada.mp4", "ada", clip), [portrait], 20, tmp_path)
     (pair,) = driven.pairs
@@ -180,7 +180,7 @@ def test_a_pair_is_measured_against_what_was_asked_for(
         crops, points = portrait.shots.crops(SIZE), portrait.shots.landmarks_at(SIZE)
         known = [(one, points) for one, points in zip(painted, found, strict=True) if np.isfinite(points).all()]
         faces = np.stack([align_face(*one) for one in [(crops[0], points[0]), *known]])
-        who = metrics.identity_net(torch.from_numpy(faces).permute(0, 3, 1, 2) / 127.5 - 1).numpy()
+        who = metrics.mobilefacenet(torch.from_numpy(faces).permute(0, 3, 1, 2) / 127.5 - 1).numpy()
     if known:
         assert pair.values["feed-forward"]["csim"] == pytest.approx((who[1:] @ who[0]).mean(), abs=1e-4)
 
@@ -257,8 +257,8 @@ def test_whichever_methods_there_are_drive(
 def test_tables_of_whichever_methods_there_are(methods: tuple[str, ...], tmp_path: Path) -> None:
     numbers = {metric.name: 0.5 for metric in METRICS} | {"eyes_gain": math.nan}
     pair = Pair("a.png", "b.mp4", 8, "v.mp4", dict.fromkeys(methods, numbers), np.empty(0))
-    portrait = Portrait("a.png", "a", Shots(*[np.empty(0)] * 3))
-    write_cross([Driven("b.mp4", (pair,))], [portrait], {}, {"model": None}, ["No CSIM."], tmp_path)
+    portrait = DrivenPortrait("a.png", "a", Shots(*[np.empty(0)] * 3))
+    write_cross([DrivenByClip("b.mp4", (pair,))], [portrait], {}, {"model": None}, ["No CSIM."], tmp_path)
     report = json.loads((tmp_path / "cross.json").read_text())
     assert list(report["summary"]) == list(methods)
     text = (tmp_path / "cross.md").read_text()
@@ -284,7 +284,7 @@ def test_frames_are_read_by_their_numbers(clip: Path) -> None:
 def clips(clip: Path, tmp_path: Path, detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two clips, of which one shows nobody; the command finds its detector ready."""
     monkeypatch.setattr("talking_heads.pipeline.load_detector", lambda: detector)
-    protocol._tools.cache_clear()
+    protocol._pipeline_and_metrics.cache_clear()
     folder = tmp_path / "clips"
     folder.mkdir()
     (folder / "ada.mp4").write_bytes(clip.read_bytes())
@@ -350,7 +350,7 @@ def test_an_interrupted_run_has_what_was_measured(
 ) -> None:
     def interrupted(
         pipe: TalkingHeadPipeline, metrics: FrameMetrics, driver: Driver, *arguments: object
-    ) -> reenact.Driven:
+    ) -> reenact.DrivenByClip:
         if driver.clip != "ada.mp4":
             raise KeyboardInterrupt
         return drive(pipe, metrics, driver, *arguments)

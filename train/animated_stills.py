@@ -57,7 +57,7 @@ def _run(task: ClipTask, detector: str, frames: int) -> tuple[int, int, str]:
     """-> frames kept, frames dropped, and why there is no clip, if so."""
     if task.target.is_file():
         return 0, 0, ""
-    eye = _load_detector(detector)
+    landmark_detector = _load_detector(detector)
     rng, speech, licence = np.random.default_rng(task.seed), None, task.licence
     try:
         image = read_photo(task.path)
@@ -66,8 +66,8 @@ def _run(task: ClipTask, detector: str, frames: int) -> tuple[int, int, str]:
             speech = follow_speech(face_model(), clip, STRIDE * (frames - 1), FPS, rng)
             if clip.meta.licence:
                 licence = f"{licence}; motion: {clip.meta.licence}".removeprefix("; ")
-        head = head_of_still(image, eye)
-        canvases, masks, points, dropped = animate(head, eye, frames, rng, task.own_background, speech)
+        photo = head_of_still(image, landmark_detector)
+        canvases, masks, points, dropped = animate(photo, landmark_detector, frames, rng, task.own_background, speech)
     except TalkingHeadsError as error:
         return 0, 0, str(error)
     edge = canvas_margin(SIZE)

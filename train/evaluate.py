@@ -41,17 +41,17 @@ from talking_heads.errors import NoFaceError, UnreadableMediaError
 from talking_heads.pipeline import MAX_PHOTOS
 
 from .data.jobs import Job, find_jobs
-from .evaluation.protocol import Options, Outcome, cross_reenact, evaluate, tools
+from .evaluation.protocol import Options, Outcome, cross_reenact, evaluate, pipeline_and_metrics
 from .evaluation.reenact import (
     MIN_FRAMES,
-    Driven,
+    DrivenByClip,
+    DrivenPortrait,
     Driver,
     file_names,
     find_portraits,
     save_contact_sheets,
     write_cross,
 )
-from .evaluation.reenact import Portrait as DrivenPortrait
 from .evaluation.results import described, identity_notes, write_results
 from .terminal import mistakes_in_one_line
 
@@ -124,7 +124,9 @@ def _measure(jobs: Sequence[Job], clips: Path, options: Options, workers: int) -
         raise UnreadableMediaError(f"There are no clips to evaluate in {clips}. Give a folder that holds some.")
     # What is wrong with them is known before anything is measured.
     notes, portraits = identity_notes(options), options.portraits
-    people = None if portraits is None else find_portraits(tools(options)[0], portraits, leave_out=options.output)
+    people = None
+    if portraits is not None:
+        people = find_portraits(pipeline_and_metrics(options)[0], portraits, leave_out=options.output)
     _measure_clips(jobs, options, workers)
     if people is not None:
         _measure_pairs(jobs, *people, options, notes, workers)
@@ -154,7 +156,7 @@ def _measure_pairs(
     (options.output / "cross").mkdir(parents=True, exist_ok=True)
     names = file_names([job.source for job in jobs])
     drivers = [Driver(job.source, name, job.files[0]) for job, name in zip(jobs, names, strict=True)]
-    driven: list[Driven] = []
+    driven: list[DrivenByClip] = []
     work = cross_reenact(drivers, portraits, options, workers)
     try:
         with contextlib.closing(_with_bar("driving portraits", len(drivers), work)) as running:
@@ -179,7 +181,7 @@ def _with_bar(what: str, total: int, running: Generator[Done]) -> Generator[Done
             progress.advance(bar)
 
 
-def _count_dropped(outcomes: Sequence[Outcome] | Sequence[Driven]) -> int:
+def _count_dropped(outcomes: Sequence[Outcome] | Sequence[DrivenByClip]) -> int:
     """Raises NoFaceError if that is all of them."""
     if all(outcome.dropped for outcome in outcomes):
         raise NoFaceError(f"None of the clips can be used. {outcomes[0].clip}: {outcomes[0].dropped}")

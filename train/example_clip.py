@@ -56,7 +56,7 @@ WRAP = (0.32, 0.16, 0.12)  # light creeps round into the shade, red farthest: wh
 
 
 @dataclass(frozen=True)
-class Coat:
+class VertexAttributes:
     """Attributes of every vertex for shading, measured once on the face at rest (all (V,) or (V, 3), cm)."""
 
     position: np.ndarray
@@ -68,10 +68,10 @@ class Coat:
     kind: np.ndarray  # (V, 7) one-hot: skin, shirt, teeth, gums, mouth socket, eye socket, eyeball
 
 
-# --- paint -----------------------------------------------------------------------------------------------------------
+# --- surface ---------------------------------------------------------------------------------------------------------
 
 
-def measure(model: Source) -> Coat:
+def vertex_attributes(model: Source) -> VertexAttributes:
     """Where lips, brows, lashes, hair and irises lie on the face at rest."""
     rest = model.mean
     part = np.array([*PARTS, "shell"])[model.part]
@@ -99,7 +99,7 @@ def measure(model: Source) -> Coat:
         brows = np.maximum(brows, (thickness - distances(rest, line)).max(axis=1))
         lashes = np.minimum(lashes, distances(rest, smooth_curve(rest[list(lid)])).min(axis=1))
 
-    return Coat(
+    return VertexAttributes(
         position=rest,
         lips=inside_outline(rest[:, :2], smooth_curve(rest[list(LIPS_AT)])[:, :2]),
         brows=brows,
@@ -110,8 +110,8 @@ def measure(model: Source) -> Coat:
     )
 
 
-def paint(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Interpolated fields (N, 15) as ``fields`` lays them out -> albedo (N, 3) in sRGB and gloss (N,)."""
+def material(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolated fields (N, 15) as ``shading_inputs`` lays them out -> albedo (N, 3) in sRGB and gloss (N,)."""
     position, kind = seen[:, :3], seen[:, 8:]
     lips, brows, lashes, hair, angle = seen[:, 3:8].T
     kind = smoothstep(0.4, 0.6, kind)  # crisp seams
@@ -155,10 +155,12 @@ def paint(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(albedo, 0, 1), gloss
 
 
-def fields(coat: Coat) -> np.ndarray:
-    """(V, 15): position, lips, brows, lashes, hair, gaze angle, kind. The layout that ``paint`` reads."""
-    scalars = np.stack([coat.lips, coat.brows, coat.lashes, coat.hair, coat.gaze_angle], axis=1)
-    return np.concatenate([coat.position, scalars, coat.kind], axis=1).astype(np.float32)
+def shading_inputs(attributes: VertexAttributes) -> np.ndarray:
+    """(V, 15): position, lips, brows, lashes, hair, gaze angle, kind. The layout that ``material`` reads."""
+    scalars = np.stack(
+        [attributes.lips, attributes.brows, attributes.lashes, attributes.hair, attributes.gaze_angle], axis=1
+    )
+    return np.concatenate([attributes.position, scalars, attributes.kind], axis=1).astype(np.float32)
 
 
 def hairline(rest: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -229,7 +231,7 @@ def nearest_surface(points: np.ndarray, triangles: np.ndarray, size: int) -> tup
     return nearest, depth
 
 
-def lamps() -> tuple[np.ndarray, np.ndarray]:
+def light_directions() -> tuple[np.ndarray, np.ndarray]:
     """Directions of a broad key light (8, 3) and of the sky (14, 3), spread evenly."""
     turns = np.arange(8) * 2.4  # the golden angle
     spread = KEY_SPREAD * np.sqrt((np.arange(8) + 0.5) / 8)
@@ -351,22 +353,22 @@ def both_sides(**strengths: float) -> dict[str, float]:
 # --- picture and sound -----------------------------------------------------------------------------------------------
 
 
-class Studio:
-    """One person before one background."""
+class PersonRenderer:
+    """Renders one person in one light before one background."""
 
     def __init__(self, model: Source, seed: int) -> None:
         self.model = model
-        coat = measure(model)
-        self.fields = fields(coat)
+        attributes = vertex_attributes(model)
+        self.shading_inputs = shading_inputs(attributes)
         identity_coefficients = np.random.default_rng(seed).normal(0, 0.55, NUM_IDENTITY).astype(np.float32)
         self.body = model.mean + np.tensordot(identity_coefficients, model.identity[:NUM_IDENTITY], axes=1)
         # Hair stands off the scalp and grows in locks; shoulders reach out of the picture.
-        lift = smoothstep(-0.2, 2.2, coat.hair) * (0.85 + 0.25 * hair_strands(coat.position))
+        lift = smoothstep(-0.2, 2.2, attributes.hair) * (0.85 + 0.25 * hair_strands(attributes.position))
         self.body += vertex_normals(self.body, model.triangles) * lift[:, None]
         down = smoothstep(-11.0, -17.0, self.body[:, 1]) * (model.part == PARTS.index("head_neck"))
         self.body[:, 0] *= 1 + 1.1 * down
-        self.body[:, 1] -= 5 * smoothstep(-13.0, -18.0, coat.position[:, 1])
-        self.lamps = lamps()
+        self.body[:, 1] -= 5 * smoothstep(-13.0, -18.0, attributes.position[:, 1])
+        self.light_directions = light_directions()
         rows = np.linspace(0, 1, SIZE * SUPERSAMPLE)[:, None, None]
         columns = np.linspace(-1, 1, SIZE * SUPERSAMPLE)[None, :, None]
         glow = np.exp(-((columns + 0.15) ** 2 + (rows * 2 - 0.9) ** 2) / 1.1)
@@ -374,23 +376,26 @@ class Studio:
             0.82 + 0.22 * glow
         )
 
-    def photograph(self, expression: dict[str, float], turn: np.ndarray) -> np.ndarray:
+    def render(self, expression: dict[str, float], turn: np.ndarray) -> np.ndarray:
         """Strengths of expressions by ICT's name, head turn (3, 3) -> uint8 RGB (SIZE, SIZE, 3)."""
         model = self.model
         vertices = self.body + model.pose(expression) - model.mean
         arms = vertices - NECK_JOINT
         vertices += neck_fade(model.mean[:, 1:2]) * (arms @ turn.T - arms)  # the shoulders stay
         key, sky = (
-            np.mean([visibility(vertices, model.triangles, lamp) for lamp in group], axis=0) for group in self.lamps
+            np.mean([visibility(vertices, model.triangles, lamp) for lamp in group], axis=0)
+            for group in self.light_directions
         )
         side = SIZE * SUPERSAMPLE
         camera = Camera(scale=1 / 33.5, centre=(0.5, 0.525), distance=110.0)
         points = pixels(camera, vertices, side)
         nearest, _ = nearest_surface(points, model.triangles, side)
         covered = nearest >= 0
-        values = np.column_stack([self.fields, vertex_normals(vertices, model.triangles), key, sky]).astype(np.float32)
+        values = np.column_stack([self.shading_inputs, vertex_normals(vertices, model.triangles), key, sky]).astype(
+            np.float32
+        )
         seen = interpolate(points, model.triangles, nearest, values)[covered]
-        albedo, gloss = paint(seen[:, :15])
+        albedo, gloss = material(seen[:, :15])
         picture = self.background.copy()
         picture[covered] = shade(albedo, gloss, seen[:, 14], seen[:, 15:])
         small = np.clip(picture, 0, 1).reshape(SIZE, SUPERSAMPLE, SIZE, SUPERSAMPLE, 3).mean(axis=(1, 3))
@@ -427,7 +432,7 @@ def write_clip(path: Path, frames: list[np.ndarray], sound: np.ndarray, rate: in
 
 
 def make_clip(source: Path, output: Path, seed: int) -> None:
-    """Speak, move, photograph, write."""
+    """Speak, move, render, write."""
     model = load_source(source)
     voice, rate = speak(SENTENCE)
     frames = int(SECONDS * FPS)
@@ -436,8 +441,8 @@ def make_clip(source: Path, output: Path, seed: int) -> None:
     spoken = voice[: len(sound) - start]
     sound[start : start + len(spoken)] = spoken * (0.7 / np.abs(spoken).max())
     expressions, turns = performance(*mouth_tracks(sound, rate, frames))
-    studio = Studio(model, seed)
-    pictures = [studio.photograph(expression, turn) for expression, turn in zip(expressions, turns, strict=True)]
+    renderer = PersonRenderer(model, seed)
+    pictures = [renderer.render(expression, turn) for expression, turn in zip(expressions, turns, strict=True)]
     write_clip(output, pictures, sound, rate)
 
 

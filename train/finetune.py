@@ -36,7 +36,7 @@ from talking_heads.pipeline import Photo
 from .config import PRESETS, as_photographed, preset
 from .data.clips import Clip, ClipMeta, canvas_side, make_clip
 from .data.episodes import Episode, EpisodeDataset
-from .data.stills import StillHead, animate
+from .data.stills import AnimatablePhoto, animate
 from .export import folded, trainable
 from .losses import LossNets, LossWeights
 from .terminal import mistakes_in_one_line
@@ -217,8 +217,8 @@ def clips_of(shots: Shots, size: int, seed: int, animated: bool) -> list[Clip]:
         edge = (round(REACH * side) - side) // 2
         wider, wider_mask = np.pad(canvas, ((edge, edge), (edge, edge), (0, 0)), "edge"), np.pad(mask, edge, "edge")
         with contextlib.suppress(NoFaceError):
-            still = StillHead.of(wider, wider_mask, landmarks, analysis=max(256, size))
-            frames, their_masks, points, _ = animate(still, None, number + 1, np.random.default_rng([seed, k]))
+            photo = AnimatablePhoto.of(wider, wider_mask, landmarks, analysis=max(256, size))
+            frames, their_masks, points, _ = animate(photo, None, number + 1, np.random.default_rng([seed, k]))
             clips.append(make_clip(frames, their_masks, points, ClipMeta("person", f"photo {k}", kind="animated")))
     return clips
 

@@ -1,12 +1,14 @@
 """The identity term: how far a painted face is from the real one for a network that tells people apart.
 
-dlib's face recognition ResNet, whose weights are in the public domain. Its input is a chip of 150 x 150 pixels in which
-the eyes lie where they always lie; its output are 128 numbers, the further apart the less alike two faces are.
+dlib's face recognition ResNet, whose weights are in the public domain. Its input is a chip, which is dlib's word for an
+aligned face: the face is cut out of the picture, turned and scaled such that the eyes of all people lie in the same
+places of 150 x 150 pixels. A chip transform (2, 3) says where in the picture the chip is. The network's output are 128
+numbers, the further apart the less alike two faces are.
 
-Models are measured with dlib's own five-point chips (``evaluation.face_recognition.dlib_chip``); here two points are
-enough. Of twelve people of the London set, neutral and smiling, photos of one person are 0.22 apart and those of two
-people 0.84; in chips with the face smaller and further down, with which the bundled default model was trained, 0.20 and
-0.55.
+Models are measured with dlib's own chips, which are cut by five points
+(``evaluation.face_recognition.five_point_chip_transform``); here the two eyes are enough (``chip_transform``). Of
+twelve people of the London set, neutral and smiling, photos of one person are 0.22 apart and those of two people 0.84;
+in chips with the face smaller and further down, with which the bundled default model was trained, 0.20 and 0.55.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ STAGES = (("conv32", 3), ("conv64", 3), ("conv128", 2), ("conv256", 2))
 
 
 def chip_transform(landmarks: np.ndarray) -> np.ndarray:
-    """Landmarks (L, 2) in sides of a picture -> float32 (2, 3): chip to picture, both in [-1, 1] (``affine_grid``)."""
+    """By the two eyes: landmarks (L, 2) in sides of a picture -> float32 (2, 3): chip to picture, both in [-1, 1], for
+    ``affine_grid``."""
     eyes = 2 * np.stack([landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)]) - 1
     chip = 2 * EYES_AT - 1
     # A rotation and a scale that take one pair of points to the other, as complex numbers.

@@ -33,7 +33,7 @@ MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
 CLOSED_TO_OPEN = (0.07, 0.15)
 """Height over width of an eye below which its iris is ignored, and from which on it counts in full."""
-SQUINT = np.array([0.4, 0.2])
+VERGENCE_KEPT = np.array([0.4, 0.2])
 """Share of the difference between two eyes' directions that is kept, to the side and up or down."""
 MOUTH_AND_LIDS = np.r_[RIGHT_EYE, LEFT_EYE, OUTER_LIP, INNER_LIP]
 """Landmarks whose remaining error is spread over the skin around them."""
@@ -418,7 +418,7 @@ class FrameFitter:
             result[eye] = angles
         # Eyes look at one thing; what remains is mostly the detector's error.
         together = result.mean(axis=0)
-        return together + SQUINT * (result - together)
+        return together + VERGENCE_KEPT * (result - together)
 
 
 def _bounded_step(normal: np.ndarray, pull: np.ndarray, expression: np.ndarray) -> np.ndarray:

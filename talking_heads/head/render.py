@@ -29,7 +29,7 @@ BLINK_SHUTS = (0.85, 1.0)
 """Strengths of a blink from which on, and at which an eye is shut, however large it is in the photo."""
 SWAY = 1.5
 """cm: on a shorter way of the head the shoulders mostly stay, on a longer one they mostly go along."""
-NEAR, FAR = 0.02, 0.05
+RIM_FADE = (0.02, 0.05)
 """Displacements, in sides of the frame: below the first the background around the outline moves along, with the loose
 hair that no mask finds; above the last it stays; between them it fades."""
 TOOTH_GAP = 0.15
@@ -143,8 +143,8 @@ class _Seen(NamedTuple):
     """(V,): how far it vouches for each vertex."""
     unfolded: np.ndarray
     """(V,): what of the lids it does not show, because they were open."""
-    shut: np.ndarray
-    """(V,): light on the eyes."""
+    eye_light: np.ndarray
+    """(V,) 0..1: the light that is left on the eyes as their lids close; 1 elsewhere."""
     opening: np.ndarray
     """(2,): of the eyes, over that in the photo."""
     lips_alike: float
@@ -278,11 +278,11 @@ class Renderer:
         """Values that ``kernels.compose`` interpolates, float32 (V, 4 + 3S); the photos of its slots (S,)."""
         model, view = self.head.model, self.head.views[base]
         seen = self._seen(base, points)
-        shown = view.shown * (1 - seen.unfolded) * seen.shut
+        shown = view.shown * (1 - seen.unfolded) * seen.eye_light
         shown[model.inside] = np.maximum(shown[model.inside], seen.lips_alike)
         for ball, alike in zip(self._eyeballs, smoothstep(0.1, 0.02, np.abs(1 - seen.opening)), strict=True):
             shown[ball] = np.maximum(shown[ball], alike)
-        fill = view.fill * seen.shut[:, None]
+        fill = view.fill * seen.eye_light[:, None]
         slots = [base, *self._helpers(base, points, seen.trust)]
         columns = [fill, shown]
         for k, slot in enumerate(slots):
@@ -302,10 +302,10 @@ class Renderer:
         alike, narrow = self._lips_as_in(photo, points)
         trust[model.inside] = np.maximum(trust[model.inside], alike * narrow)
         # A closing lid leaves a dark line of the eye.
-        shut = np.ones(len(trust), np.float32)
+        eye_light = np.ones(len(trust), np.float32)
         for ball, share in zip(self._eyeballs, smoothstep(0.6, 0.95, closing), strict=True):
-            shut[ball] -= 0.75 * share
-        return _Seen(trust * shut, unfolded, shut, opening, alike)
+            eye_light[ball] -= 0.75 * share
+        return _Seen(trust * eye_light, unfolded, eye_light, opening, alike)
 
     def _lips_as_in(self, photo: int, points: np.ndarray) -> tuple[float, float]:
         """1 where the inner lips are as far apart as in the photo, 0 where their distance is another; and 1 where that
@@ -339,7 +339,7 @@ class Renderer:
         torn = stretch(hair, at, self.head.views[base].hair_triangles)
         way = np.linalg.norm(hair[:, :2] - at + MARGIN * self.size, axis=1) / self.size
         view = self.head.views[base]
-        rim = view.hair_rim * smoothstep(FAR, NEAR, way) * self._own_background
+        rim = view.hair_rim * smoothstep(RIM_FADE[1], RIM_FADE[0], way) * self._own_background
         return np.column_stack([at, smoothstep(5.0, 2.5, torn), rim, view.hair_share]).astype(np.float32)
 
 

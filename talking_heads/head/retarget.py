@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Mode = Literal["relative", "absolute"]
 MODES: tuple[Mode, ...] = ("relative", "absolute")
 BLINKS = (INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"])
-BEYOND = (-0.6, 1.2)
+COEFFICIENT_RANGE = (-0.6, 1.2)
 """How far a person's coefficients may go. Lips that part from a driver's pressed ones part where a photo's only touch;
 eyes keep to 0..1."""
 _INNER_LIPS = (61, 62, 63), (67, 66, 65)
@@ -183,7 +183,7 @@ class Retargeter:
         self._moved = np.array([name in self._parts for name in model.expression_names])
         self._blinks = [model.index(COEFFICIENTS[k]) for k in BLINKS]
         eyes = np.array([name.startswith("eye") for name in model.expression_names])
-        self._range = np.where(eyes, 0.0, BEYOND[0]), np.where(eyes, 1.0, BEYOND[1])
+        self._range = np.where(eyes, 0.0, COEFFICIENT_RANGE[0]), np.where(eyes, 1.0, COEFFICIENT_RANGE[1])
         lids = 12 if "eyeBlinkLeft" in self._parts else 0
         lips = 20 if "jawOpen" in self._parts else 0
         self._detailed = np.zeros((len(MOUTH_AND_LIDS), 1), np.float32)

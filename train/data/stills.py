@@ -40,7 +40,7 @@ MAX_FIT_ERROR = 0.03
 
 
 @dataclass(frozen=True)
-class StillHead:
+class AnimatablePhoto:
     """A photo that can move with margins around it."""
 
     head: Head
@@ -53,7 +53,9 @@ class StillHead:
     """float32 (L, 2) in sides of the crop in the middle of the canvas."""
 
     @classmethod
-    def of(cls, canvas: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, analysis: int = ANALYSIS) -> StillHead:
+    def of(
+        cls, canvas: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, analysis: int = ANALYSIS
+    ) -> AnimatablePhoto:
         """From the photo with double margins, uint8 (REACH * C, REACH * C, 3), the person's mask there, and landmarks
         (L, 2) in sides of the crop. NoFaceError for a face that the model cannot follow."""
         # The canvas is the head's crop: what is drawn has margins then.
@@ -69,7 +71,7 @@ class StillHead:
         return cls(head, canvas[middle, middle], mask[middle, middle], landmarks)
 
     @classmethod
-    def of_canvas(cls, canvas: np.ndarray, mask: np.ndarray, landmarks: np.ndarray) -> StillHead:
+    def of_canvas(cls, canvas: np.ndarray, mask: np.ndarray, landmarks: np.ndarray) -> AnimatablePhoto:
         """From the photo with single margins, as clips keep it; beyond them its edge goes on. See ``of``."""
         edge = canvas_margin(len(canvas))
         wider = np.pad(canvas, ((edge, edge), (edge, edge), (0, 0)), mode="edge")
@@ -86,7 +88,7 @@ class StillHead:
         return round(len(self.canvas) / REACH)
 
 
-def head_of_still(image: np.ndarray, detector: LandmarkDetector) -> StillHead:
+def head_of_still(image: np.ndarray, detector: LandmarkDetector) -> AnimatablePhoto:
     """A photo, uint8 RGB (H, W, 3), of one person.
 
     Raises NoFaceError where there is no face, or one that the model cannot follow.
@@ -99,11 +101,11 @@ def head_of_still(image: np.ndarray, detector: LandmarkDetector) -> StillHead:
     landmarks = faces[0] if faces else crop.to_crop(points, SIZE)
     beyond, side = widened(widened(crop)), round(REACH * canvas_side(SIZE))
     mask = cut_mask(beyond, person_mask(image), side)
-    return StillHead.of(beyond.cut(image, side), mask, in_crop(landmarks, SIZE))
+    return AnimatablePhoto.of(beyond.cut(image, side), mask, in_crop(landmarks, SIZE))
 
 
 def animate(
-    still: StillHead,
+    photo: AnimatablePhoto,
     detector: LandmarkDetector | None,
     frames: int,
     rng: np.random.Generator,
@@ -116,19 +118,19 @@ def animate(
     Unless ``own_background``, the person is put before an invented background, in frame 0, too. ``speech`` has
     STRIDE * (frames - 1) moments: in frame 0 the person is as photographed.
     """
-    side, size = len(still.canvas), still.size
+    side, size = len(photo.canvas), photo.size
     edge = canvas_margin(size)
-    renderer = Renderer(still.head, side)
-    canvas, mask, backgrounds = still.canvas, still.mask, None
+    renderer = Renderer(photo.head, side)
+    canvas, mask, backgrounds = photo.canvas, photo.mask, None
     if not own_background:
         backgrounds = (
-            resized(still.head.views[0].background, side).astype(np.float32),
+            resized(photo.head.views[0].background, side).astype(np.float32),
             255 * invented_background(rng, side),
         )
-        unmoved = renderer.draw(still.start)
+        unmoved = renderer.draw(photo.start)
         canvas, mask = _before(canvas.astype(np.float32), unmoved.planes[..., 3:], backgrounds)
-    canvases, masks, points, dropped = [canvas], [mask], [still.landmarks], 0
-    motion = random_motion(still.head.model, still.start, STRIDE * (frames - 1), rng, speech)
+    canvases, masks, points, dropped = [canvas], [mask], [photo.landmarks], 0
+    motion = random_motion(photo.head.model, photo.start, STRIDE * (frames - 1), rng, speech)
     for frame in motion[::STRIDE]:
         drawn = renderer.draw(frame)
         canvas, mask = _before(drawn.picture, drawn.planes[..., 3:], backgrounds)

@@ -33,7 +33,7 @@ from talking_heads.errors import NoFaceError, UnreadableMediaError
 
 from .clips import Clip, ClipMeta, make_clip, write_clip
 from .loading import begin_worker
-from .stills import StillHead, animate
+from .stills import AnimatablePhoto, animate
 
 FORMAT_VERSION = 1
 CLIPS, NETS = "clips.npz", "nets"
@@ -96,8 +96,8 @@ class Stored:
         if row["copies"] > 0:
             rng = np.random.default_rng([index, crc32(meta.source.encode())])
             try:
-                still = StillHead.of_canvas(*photos[0])
-                canvases, masks, landmarks, _ = animate(still, None, 1 + row["copies"], rng)
+                photo = AnimatablePhoto.of_canvas(*photos[0])
+                canvases, masks, landmarks, _ = animate(photo, None, 1 + row["copies"], rng)
             except NoFaceError:  # the photo stays what it is
                 pass
         return make_clip(canvases, masks, landmarks, meta)

@@ -40,22 +40,22 @@ def align_face(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     found = np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]]) @ [1, 1j]
     margin = (FACE_HEIGHT - FACE_WIDTH) // 2  # a crop is square: 112 x 112, of which the middle is kept
     wanted = FIVE_POINTS @ [1, 1j] + margin
-    turn = _turn(wanted, found)
+    turn = _similarity(wanted, found)
     centre = found.mean() + turn * (0.5 * (FACE_HEIGHT - 1) * (1 + 1j) - wanted.mean())
     crop = Crop(centre.real, centre.imag, side=FACE_HEIGHT * abs(turn), angle=float(np.angle(turn)))
     return crop.cut(image, FACE_HEIGHT)[:, margin:-margin]
 
 
-def dlib_chip(landmarks: np.ndarray) -> np.ndarray:
-    """Landmarks (L, 2) in sides of a picture -> float32 (2, 3): dlib's chip to picture, both in [-1, 1], for
-    ``IdentityNet``; by a similarity transform."""
+def five_point_chip_transform(landmarks: np.ndarray) -> np.ndarray:
+    """By DLIB_POINTS: landmarks (L, 2) in sides of a picture -> float32 (2, 3): chip to picture, both in [-1, 1], for
+    ``IdentityNet``. A similarity transform; what a chip is says train/identity.py."""
     wanted, found = (2 * points @ [1, 1j] - (1 + 1j) for points in (DLIB_POINTS_AT, landmarks[DLIB_POINTS]))
-    turn = _turn(wanted, found)
+    turn = _similarity(wanted, found)
     shift = found.mean() - turn * wanted.mean()
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]], dtype=np.float32)
 
 
-def _turn(wanted: np.ndarray, found: np.ndarray) -> complex:
+def _similarity(wanted: np.ndarray, found: np.ndarray) -> complex:
     """Scale and rotation between two sets of points as complex numbers, where a similarity is found = turn * wanted +
     shift: least squares have a closed form."""
     spread = wanted - wanted.mean()
@@ -144,7 +144,7 @@ class MobileFaceNet(nn.Module):
         return F.normalize(torch.cat(x.chunk(2), dim=1), dim=1)
 
 
-def load_identity_net(path: str | Path) -> MobileFaceNet:
+def load_mobilefacenet(path: str | Path) -> MobileFaceNet:
     """Weights of MobileFaceNet -> the frozen network, or InvalidModelError."""
     net, weights = MobileFaceNet(), read_weights(path)
     counters = {key: torch.tensor(0) for key in net.state_dict() if key.endswith("num_batches_tracked")}

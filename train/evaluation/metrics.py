@@ -38,7 +38,7 @@ from ..data.preparation import sharpness
 from ..features import FeatureNet
 from ..identity import DESCRIPTOR, IdentityNet
 from ..losses import perceptual_distance
-from .face_recognition import MobileFaceNet, align_face, dlib_chip
+from .face_recognition import MobileFaceNet, align_face, five_point_chip_transform
 from .fid import InceptionNet
 
 BEST_PSNR = 100.0
@@ -118,7 +118,7 @@ def pose_error(painted: np.ndarray, truth: np.ndarray) -> float:
     return float(np.degrees(np.arccos(np.clip((np.trace(one @ other.T) - 1) / 2, -1, 1))))
 
 
-def turns(landmarks: np.ndarray, sources: np.ndarray) -> np.ndarray:
+def angles_to_nearest_source(landmarks: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """Degrees between the head pose of each of (T, L, 2) and that of the source (S, L, 2) nearest to it, float (T,)."""
     return np.array([min(pose_error(points, source) for source in sources) for points in landmarks])
 
@@ -235,14 +235,14 @@ class FrameMetrics:
         self,
         detector: LandmarkDetector,
         feature_net: FeatureNet | None = None,
-        identity_net: MobileFaceNet | None = None,
+        mobilefacenet: MobileFaceNet | None = None,
         dlib_net: IdentityNet | None = None,
         inception: InceptionNet | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.detector = detector
         self.feature_net = None if feature_net is None else feature_net.to(device)
-        self.identity_net = None if identity_net is None else identity_net.to(device)
+        self.mobilefacenet = None if mobilefacenet is None else mobilefacenet.to(device)
         self.dlib_net = None if dlib_net is None else dlib_net.to(device)
         self.inception = inception
         self.device = device
@@ -260,13 +260,13 @@ class FrameMetrics:
     @torch.inference_mode()
     def embed_faces(self, frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """Frames (T, H, H, 3) with known landmarks (T, L, 2) -> face embeddings as in an Observation."""
-        if self.identity_net is None:
+        if self.mobilefacenet is None:
             return np.zeros((len(frames), 0), dtype=np.float32)
         result = np.full((len(frames), 256), np.nan, dtype=np.float32)
         found = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))
         if len(found):
             faces = np.stack([align_face(frames[k], landmarks[k]) for k in found])
-            result[found] = self.identity_net(to_float(faces).to(self.device)).cpu().numpy()
+            result[found] = self.mobilefacenet(to_float(faces).to(self.device)).cpu().numpy()
         return result
 
     @torch.inference_mode()
@@ -278,7 +278,7 @@ class FrameMetrics:
         found = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))
         for first in range(0, len(found), _DLIB_BATCH):
             chosen = found[first : first + _DLIB_BATCH]
-            chips = np.stack([dlib_chip((landmarks[k] + 0.5) / frames.shape[1]) for k in chosen])
+            chips = np.stack([five_point_chip_transform((landmarks[k] + 0.5) / frames.shape[1]) for k in chosen])
             images = to_float(frames[chosen]).to(self.device)
             result[chosen] = self.dlib_net(images, torch.from_numpy(chips).to(self.device)).cpu().numpy()
         return result
@@ -299,7 +299,7 @@ class FrameMetrics:
         }
         if self.feature_net is not None:
             result["perceptual"] = np.array([self._perceptual(self.feature_net, a, b) for a, b in pairs])
-        if self.identity_net is not None:
+        if self.mobilefacenet is not None:
             cosines = painted.face_embeddings @ truth.face_embeddings.T  # (T, T)
             np.fill_diagonal(cosines, np.nan)
             result["csim"] = np.array([mean(row) for row in cosines])

@@ -28,13 +28,14 @@ from ..data.jobs import Job
 from ..features import load_feature_net
 from ..finetune import FineTuning, fine_tune_avatar
 from ..identity import IdentityNet
-from .face_recognition import load_identity_net
+from .face_recognition import load_mobilefacenet
 from .fid import inception_features, load_inception
 from .field import field_values, first_and_rest
-from .metrics import FrameMetrics, clip_values, jitter, stillest_run, turns
+from .metrics import FrameMetrics, angles_to_nearest_source, clip_values, jitter, stillest_run
 from .reenact import (
     MIN_FRAMES,
-    Driven,
+    DrivenByClip,
+    DrivenPortrait,
     Driver,
     Targets,
     drive,
@@ -42,7 +43,6 @@ from .reenact import (
     methods_of,
     numbered_frames,
 )
-from .reenact import Portrait as DrivenPortrait
 from .report import (
     FACE_ERRORS,
     FACES,
@@ -226,7 +226,7 @@ def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, op
     true_features = _features(metrics, {"truth": true_frames})
     for shots, sources in clip.sources.items():
         avatar = pipe.avatar_from_shots(clip.shots(sources))
-        far = turns(clip.landmarks[clip.held_out], clip.landmarks[sources]) >= FAR
+        far = angles_to_nearest_source(clip.landmarks[clip.held_out], clip.landmarks[sources]) >= FAR
         tuned = None
         if options.fine_tune:
             tuned = fine_tune_avatar(
@@ -297,7 +297,7 @@ def _save_contact_sheet(columns: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 @cache  # one of each a process
-def _tools(
+def _pipeline_and_metrics(
     model: str | None,
     feature_net: Path | None,
     identity_net: Path | None,
@@ -307,31 +307,33 @@ def _tools(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = TalkingHeadPipeline.from_pretrained(model).to(device)
     features = None if feature_net is None else load_feature_net(feature_net)
-    mobilefacenet = None if identity_net is None else load_identity_net(identity_net)
+    mobilefacenet = None if identity_net is None else load_mobilefacenet(identity_net)
     dlib = None if dlib_net is None else IdentityNet(dlib_net)
     network = None if inception is None else load_inception(inception, device)
     return pipe, FrameMetrics(pipe.detector, features, mobilefacenet, dlib, network, device)
 
 
-def tools(options: Options) -> tuple[TalkingHeadPipeline, FrameMetrics]:
+def pipeline_and_metrics(options: Options) -> tuple[TalkingHeadPipeline, FrameMetrics]:
     """The model, and what measures it; loaded once. Raises InvalidModelError for either."""
-    return _tools(options.model, options.feature_net, options.identity_net, options.dlib_net, options.inception)
+    return _pipeline_and_metrics(
+        options.model, options.feature_net, options.identity_net, options.dlib_net, options.inception
+    )
 
 
 def _run(job: Job, options: Options) -> Outcome:
     try:
         if options.protocol == "field":
-            return Outcome(job.source, (evaluate_field(*tools(options), job, options),))
-        return Outcome(job.source, tuple(evaluate_clip(*tools(options), job, options)))
+            return Outcome(job.source, (evaluate_field(*pipeline_and_metrics(options), job, options),))
+        return Outcome(job.source, tuple(evaluate_clip(*pipeline_and_metrics(options), job, options)))
     except (NoFaceError, UnreadableMediaError) as error:
         return Outcome(job.source, (), str(error))
 
 
-def _drive(driver: Driver, options: Options, portraits: Sequence[DrivenPortrait]) -> Driven:
+def _drive(driver: Driver, options: Options, portraits: Sequence[DrivenPortrait]) -> DrivenByClip:
     try:
-        return drive(*tools(options), driver, portraits, options.cross_frames, options.output)
+        return drive(*pipeline_and_metrics(options), driver, portraits, options.cross_frames, options.output)
     except (NoFaceError, UnreadableMediaError) as error:
-        return Driven(driver.clip, dropped=str(error))
+        return DrivenByClip(driver.clip, dropped=str(error))
 
 
 def evaluate(jobs: Sequence[Job], options: Options, workers: int = 1) -> Generator[Outcome]:
@@ -344,7 +346,7 @@ def evaluate(jobs: Sequence[Job], options: Options, workers: int = 1) -> Generat
 
 def cross_reenact(
     drivers: Sequence[Driver], portraits: Sequence[DrivenPortrait], options: Options, workers: int = 1
-) -> Generator[Driven]:
+) -> Generator[DrivenByClip]:
     """Every portrait driven by every clip, in ``workers`` processes; yields what each clip drove as it comes.
 
     Raises InvalidModelError for the model and the networks, OutputError for the videos.
@@ -355,7 +357,7 @@ def cross_reenact(
 def _each(
     work: Callable[[Task, Options], Done], tasks: Sequence[Task], options: Options, workers: int
 ) -> Generator[Done]:
-    tools(options)  # what is wrong with them is known at once
+    pipeline_and_metrics(options)  # what is wrong with them is known at once
     if workers == 1:
         for task in tasks:
             yield work(task, options)

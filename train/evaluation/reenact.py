@@ -174,7 +174,7 @@ def numbered_frames(clip: Path, fps: float, wanted: Iterable[int]) -> Iterator[t
 
 
 @dataclass(frozen=True)
-class Portrait:
+class DrivenPortrait:
     """A photo of somebody who is driven."""
 
     name: str
@@ -196,7 +196,9 @@ class Driver:
     path: Path
 
 
-def find_portraits(pipe: TalkingHeadPipeline, folder: Path, leave_out: Path) -> tuple[list[Portrait], dict[str, str]]:
+def find_portraits(
+    pipe: TalkingHeadPipeline, folder: Path, leave_out: Path
+) -> tuple[list[DrivenPortrait], dict[str, str]]:
     """All photos of a folder, save what lies in ``leave_out`` -> portraits, and why others cannot be used, by name.
 
     Raises UnreadableMediaError and NoFaceError where no photo is left.
@@ -213,7 +215,7 @@ def find_portraits(pipe: TalkingHeadPipeline, folder: Path, leave_out: Path) -> 
         except (FaceError, UnreadableMediaError) as error:
             left_out[source] = str(error)
         else:
-            portraits.append(Portrait(source, name, shots))
+            portraits.append(DrivenPortrait(source, name, shots))
     if not portraits:
         source, reason = next(iter(left_out.items()))
         raise NoFaceError(f"None of the portraits can be used. {source}: {reason}")
@@ -271,7 +273,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Driven:
+class DrivenByClip:
     """What a clip drove: ``dropped`` is a reason, or empty."""
 
     clip: str
@@ -285,10 +287,10 @@ def drive(
     pipe: TalkingHeadPipeline,
     metrics: FrameMetrics,
     driver: Driver,
-    portraits: Sequence[Portrait],
+    portraits: Sequence[DrivenPortrait],
     frames: int,
     output: Path,
-) -> Driven:
+) -> DrivenByClip:
     """All portraits with the first ``frames`` frames of one clip, which is tracked once; writes the pairs' videos.
 
     Raises UnreadableMediaError and NoFaceError for the clip, OutputError for the videos.
@@ -322,7 +324,7 @@ def drive(
         _save_video(driver_frames, ours, track.fps, output / video)
         small = np.stack([_small(frame) for frame in ours[moments]])
         pairs.append(Pair(portrait.name, driver.clip, len(seen), video, values, small))
-    return Driven(driver.clip, tuple(pairs), tuple(_small(frame) for frame in driver_frames[moments]))
+    return DrivenByClip(driver.clip, tuple(pairs), tuple(_small(frame) for frame in driver_frames[moments]))
 
 
 def relative_targets(head: Head, motion: Motion, size: int) -> Targets:
@@ -350,7 +352,7 @@ def _pair_values(
     """The mean of each metric over the frames ``seen``; ``driver``: landmarks detected in its own crops (T, L, 2)."""
     observation = metrics.observe(painted)
     values = face_errors(observation.landmarks, asked)
-    if metrics.identity_net is not None:
+    if metrics.mobilefacenet is not None:
         values["csim"] = observation.face_embeddings @ embedding
     if metrics.dlib_net is not None:
         values["dlib_distance"] = np.linalg.norm(observation.descriptors - descriptor, axis=1)
@@ -376,8 +378,8 @@ def _small(frame: np.ndarray) -> np.ndarray:
 
 
 def write_cross(
-    driven: Sequence[Driven],
-    portraits: Sequence[Portrait],
+    driven: Sequence[DrivenByClip],
+    portraits: Sequence[DrivenPortrait],
     left_out: Mapping[str, str],
     options: Mapping[str, Any],
     notes: Sequence[str],
@@ -409,7 +411,7 @@ def _record(pair: Pair) -> dict[str, Any]:
     return record
 
 
-def _markdown(pairs: Sequence[Pair], portraits: Sequence[Portrait], report: Mapping[str, Any]) -> Iterator[str]:
+def _markdown(pairs: Sequence[Pair], portraits: Sequence[DrivenPortrait], report: Mapping[str, Any]) -> Iterator[str]:
     yield f"# Cross-reenactment with {report['options']['model'] or 'the bundled model'}\n"
     yield (
         "Every portrait driven by every clip, relative motion. Mean and 95 % bootstrap interval over portraits. Errors "
@@ -448,11 +450,11 @@ def _badness(metric: Metric, values: Mapping[str, Mapping[str, float]]) -> float
     return metric.cost(value) if math.isfinite(value) else math.inf
 
 
-def _file_name(portrait: Portrait) -> str:
+def _file_name(portrait: DrivenPortrait) -> str:
     return f"cross/{portrait.file}.png"
 
 
-def save_contact_sheets(driven: Iterable[Driven], portraits: Iterable[Portrait], output: Path) -> None:
+def save_contact_sheets(driven: Iterable[DrivenByClip], portraits: Iterable[DrivenPortrait], output: Path) -> None:
     """A contact sheet for each portrait. Rows: clips, by their names; columns: the portrait, and for each moment the
     driver and what was painted. Raises OutputError."""
     driven = sorted((one for one in driven if one.pairs), key=lambda one: one.clip)
