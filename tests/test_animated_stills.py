@@ -20,20 +20,20 @@ from talking_heads.tracking.crops import crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
 from train.animated_stills import main
 from train.data.clips import Clip, ClipMeta, canvas_margin, canvas_side, load_clip, make_clip, write_clip
-from train.data.speech import JAW_OPENS, follow_speech, speech_clips
-from train.data.stills import (
+from train.data.photo_animation import (
     FPS,
     MAX_SHIFT,
     SIZE,
     STRIDE,
     AnimatablePhoto,
+    animatable_photo,
     animate,
-    head_of_still,
     invented_background,
     random_motion,
     wander,
     weights,
 )
+from train.data.speech import JAW_OPENS, follow_speech, speech_clips
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def model() -> FaceModel:
 
 @pytest.fixture(scope="module")
 def animatable(astronaut: np.ndarray, detector: LandmarkDetector) -> AnimatablePhoto:
-    return head_of_still(astronaut, detector)
+    return animatable_photo(astronaut, detector)
 
 
 def at_rest(model: FaceModel, **tracks: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.components import PARTS, TEACHES, ComponentDiscriminators, component_loss, component_terms, cut_part
-from train.identity import CHIP, chip_transform
+from train.identity_loss import CHIP, chip_transform
 from train.losses import LossNets, LossWeights
 from train.trainer import Networks, minimize_with, training_step
 

@@ -20,7 +20,7 @@ from talking_heads.tracking.detectors import LandmarkDetector
 from train.config import MetaConfig, preset
 from train.data.clips import Clip, ClipMeta, make_clip
 from train.data.episodes import EpisodeDataset
-from train.data.stills import animate, head_of_still
+from train.data.photo_animation import animatable_photo, animate
 from train.data.store import load_clips
 
 pytestmark = pytest.mark.slow
@@ -236,7 +236,9 @@ def test_a_lone_photo_is_its_own_target_and_gives_way_to_the_person_in_motion(fo
 
 def test_the_render_lies_on_the_target(astronaut: np.ndarray, detector: LandmarkDetector):
     """Nearer than the first shot does, and so do its landmarks."""
-    canvases, masks, landmarks, _ = animate(head_of_still(astronaut, detector), detector, 6, np.random.default_rng(0))
+    canvases, masks, landmarks, _ = animate(
+        animatable_photo(astronaut, detector), detector, 6, np.random.default_rng(0)
+    )
     clip = make_clip(canvases, masks, landmarks, ClipMeta("ada", "ada.png", kind="animated"))
     size = 128
     data = EpisodeDataset([clip], replace(PLAIN, image_size=size, num_shots=1, real_targets=0.0), 100)

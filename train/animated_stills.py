@@ -30,9 +30,9 @@ from talking_heads.tracking.detectors import DETECTORS, load_detector
 
 from .data.clips import ClipMeta, canvas_margin, load_clip, save_clip
 from .data.jobs import find_jobs
+from .data.photo_animation import FPS, SIZE, STRIDE, animatable_photo, animate
 from .data.preparation import sharpness
 from .data.speech import follow_speech, speech_clips
-from .data.stills import FPS, SIZE, STRIDE, animate, head_of_still
 from .terminal import mistakes_in_one_line
 
 _load_detector = lru_cache(maxsize=1)(load_detector)
@@ -66,7 +66,7 @@ def _run(task: ClipTask, detector: str, frames: int) -> tuple[int, int, str]:
             speech = follow_speech(face_model(), clip, STRIDE * (frames - 1), FPS, rng)
             if clip.meta.licence:
                 licence = f"{licence}; motion: {clip.meta.licence}".removeprefix("; ")
-        photo = head_of_still(image, landmark_detector)
+        photo = animatable_photo(image, landmark_detector)
         canvases, masks, points, dropped = animate(photo, landmark_detector, frames, rng, task.own_background, speech)
     except TalkingHeadsError as error:
         return 0, 0, str(error)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import losses
-from .identity import CHIP
+from .identity_loss import CHIP
 
 PARTS = {"mouth": (74, 112, 64, 56), "eyes": (74, 47, 112, 48), "face": (75, 82, 128, 128)}
 """Centre (x, y), width and height of each part in the aligned face, in pixels of ``CHIP``. At 256 pixels the aligned
@@ -30,7 +30,7 @@ PENALISED = 4
 
 
 def cut_part(images: Tensor, chips: Tensor, part: str) -> Tensor:
-    """A part (B, C, h, w) of images (B, C, H, W), float32; ``chips`` (B, 2, 3): see ``identity.chip_transform``."""
+    """A part (B, C, h, w) of images (B, C, H, W), float32; ``chips`` (B, 2, 3): see ``chip_transform``."""
     x, y, width, height = PARTS[part]
     in_chip = torch.tensor([[width / CHIP, 0, 2 * x / CHIP - 1], [0, height / CHIP, 2 * y / CHIP - 1], [0, 0, 1]])
     grid = F.affine_grid(chips.float() @ in_chip.to(chips), [*images.shape[:2], height, width], align_corners=False)

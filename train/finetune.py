@@ -36,7 +36,7 @@ from talking_heads.pipeline import Photo
 from .config import PRESETS, as_photographed, preset
 from .data.clips import Clip, ClipMeta, canvas_side, make_clip
 from .data.episodes import Episode, EpisodeDataset
-from .data.stills import AnimatablePhoto, animate
+from .data.photo_animation import AnimatablePhoto, animate
 from .export import folded, trainable
 from .losses import LossNets, LossWeights
 from .terminal import mistakes_in_one_line

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .features import SqueezeNetFeatures, load_feature_net
-from .identity import IdentityNet
+from .identity_loss import IdentityNet
 
 CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vgg16": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 2.0}
 """What a network's term weighs where the configuration was made for other networks: as in the presets made for it."""

@@ -33,7 +33,7 @@ from talking_heads.errors import NoFaceError, UnreadableMediaError
 
 from .clips import Clip, ClipMeta, make_clip, write_clip
 from .loading import begin_worker
-from .stills import AnimatablePhoto, animate
+from .photo_animation import AnimatablePhoto, animate
 
 FORMAT_VERSION = 1
 CLIPS, NETS = "clips.npz", "nets"

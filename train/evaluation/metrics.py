@@ -36,7 +36,7 @@ from talking_heads.tracking.detectors import LandmarkDetector
 
 from ..data.preparation import sharpness
 from ..features import FeatureNet
-from ..identity import DESCRIPTOR, IdentityNet
+from ..identity_loss import DESCRIPTOR, IdentityNet
 from ..losses import perceptual_distance
 from .face_recognition import MobileFaceNet, align_face, five_point_chip_transform
 from .fid import InceptionNet

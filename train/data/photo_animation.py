@@ -88,7 +88,7 @@ class AnimatablePhoto:
         return round(len(self.canvas) / REACH)
 
 
-def head_of_still(image: np.ndarray, detector: LandmarkDetector) -> AnimatablePhoto:
+def animatable_photo(image: np.ndarray, detector: LandmarkDetector) -> AnimatablePhoto:
     """A photo, uint8 RGB (H, W, 3), of one person.
 
     Raises NoFaceError where there is no face, or one that the model cannot follow.
