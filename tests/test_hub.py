@@ -42,10 +42,13 @@ def load(*source, **options):
     pipe.detector = detector()
     return pipe
 
+def pictures(pipe, avatar):
+    "Two frames of a nod."
+    return list(pipe(avatar, load_preset("nod")[17:19], neutral=load_preset("nod")[:1]))
+
 def frames(pipe, avatar):
-    "What becomes of two frames of a nod, as a hash."
-    nod = pipe(avatar, load_preset("nod")[17:19], neutral=load_preset("nod")[:1])
-    return hashlib.sha256(b"".join(frame.tobytes() for frame in nod)).hexdigest()
+    "The same, as a hash."
+    return hashlib.sha256(b"".join(frame.tobytes() for frame in pictures(pipe, avatar))).hexdigest()
 
 def complaint(call, *arguments, **options):
     "What the user is told, and that this took no longer than he or she would wait."
@@ -227,17 +230,21 @@ def test_a_model_comes_back_bit_equal_with_a_card_whose_code_runs(hub: HubDouble
         avatar = pipe.create_avatar([astronaut()])
         commit = pipe.push_to_hub("me/model", private=True)
         print(commit.oid)
-        print(frames(pipe, avatar))
         for options in ({}, {"revision": commit.oid}):
             again = load("me/model", cache_dir=here, **options)
-            print(frames(again, again.create_avatar([astronaut()])))
-        ours, theirs = (p.load_discriminator().state_dict() for p in (pipe, again))
-        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+            for ours, theirs in (
+                (pipe.embedder, again.embedder), (pipe.generator, again.generator),
+                (pipe.load_discriminator(), again.load_discriminator()),
+            ):
+                theirs = theirs.state_dict()
+                assert all(torch.equal(value, theirs[name]) for name, value in ours.state_dict().items())
+            # Equal weights, but where they lie in memory can change the last digit of a sum.
+            pairs = zip(pictures(pipe, avatar), pictures(again, again.create_avatar([astronaut()])), strict=True)
+            assert max(np.abs(one.astype(int) - other).max() for one, other in pairs) <= 1
         """,
         folder=folder,
     )
     assert lines[0] == hub.sha("me/model") and "me/model" in hub.private
-    assert lines[1] == lines[2] == lines[3]
     files = hub.repositories["me/model"]
     assert {"model_index.json", "README.md", "pipeline.py", "training.json", f"discriminator/{WEIGHTS}"} <= set(files)
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)

@@ -56,7 +56,7 @@ MIN_TEETH = 12.0
 """Vertices of teeth that a photo must show before their light is taken from it."""
 UNKNOWN_BACKGROUND = 19
 """Pixels of the analysis around the person in which the background is not trusted: hair that the mask misses."""
-FACE_RIM = 12
+FACE_RIM = 8
 """Pixels around the face in which the hair layer fades in."""
 GRID_STEP = 8
 """Pixels between the points of the hair layer; like all distances in pixels here, at ANALYSIS."""
