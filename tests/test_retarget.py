@@ -355,3 +355,40 @@ def test_closed_lips_in_the_photo_stay_as_they_are(head: Head) -> None:
     frame = frame_of(Motion.rest(1, 25), 0, len(head.model.expression_names))
     if lip_gap(head, head.primary_view.fit.frame) < 0:
         assert with_closed_lips(head, frame) is frame
+
+
+def lips(frame: FrameFit) -> tuple[float, float]:
+    """Heights of the inner lips in residuals: upper, lower."""
+    return float(frame.detail[12 + 13 : 12 + 16, 1].mean()), float(frame.detail[12 + 17 : 12 + 20, 1].mean())
+
+
+def test_lips_that_residuals_part_are_parted_by_the_jaw(model: FaceModel, photo: FrameFit) -> None:
+    """A driver at rest whom the fit sees with an open jaw and lips that residuals close, and who opens the mouth."""
+    rest = frame_fit(model, jawOpen=0.35)
+    rest.detail[12 + 13 : 12 + 16, 1], rest.detail[12 + 17 : 12 + 20, 1] = -0.2, 0.3  # cm
+    speaking = frame_fit(model, jawOpen=0.4)
+    moved = Retargeter(model, photo, rest, MotionOptions())(speaking)
+    fall = model.expression_basis[model.index("jawOpen")][model.landmark_vertices[[61, 62, 63, 67, 66, 65]], 1]
+    gap_by_jaw = fall[:3].mean() - fall[3:].mean()
+    assert value(model, moved, "jawOpen") == pytest.approx(0.1 + 0.05 + 0.5 / gap_by_jaw, abs=1e-3)
+    upper, lower = lips(moved)
+    assert upper == pytest.approx(lower, abs=1e-3)  # the jaw has taken all of it
+    assert not moved.detail[:12].any()
+    # The other way round a jaw closes, as far as it may.
+    closing = Retargeter(model, photo, speaking, MotionOptions())(rest)
+    assert value(model, closing, "jawOpen") == pytest.approx(0.1 - 0.05 - 0.5 / gap_by_jaw, abs=1e-3)
+    pressed = replace(rest, detail=5 * rest.detail)
+    least = Retargeter(model, photo, speaking, MotionOptions())(pressed)
+    upper, lower = lips(least)
+    assert value(model, least, "jawOpen") == pytest.approx(-0.6)
+    left = 0.1 - 0.05 - 2.5 / gap_by_jaw + 0.6  # of the jaw's way, which residuals keep
+    assert upper - lower == pytest.approx(left * gap_by_jaw, abs=1e-3)
+
+
+def test_a_jaw_that_is_not_carried_over_takes_no_residuals(model: FaceModel, photo: FrameFit) -> None:
+    rest, speaking = frame_fit(model), frame_fit(model)
+    speaking.detail[12 + 17 : 12 + 20, 1] = -0.5
+    moved = Retargeter(model, photo, rest, MotionOptions(parts=("eyes",)))(speaking)
+    assert value(model, moved, "jawOpen") == value(model, photo, "jawOpen") and not moved.detail[12:].any()
+    absolute = Retargeter(model, photo, rest, MotionOptions("absolute"))(speaking)
+    np.testing.assert_array_equal(absolute.detail, speaking.detail)

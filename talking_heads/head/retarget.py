@@ -189,6 +189,14 @@ class Retargeter:
         self._detailed = np.zeros((len(MOUTH_AND_LIDS), 1), np.float32)
         self._detailed[:lids] = 1
         self._detailed[len(MOUTH_AND_LIDS) - lips :] = 1
+        self._jaw = model.index("jawOpen")
+        fall = model.expression_basis[self._jaw][model.landmark_vertices[MOUTH_AND_LIDS], 1]
+        above, below = (np.isin(MOUTH_AND_LIDS, points) for points in _INNER_LIPS)
+        self._above, self._below = above, below
+        self._gap_by_jaw = float(fall[above].mean() - fall[below].mean())
+        # Half of a gap is above the line on which the lips meet, half of it is below.
+        parted = (fall - 0.5 * (fall[above].mean() + fall[below].mean())) / self._gap_by_jaw
+        self._parted = (parted * (np.arange(len(fall)) >= len(fall) - 20)).astype(np.float32)
 
     def __call__(self, driver: FrameFit) -> FrameFit:
         """The person's frame for one of the driver's."""
@@ -210,7 +218,19 @@ class Retargeter:
             gaze = photo.gaze + options.gaze * (driver.gaze - neutral.gaze)
             expression = with_gaze(self.model, expression, gaze)
         detail = options.expression * self._detailed * (driver.detail - neutral.detail)
+        self._part_by_jaw(expression, detail)
         return FrameFit(expression, rotation, translation, gaze, detail.astype(np.float32), 0.0)
+
+    def _part_by_jaw(self, expression: np.ndarray, detail: np.ndarray) -> None:
+        """Changes both: as far as residuals part the lips, the jaw does. Lips alone would bare clenched teeth.
+
+        A driver's neutral face may be fitted with an open jaw and lips that residuals close; then a mouth that opens is
+        one whose residuals go.
+        """
+        gap = float(detail[self._above, 1].mean() - detail[self._below, 1].mean())
+        before, (least, most) = expression[self._jaw], (limits[self._jaw] for limits in self._range)
+        expression[self._jaw] = np.clip(before + gap / self._gap_by_jaw, least, most)
+        detail[:, 1] -= (expression[self._jaw] - before) * self._gap_by_jaw * self._parted
 
     def _absolute(self, driver: FrameFit) -> FrameFit:
         photo, options = self.photo, self.options
