@@ -13,6 +13,7 @@ import numpy as np
 
 from .eyes import with_gaze
 from .fit import MOUTH_AND_LIDS, FrameFit
+from .lips import INNER_LIPS, gap_of_jaw, parting, residual_gap
 from .model import FaceModel, face_model, rotation_by
 from .motion import COEFFICIENTS, INDEX, PARTS, Motion, head_angles, head_rotation
 
@@ -25,7 +26,6 @@ BLINKS = (INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"])
 COEFFICIENT_RANGE = (-0.6, 1.2)
 """How far a person's coefficients may go. Lips that part from a driver's pressed ones part where a photo's only touch;
 eyes keep to 0..1."""
-_INNER_LIPS = (61, 62, 63), (67, 66, 65)
 _OPENING = (
     *("jawOpen", "mouthFunnel", "mouthShrugUpper"),
     *(name + side for name in ("mouthUpperUp", "mouthLowerDown") for side in ("Left", "Right")),
@@ -115,7 +115,7 @@ def lips_apart(head: Head) -> Motion:
     """A motion of one frame: what keeps the lips apart in the photo. Counted from it, lips that meet in a motion
     meet in the face, even if the photo shows a laugh; else they would stay as far apart as in the photo."""
     model, view = head.model, head.primary_view
-    upper, lower = (model.landmark_vertices[list(points)] for points in _INNER_LIPS)
+    upper, lower = (model.landmark_vertices[list(points)] for points in INNER_LIPS)
     by_coefficient = (model.expression_basis[:, upper, 1] - model.expression_basis[:, lower, 1]).mean(axis=1)
     shown = view.fit.frame.expression
     gap = float((view.rest[upper, 1] - view.rest[lower, 1]).mean()) - TOUCHING
@@ -149,7 +149,7 @@ def with_closed_lips(head: Head, neutral: FrameFit) -> FrameFit:
 
 def lip_gaps(motion: Motion) -> np.ndarray:
     """(T,) cm between the inner lips of the mean face, from 0."""
-    return _gaps(motion, *_INNER_LIPS)
+    return _gaps(motion, *INNER_LIPS)
 
 
 def lid_gaps(motion: Motion) -> np.ndarray:
@@ -190,13 +190,6 @@ class Retargeter:
         self._detailed[:lids] = 1
         self._detailed[len(MOUTH_AND_LIDS) - lips :] = 1
         self._jaw = model.index("jawOpen")
-        fall = model.expression_basis[self._jaw][model.landmark_vertices[MOUTH_AND_LIDS], 1]
-        above, below = (np.isin(MOUTH_AND_LIDS, points) for points in _INNER_LIPS)
-        self._above, self._below = above, below
-        self._gap_by_jaw = float(fall[above].mean() - fall[below].mean())
-        # Half of a gap is above the line on which the lips meet, half of it is below.
-        parted = (fall - 0.5 * (fall[above].mean() + fall[below].mean())) / self._gap_by_jaw
-        self._parted = (parted * (np.arange(len(fall)) >= len(fall) - 20)).astype(np.float32)
 
     def __call__(self, driver: FrameFit) -> FrameFit:
         """The person's frame for one of the driver's."""
@@ -227,10 +220,9 @@ class Retargeter:
         A driver's neutral face may be fitted with an open jaw and lips that residuals close; then a mouth that opens is
         one whose residuals go.
         """
-        gap = float(detail[self._above, 1].mean() - detail[self._below, 1].mean())
         before, (least, most) = expression[self._jaw], (limits[self._jaw] for limits in self._range)
-        expression[self._jaw] = np.clip(before + gap / self._gap_by_jaw, least, most)
-        detail[:, 1] -= (expression[self._jaw] - before) * self._gap_by_jaw * self._parted
+        expression[self._jaw] = np.clip(before + residual_gap(detail) / gap_of_jaw(), least, most)
+        detail[:, 1] -= (expression[self._jaw] - before) * gap_of_jaw() * parting()
 
     def _absolute(self, driver: FrameFit) -> FrameFit:
         photo, options = self.photo, self.options
