@@ -22,14 +22,15 @@ FPS = 25
 """Frames a second that a camera is taken to have, where it is about how long a face was away."""
 SETTLING_SECONDS = 1.0
 """After a face is first seen: until then a more neutral frame becomes the one that relative motion counts from."""
-STEADIED, TOLERANCE = 0.6, 0.02
+STEADINESS, TOLERANCE = 0.6, 0.02
 """How much of its last place a point keeps that has hardly moved, and by how much of the distance between the eyes it
 moves before it keeps little of that."""
-REMEMBERED = 1000
+DELAYS_KEPT = 1000
+"""Delays of so many last pictures are known."""
 
 Show = Callable[[FrameFit, FrameFit], np.ndarray]
 """(the driver's frame, the driver's neutral frame) -> picture."""
-REFITTED = 8
+REFIT_EVERY = 8
 """Every so many frames, while it settles, and at its end, the driver's identity is taken from all faces so far."""
 
 
@@ -57,7 +58,7 @@ class Live:
         self._driver: DriverFitter | None = None
         self._neutral: FrameFit
         self._steady: np.ndarray | None = None
-        self._delays: deque[float] = deque(maxlen=REMEMBERED)
+        self._delays: deque[float] = deque(maxlen=DELAYS_KEPT)
         self._change = threading.Condition()
         self._waiting: tuple[float, np.ndarray] | None = None
         self._result: tuple[float, np.ndarray] | None = None
@@ -167,7 +168,7 @@ class Live:
         settling = now < self._settled_at
         if settling or self._driver is None:
             self._faces.append(face)
-        if self._driver is None or len(self._faces) - self._settled >= (REFITTED if settling else 1):
+        if self._driver is None or len(self._faces) - self._settled >= (REFIT_EVERY if settling else 1):
             self._settle(self._follower.turned(frame).shape)
         self._steady = steadied(face, self._steady)
         assert self._driver is not None
@@ -183,12 +184,12 @@ class Live:
 
 
 def steadied(face: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-    """A face (L, 2) without the detector's jitter, from what is known of the past: see ``faces.smooth``.
+    """A face (L, 2) without the detector's jitter, from what is known of the past: see ``tracking.tracks.smooth``.
 
     A point keeps to its last place where it has hardly moved, and is where it is seen as soon as it moves.
     """
     if before is None:
         return face
     moved = np.sum((face - before) ** 2, axis=-1, keepdims=True)
-    kept = STEADIED * np.exp(-0.5 * moved / max(TOLERANCE * float(eye_distance(face)), 1e-6) ** 2)
+    kept = STEADINESS * np.exp(-0.5 * moved / max(TOLERANCE * float(eye_distance(face)), 1e-6) ** 2)
     return (face + kept * (before - face)).astype(np.float32)

@@ -31,6 +31,7 @@ class MotionSource:
     frames: Callable[[], FramePieces]
     """Starts from the first frame."""
     num_frames: int
+    """About how many; a guess where a file does not say."""
     fps: float
     closed_lips: bool
     """See ``MotionOptions.closed_lips``."""

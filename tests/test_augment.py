@@ -19,7 +19,7 @@ from talking_heads.landmarks import (
 from talking_heads.tracking.finding import find_faces
 from train.data.augment import View, degraded, face_mask, match_colours, weight_map
 from train.data.clips import canvas_margin, canvas_side
-from train.data.preparation import sharpness
+from train.data.prepare_clip import sharpness
 
 EDGE, SIDE = canvas_margin(CROP), canvas_side(CROP)
 UNCHANGED = View(False, None, None)

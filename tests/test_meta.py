@@ -71,7 +71,8 @@ def start(clips: Path, tmp_path: Path) -> Callable[..., Trainer]:
 
 
 def weights(run: Trainer) -> dict[str, dict[str, torch.Tensor]]:
-    nets = {name: getattr(run, name) for name in ("embedder", "generator", "discriminator", "identities", "components")}
+    names = ("embedder", "generator", "discriminator", "identities", "part_discriminators")
+    nets = {name: getattr(run, name) for name in names}
     return {name: {key: value.clone() for key, value in net.state_dict().items()} for name, net in nets.items() if net}
 
 
@@ -328,7 +329,7 @@ def test_looking_at_a_run_does_not_change_it(start):
 
 
 def test_two_and_two_steps_are_four_steps_bit_for_bit(start, tmp_path):
-    alike = {"adversarial_from": 1, "losses": replace(CONFIG.losses, components=0.1)}
+    alike = {"adversarial_from": 1, "losses": replace(CONFIG.losses, parts=0.1)}
     straight = start("straight", steps=4, **alike)
     train(straight, [], LoopOptions(workers=0))
     first = start("halves", steps=2, **alike)
@@ -494,13 +495,13 @@ def test_two_processes_are_as_one_with_their_batches_and_a_killed_one_loses_noth
     """SIGKILL for one of two, then the same command again: its steps are those that were lost, to the last digit."""
     saved, killed_after = 3, 5
     alike = {"steps": saved, "accumulate": 2, "adversarial_from": 1, "generator_rate": 1e-4, "jitter": 1.0}
-    alike["losses"] = replace(CONFIG.losses, components=0.1)
+    alike["losses"] = replace(CONFIG.losses, parts=0.1)
     alone = start("alone", **alike)
     train(alone, [], LoopOptions(workers=0, log_every=1))
 
     output = tmp_path / "two"
     arguments = ["--save-every", str(saved), "--adversarial-from", "1", "--generator-rate", "1e-4"]
-    arguments += ["--component-weight", "0.1", "--steps"]
+    arguments += ["--part-weight", "0.1", "--steps"]
     process = in_parallel(ranks(), output, no_validation, *arguments, "5000")
     wait_for(process, output, killed_after)
     _, second = sorted(psutil.Process(process.pid).children(), key=lambda child: child.pid)

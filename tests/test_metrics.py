@@ -63,7 +63,7 @@ from train.evaluation.report import (
     write_report,
 )
 from train.features import SqueezeNetFeatures
-from train.identity_loss import IdentityNet
+from train.identity_net import IdentityNet
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 IDENTITY_NET, LONDON = DATA / "nets" / "mobilefacenet.npz", DATA / "stills" / "london"

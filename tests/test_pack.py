@@ -34,7 +34,7 @@ from train.data.loading import compact, expanded, reused
 from train.data.store import load_clips
 from train.data.unpack import unpack
 from train.features import SqueezeNetFeatures, load_feature_net
-from train.identity_loss import IdentityNet
+from train.identity_net import IdentityNet
 from train.meta import main
 from train.pack import NetworkFiles, Summary, write_pack
 from train.trainer import Trainer

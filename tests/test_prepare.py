@@ -23,8 +23,8 @@ from talking_heads.landmarks import eye_distance
 from talking_heads.tracking.finding import find_faces
 from train.data.clips import load_clip
 from train.data.jobs import find_jobs
-from train.data.preparation import sharpness
-from train.data.preparing import prepare, write_report
+from train.data.prepare_clip import sharpness
+from train.data.prepare_folder import prepare, write_report
 from train.prepare import main
 
 pytestmark = pytest.mark.slow

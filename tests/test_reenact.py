@@ -50,7 +50,7 @@ from train.evaluation.reenact import (
     relative_targets,
     write_cross,
 )
-from train.identity_loss import IdentityNet
+from train.identity_net import IdentityNet
 
 pytestmark = pytest.mark.slow
 

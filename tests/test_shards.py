@@ -24,7 +24,7 @@ from talking_heads.errors import MissingDependencyError, TalkingHeadsError, Unre
 from train.config import preset
 from train.data.episodes import EpisodeDataset
 from train.data.jobs import find_jobs
-from train.data.preparing import prepare
+from train.data.prepare_folder import prepare
 from train.data.shards import load_shard
 from train.data.store import load_clips
 from train.prepare import main

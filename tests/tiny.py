@@ -12,7 +12,7 @@ from talking_heads.models import Discriminator, Embedder, Generator
 from talking_heads.models.generator import GAIN_SPEED
 from train.config import PRESETS, ModelConfig
 from train.export import folded, save_model
-from train.identity_loss import STAGES
+from train.identity_net import STAGES
 
 SIZE = 64
 
@@ -44,7 +44,7 @@ def save_tiny_model(
 
 
 def save_tiny_identity_net(path: Path, channels: int = 8) -> Path:
-    """Writes the network of ``train.identity_loss`` with few channels and random weights."""
+    """Writes the network of ``train.identity_net`` with few channels and random weights."""
     rng = np.random.default_rng(0)
     arrays = {"fc": rng.normal(0, 1, (channels, 128))}
 

@@ -31,7 +31,7 @@ from talking_heads.tracking.detectors import DETECTORS, load_detector
 from .data.clips import ClipMeta, canvas_margin, load_clip, save_clip
 from .data.jobs import find_jobs
 from .data.photo_animation import FPS, SIZE, STRIDE, animatable_photo, animate
-from .data.preparation import sharpness
+from .data.prepare_clip import sharpness
 from .data.speech import follow_speech, speech_clips
 from .terminal import mistakes_in_one_line
 

@@ -53,8 +53,8 @@ class MetaConfig:
     ema: float = 0.999
     discriminator_steps: int = 1
     """Updates of D for each of E and G."""
-    component_gamma: float = 1.0
-    """Strength of R1, which holds the discriminators of the face's parts (components.py)."""
+    part_gamma: float = 1.0
+    """Strength of R1, which holds the discriminators of the face's parts (part_discriminators.py)."""
     adversarial_from: int = 0
     """Step at which the discriminator joins; before, content and pixels alone are cheaper and steadier."""
     discriminator_warmup: int = 0

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .features import SqueezeNetFeatures, load_feature_net
-from .identity_loss import IdentityNet
+from .identity_net import IdentityNet
 
 CONTENT_WEIGHTS = {"vgg19": 1.5e-1, "vgg16": 1.5e-1, "vggface": 2.5e-2, "squeezenet": 2.0}
 """What a network's term weighs where the configuration was made for other networks: as in the presets made for it."""
@@ -40,8 +40,8 @@ class LossWeights:
         squeezenet: of ``normalised_content`` over SqueezeNet activations.
         adversarial: of ``adversarial`` on D's scores.
         patches: of ``adversarial`` on the scores of D's patches, where it has any; not in the paper.
-        components: of ``adversarial`` on the scores of the parts of the face (components.py); not in the paper.
-        component_features: of ``feature_matching`` on their activations; not in the paper.
+        parts: of ``adversarial`` on the scores of the parts of the face (part_discriminators.py); not in the paper.
+        part_features: of ``feature_matching`` on their activations; not in the paper.
         feature_matching: of ``feature_matching``.
         match: of ``match``; 0 in the feed-forward (FF) variant and in fine-tuning.
         pixel: of ``pixel``; not in the paper.
@@ -54,8 +54,8 @@ class LossWeights:
     squeezenet: float = 4.0
     adversarial: float = 1.0
     patches: float = 0.0
-    components: float = 0.0
-    component_features: float = 0.0
+    parts: float = 0.0
+    part_features: float = 0.0
     feature_matching: float = 10.0
     match: float = 10.0
     pixel: float = 10.0

@@ -90,10 +90,10 @@ def main(
     ] = None,
     patch_weight: Annotated[float | None, typer.Option(help="Weight of the scores of D's patches.")] = None,
     feature_matching_weight: Annotated[float | None, typer.Option(help="Weight of L_FM.")] = None,
-    component_weight: Annotated[
+    part_weight: Annotated[
         float | None, typer.Option(help="Weight of the scores of mouth, eyes and face, each seen by itself.")
     ] = None,
-    component_feature_weight: Annotated[
+    part_feature_weight: Annotated[
         float | None, typer.Option(help="Weight of feature matching in those discriminators.")
     ] = None,
     discriminator_steps: Annotated[int | None, typer.Option(help="Updates of D for each of E and G.", min=1)] = None,
@@ -171,8 +171,8 @@ def main(
             changes |= {"steps": steps or ENDLESS, "cooldown": CLOCK_COOLDOWN if cooldown is None else cooldown}
         weights = {
             "match": match_weight, "adversarial": adversarial_weight, "feature_matching": feature_matching_weight,
-            "patches": patch_weight, "components": component_weight,
-            "component_features": component_feature_weight,
+            "patches": patch_weight, "parts": part_weight,
+            "part_features": part_feature_weight,
             "identity": identity_weight if identity_net is not None else None,
         }  # fmt: skip
         config = preset(preset_name, **_given(changes))

@@ -34,7 +34,7 @@ from .data.store import load_clips
 from .data.unpack import CLIPS, FORMAT_VERSION, NETS
 from .features import load_feature_net
 from .files import written_beside
-from .identity_loss import IdentityNet
+from .identity_net import IdentityNet
 from .terminal import mistakes_in_one_line
 
 CODECS: dict[str, dict[str, Any]] = {

@@ -25,7 +25,7 @@ import typer
 from talking_heads.tracking.detectors import DETECTORS
 
 from .data.jobs import find_jobs
-from .data.preparing import prepare, write_dropped, write_report
+from .data.prepare_folder import prepare, write_dropped, write_report
 from .terminal import mistakes_in_one_line
 
 

@@ -27,13 +27,13 @@ from talking_heads.models import Discriminator, Embedder, Generator
 from talking_heads.models.layers import check_sizes, converge_spectral_norms
 
 from . import losses
-from .components import ComponentDiscriminators, component_loss, component_terms
 from .config import MetaConfig, ModelConfig
 from .data.episodes import Episode, EpisodeDataset
 from .data.loading import Batches, begin_worker, expanded, grouped, order, reused
 from .ema import EMA
 from .export import folded
 from .losses import LossNets
+from .part_discriminators import PartDiscriminators, part_adversarial_terms, part_discriminator_loss
 
 if TYPE_CHECKING:  # fine-tuning needs the step, and not this package
     from accelerate import Accelerator
@@ -63,8 +63,8 @@ class Networks:
     """D: images, landmark images, W_i -> ``Judgement``."""
     identity: Callable[[Tensor], Tensor]
     """W: people (B,) -> W_i (B, N), with a gradient where D learns. In fine-tuning: w' - w0, of the one person."""
-    components: nn.Module | None = None
-    """``ComponentDiscriminators``, where parts of the face are judged, too; they learn with D."""
+    part_discriminators: nn.Module | None = None
+    """``PartDiscriminators``, where parts of the face are judged, too; they learn with D."""
 
 
 def training_step(
@@ -75,12 +75,12 @@ def training_step(
     minimize_discriminator: Minimize,
     discriminator_steps: int = 1,
     teaching: bool = True,
-    component_gamma: float = 1.0,
+    part_gamma: float = 1.0,
 ) -> Terms:
     """One step: E and G by L, then D and W by L_DSC; returns the weighted terms' means.
 
     Without ``teaching`` L is L_CNT alone; with no ``discriminator_steps`` D does not learn either.
-    ``component_gamma``: strength of R1 on ``nets.components``.
+    ``part_gamma``: strength of R1 on ``nets.part_discriminators``.
     """
     weights = loss_nets.weights
     x_hats: list[Tensor] = []
@@ -103,8 +103,8 @@ def training_step(
             L["identity"] = weights.identity * loss_nets.identity(x_hat, x, batch["chip"])
         if teaching:
             L |= losses.adversarial_terms(nets.discriminator, x_hat, x, y, W_i, weights)  # (4)  L_ADV = -D + L_FM
-            if nets.components is not None:  # not the paper's
-                L |= component_terms(nets.components, x_hat, x, y, batch["chip"], weights)
+            if nets.part_discriminators is not None:  # not the paper's
+                L |= part_adversarial_terms(nets.part_discriminators, x_hat, x, y, batch["chip"], weights)
             if weights.match > 0:
                 L["match"] = weights.match * losses.match(e_i, W_i)  # L_MCH = |e_i - W_i|
         x_hats.append(x_hat.detach())
@@ -115,8 +115,8 @@ def training_step(
         x, y, i = batch["image"], batch["landmark_image"], batch["identity"]
         W_i = nets.identity(i)
         L_DSC = {"hinge": losses.discriminator_loss(nets.discriminator, x_hat, x, y, W_i)}  # (5), (6)
-        if nets.components is not None:
-            L_DSC |= component_loss(nets.components, x_hat, x, y, batch["chip"], component_gamma)
+        if nets.part_discriminators is not None:
+            L_DSC |= part_discriminator_loss(nets.part_discriminators, x_hat, x, y, batch["chip"], part_gamma)
         return L_DSC
 
     terms = minimize_generator(generator_loss, batches)  # over phi, psi, P
@@ -237,8 +237,8 @@ class Trainer:
         self.loss_nets = LossNets(config.losses, content_paths, config.identity_net or None).to(device, **layout)
         self.config = replace(config, losses=self.loss_nets.weights)
         weights = self.config.losses
-        judged = weights.components > 0 or weights.component_features > 0
-        self._prepare(embedder, generator, discriminator, ComponentDiscriminators().to(device) if judged else None)
+        judged = weights.parts > 0 or weights.part_features > 0
+        self._prepare(embedder, generator, discriminator, PartDiscriminators().to(device) if judged else None)
         self.progress = Progress()
         self.pause = 0.0
         """Seconds that saving and drawing take at the end of a run that stops by the clock."""
@@ -253,14 +253,15 @@ class Trainer:
         embedder: Embedder,
         generator: Generator,
         discriminator: Discriminator,
-        components: ComponentDiscriminators | None,
+        part_discriminators: PartDiscriminators | None,
     ) -> None:
         """Optimisers, and what accelerate makes of networks and optimisers."""
         config = self.config
         generator_optimizer = torch.optim.Adam(
             [*embedder.parameters(), *generator.parameters()], lr=config.generator_rate, betas=config.betas, fused=True
         )
-        judging = [*discriminator.parameters(), *(components.parameters() if components is not None else ())]
+        judges = [net for net in (discriminator, part_discriminators) if net is not None]
+        judging = [parameter for judge in judges for parameter in judge.parameters()]
         discriminator_optimizer = torch.optim.Adam(
             judging, lr=config.discriminator_rate, betas=config.betas, fused=True
         )
@@ -277,7 +278,9 @@ class Trainer:
         ) = self.accelerator.prepare(
             embedder, generator, discriminator, generator_optimizer, discriminator_optimizer, identity_optimizer
         )
-        self.components = None if components is None else self.accelerator.prepare(components)
+        self.part_discriminators = None
+        if part_discriminators is not None:
+            self.part_discriminators = self.accelerator.prepare(part_discriminators)
 
     # -------------------------------------------------------------------------------------------------- the step
 
@@ -290,7 +293,7 @@ class Trainer:
             self.initialize_discriminator()
         self._rows.clear()
         terms = training_step(
-            Networks(self._embed, self._generate, self.discriminator, self._identity, self.components),
+            Networks(self._embed, self._generate, self.discriminator, self._identity, self.part_discriminators),
             batches,
             self.loss_nets,
             minimize_with(
@@ -300,7 +303,7 @@ class Trainer:
             self._minimize_discriminator,
             config.discriminator_steps if adversarial else 0,
             self.progress.step >= config.adversarial_from + config.discriminator_warmup,
-            config.component_gamma,
+            config.part_gamma,
         )  # fmt: skip
         self.averages["embedder"].update(accelerator.unwrap_model(self.embedder))
         self.averages["generator"].update(accelerator.unwrap_model(self.generator))
@@ -327,7 +330,7 @@ class Trainer:
 
     def _minimize_discriminator(self, loss_of: Callable[[Any], Terms], batches: Sequence[Any]) -> Terms:
         """One update of D and of the rows of W that came."""
-        learning = (self.discriminator,) if self.components is None else (self.discriminator, self.components)
+        learning = tuple(net for net in (self.discriminator, self.part_discriminators) if net is not None)
         minimize = minimize_with(
             self.discriminator_optimizer, self.accelerator.autocast, self.accelerator.backward,
             partial(self._sync_gradients, learning),

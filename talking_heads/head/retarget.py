@@ -211,10 +211,10 @@ class Retargeter:
             gaze = photo.gaze + options.gaze * (driver.gaze - neutral.gaze)
             expression = with_gaze(self.model, expression, gaze)
         detail = options.expression * self._detailed * (driver.detail - neutral.detail)
-        self._part_by_jaw(expression, detail)
+        self._open_jaw_as_lips_open(expression, detail)
         return FrameFit(expression, rotation, translation, gaze, detail.astype(np.float32), 0.0)
 
-    def _part_by_jaw(self, expression: np.ndarray, detail: np.ndarray) -> None:
+    def _open_jaw_as_lips_open(self, expression: np.ndarray, detail: np.ndarray) -> None:
         """Changes both: as far as residuals part the lips, the jaw does. Lips alone would bare clenched teeth.
 
         A driver's neutral face may be fitted with an open jaw and lips that residuals close; then a mouth that opens is

@@ -39,7 +39,7 @@ from talking_heads.landmarks import NAMED
 from talking_heads.media.images import to_float
 
 from ..config import MetaConfig
-from ..identity_loss import chip_transform
+from ..identity_net import chip_transform
 from .augment import View, degraded, face_mask, match_colours, unknown_parts, weight_map
 from .clips import Clip, canvas_side
 from .store import load_clips
@@ -76,7 +76,7 @@ class Episode(TypedDict):
     known: Tensor
     """bool (1, H, W): where the target says how the person looks. Elsewhere whatever is painted is right."""
     chip: Tensor
-    """(2, 3): where in the target the face is, see ``identity_loss.chip_transform``."""
+    """(2, 3): where in the target the face is, see ``identity_net.chip_transform``."""
     identity: Tensor
     """(): which column of W."""
 

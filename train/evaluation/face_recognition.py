@@ -3,7 +3,7 @@
 MobileFaceNet gives CSIM, a cosine. dlib's face recognition ResNet, whose weights anybody can have (CC0), gives the
 Euclidean distance of two descriptors, as dlib itself uses it: below 0.6 it takes two faces for one person. Cosines of
 its descriptors would say little: of twelve people of the London set they are 0.99 between two photos of one person and
-0.84 between two people, since all descriptors have much in common. dlib's network itself is in train/identity_loss.py.
+0.84 between two people, since all descriptors have much in common. dlib's network itself is in train/identity_net.py.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def align_face(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 def five_point_chip_transform(landmarks: np.ndarray) -> np.ndarray:
     """By DLIB_POINTS: landmarks (L, 2) in sides of a picture -> float32 (2, 3): chip to picture, both in [-1, 1], for
-    ``IdentityNet``. A similarity transform; what a chip is says train/identity_loss.py."""
+    ``IdentityNet``. A similarity transform; what a chip is says train/identity_net.py."""
     wanted, found = (2 * points @ [1, 1j] - (1 + 1j) for points in (DLIB_POINTS_AT, landmarks[DLIB_POINTS]))
     turn = _similarity(wanted, found)
     shift = found.mean() - turn * wanted.mean()

@@ -34,9 +34,9 @@ from talking_heads.landmarks import (
 from talking_heads.media.images import to_float
 from talking_heads.tracking.detectors import LandmarkDetector
 
-from ..data.preparation import sharpness
+from ..data.prepare_clip import sharpness
 from ..features import FeatureNet
-from ..identity_loss import DESCRIPTOR, IdentityNet
+from ..identity_net import DESCRIPTOR, IdentityNet
 from ..losses import perceptual_distance
 from .face_recognition import MobileFaceNet, align_face, five_point_chip_transform
 from .fid import InceptionNet

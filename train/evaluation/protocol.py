@@ -27,7 +27,7 @@ from talking_heads.tracking.motion_fitting import DriverFitter
 from ..data.jobs import Job
 from ..features import load_feature_net
 from ..finetune import FineTuning, fine_tune_avatar
-from ..identity_loss import IdentityNet
+from ..identity_net import IdentityNet
 from .face_recognition import load_mobilefacenet
 from .fid import inception_features, load_inception
 from .field import field_values, first_and_rest

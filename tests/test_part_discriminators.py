@@ -12,12 +12,19 @@ from test_training_step import Setup, episode
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.components import PARTS, TEACHES, ComponentDiscriminators, component_loss, component_terms, cut_part
-from train.identity_loss import CHIP, chip_transform
+from train.identity_net import CHIP, chip_transform
 from train.losses import LossNets, LossWeights
+from train.part_discriminators import (
+    PART_WEIGHTS,
+    PARTS,
+    PartDiscriminators,
+    cut_part,
+    part_adversarial_terms,
+    part_discriminator_loss,
+)
 from train.trainer import Networks, minimize_with, training_step
 
-WEIGHTS = LossWeights(squeezenet=0.0, adversarial=0.0, feature_matching=0.0, match=0.0, pixel=1.0, components=1.0)
+WEIGHTS = LossWeights(squeezenet=0.0, adversarial=0.0, feature_matching=0.0, match=0.0, pixel=1.0, parts=1.0)
 
 
 def chips(number: int) -> Tensor:
@@ -58,42 +65,44 @@ def test_a_part_is_where_the_face_has_it() -> None:
 
 def test_they_learn_to_tell_painted_from_real() -> None:
     torch.manual_seed(0)
-    components = ComponentDiscriminators()
-    optimizer = torch.optim.Adam(components.parameters(), lr=1e-3)
+    part_discriminators = PartDiscriminators()
+    optimizer = torch.optim.Adam(part_discriminators.parameters(), lr=1e-3)
     real, painted, lines = pictures(4, False), pictures(4, True), torch.zeros(4, 3, 64, 64)
     hinges = []
     for _ in range(12):
-        terms = component_loss(components, painted, real, lines, chips(4), gamma=0.1)
+        terms = part_discriminator_loss(part_discriminators, painted, real, lines, chips(4), gamma=0.1)
         optimizer.zero_grad()
         sum(terms.values()).backward()
         optimizer.step()
-        hinges.append(terms["component_hinge"].item() / len(PARTS))
+        hinges.append(terms["part_hinge"].item() / len(PARTS))
     assert hinges[0] > 1.8 and hinges[-1] < 1.0  # 2 is chance
 
 
 def test_what_they_teach_is_weighted_and_leaves_them_alone() -> None:
     torch.manual_seed(0)
-    components = ComponentDiscriminators()
+    part_discriminators = PartDiscriminators()
     real, lines = pictures(2, False), torch.zeros(2, 3, 64, 64)
     painted = pictures(2, True).requires_grad_()
-    terms = component_terms(components, painted, real, lines, chips(2), LossWeights(components=3.0))
-    scores = {name: scores.mean() for name, (scores, _) in components(painted, lines, chips(2)).items()}
-    expected = -3 * sum(TEACHES[name] * score for name, score in scores.items())
-    assert terms["components"].item() == pytest.approx(expected.item())
-    assert terms["component_features"].item() == 0
+    terms = part_adversarial_terms(part_discriminators, painted, real, lines, chips(2), LossWeights(parts=3.0))
+    scores = {name: scores.mean() for name, (scores, _) in part_discriminators(painted, lines, chips(2)).items()}
+    expected = -3 * sum(PART_WEIGHTS[name] * score for name, score in scores.items())
+    assert terms["parts"].item() == pytest.approx(expected.item())
+    assert terms["part_features"].item() == 0
     sum(terms.values()).backward()
     assert painted.grad is not None and float(painted.grad.abs().max()) > 0
-    assert all(p.grad is None and p.requires_grad for p in components.parameters())
+    assert all(p.grad is None and p.requires_grad for p in part_discriminators.parameters())
 
 
 def test_r1_is_half_of_gamma_times_the_gradients_square() -> None:
     torch.manual_seed(0)
-    components = ComponentDiscriminators()
+    part_discriminators = PartDiscriminators()
     real, lines = pictures(1, False), pictures(1, True)
-    none, r1 = (component_loss(components, real, real, lines, chips(1), gamma=gamma) for gamma in (0.0, 6.0))
+    none, r1 = (
+        part_discriminator_loss(part_discriminators, real, real, lines, chips(1), gamma=gamma) for gamma in (0.0, 6.0)
+    )
     assert "r1" not in none
     expected = 0.0
-    for name, net in components.double().parts.items():
+    for name, net in part_discriminators.double().parts.items():
         part = cut_part(torch.cat([real, lines], dim=1), chips(1), name).double()
         nudge = torch.randn_like(part)
         point = part.clone().requires_grad_()
@@ -106,16 +115,16 @@ def test_r1_is_half_of_gamma_times_the_gradients_square() -> None:
 
 
 def test_a_step_teaches_the_generator_first_and_then_them() -> None:
-    setup, components = Setup(), ComponentDiscriminators()
-    before = copy.deepcopy(components)
+    setup, part_discriminators = Setup(), PartDiscriminators()
+    before = copy.deepcopy(part_discriminators)
     nets = setup.networks()
-    nets = Networks(nets.embed, nets.generate, nets.discriminator, nets.identity, components)
-    judging = torch.optim.SGD([*setup.D.parameters(), setup.W, *components.parameters()], lr=1e-2)
+    nets = Networks(nets.embed, nets.generate, nets.discriminator, nets.identity, part_discriminators)
+    judging = torch.optim.SGD([*setup.D.parameters(), setup.W, *part_discriminators.parameters()], lr=1e-2)
     terms = training_step(
         nets, [episode(0) | {"chip": chips(2)}], LossNets(WEIGHTS),
         minimize_with(setup.generator_optimizer, contextlib.nullcontext),
         minimize_with(judging, contextlib.nullcontext),
     )  # fmt: skip
-    assert {"components", "component_features", "component_hinge", "r1"} <= set(terms)
-    for name, net in components.parts.items():
+    assert {"parts", "part_features", "part_hinge", "r1"} <= set(terms)
+    for name, net in part_discriminators.parts.items():
         assert not torch.equal(net.score.weight, before.parts[name].score.weight)

@@ -34,7 +34,7 @@ from .clips import (
     write_clip,
 )
 from .jobs import VIDEO_SUFFIXES, Job
-from .preparation import Options, Outcome, prepare_job
+from .prepare_clip import Options, Outcome, prepare_job
 from .shards import load_shard, read_index, save_shard, shard_paths
 
 SHOWN = 64

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import losses
-from .identity_loss import CHIP
+from .identity_net import CHIP
 
 PARTS = {"mouth": (74, 112, 64, 56), "eyes": (74, 47, 112, 48), "face": (75, 82, 128, 128)}
 """Centre (x, y), width and height of each part in the aligned face, in pixels of ``CHIP``. At 256 pixels the aligned
 face is about as large as in the picture, so little is lost by cutting it out."""
 CHANNELS = (32, 64, 128, 256)
 SLOPE = 0.2
-TEACHES = {"mouth": 1.0, "eyes": 0.4, "face": 0.4}
+PART_WEIGHTS = {"mouth": 1.0, "eyes": 0.4, "face": 0.4}
 """What the scores of each part weigh: eyes and skin come from the photo, and are spoilt before they are mended."""
 PENALISED = 4
 """R1 is computed on one of so many images: it costs as much as all the rest."""
@@ -60,7 +60,7 @@ class PartDiscriminator(nn.Module):
         return self.score(x), activations
 
 
-class ComponentDiscriminators(nn.Module):
+class PartDiscriminators(nn.Module):
     """One ``PartDiscriminator`` for each of ``PARTS``."""
 
     def __init__(self) -> None:
@@ -73,39 +73,39 @@ class ComponentDiscriminators(nn.Module):
         return {name: net(cut_part(both, chips, name)) for name, net in self.parts.items()}
 
 
-def component_terms(
-    components: nn.Module, fakes: Tensor, images: Tensor, landmark_images: Tensor, chips: Tensor,
+def part_adversarial_terms(
+    part_discriminators: nn.Module, fakes: Tensor, images: Tensor, landmark_images: Tensor, chips: Tensor,
     weights: losses.LossWeights,
 ) -> dict[str, Tensor]:  # fmt: skip
     """What E and G are taught by the parts: minus their scores and the distance of their activations, both weighted.
 
     Images (B, 3, H, W) in [-1, 1]. The discriminators are constants here.
     """
-    with losses.held_constant(components) as judges:
+    with losses.held_constant(part_discriminators) as judges:
         judged = judges(fakes, landmark_images, chips)
         with torch.no_grad():
             real = judges(images, landmark_images, chips)
-    scores = [TEACHES[name] * losses.adversarial(judged[name][0]) for name in judged]
+    scores = [PART_WEIGHTS[name] * losses.adversarial(judged[name][0]) for name in judged]
     features = [losses.feature_matching(judged[name][1], real[name][1]) for name in judged]
     return {
-        "components": weights.components * torch.stack(scores).sum(),
-        "component_features": weights.component_features * torch.stack(features).sum(),
+        "parts": weights.parts * torch.stack(scores).sum(),
+        "part_features": weights.part_features * torch.stack(features).sum(),
     }
 
 
-def component_loss(
-    components: nn.Module, fakes: Tensor, images: Tensor, landmark_images: Tensor, chips: Tensor, gamma: float
+def part_discriminator_loss(
+    part_discriminators: nn.Module, fakes: Tensor, images: Tensor, landmark_images: Tensor, chips: Tensor, gamma: float
 ) -> dict[str, Tensor]:
     """The hinge losses of the parts' scores (as (6)), and R1: gamma / 2 times the mean squared norm of the gradient of
     the mean score of a real part with respect to its pixels."""
     number = len(images)
     both = torch.cat([images, fakes.detach()])
-    judged = components(both, landmark_images.repeat(2, 1, 1, 1), chips.repeat(2, 1, 1))
+    judged = part_discriminators(both, landmark_images.repeat(2, 1, 1, 1), chips.repeat(2, 1, 1))
     hinges = torch.stack([losses.hinge(*scores.chunk(2)) for scores, _ in judged.values()]).sum()
     if gamma <= 0:
-        return {"component_hinge": hinges}
+        return {"part_hinge": hinges}
     some = slice(0, -(-number // PENALISED))
-    inner: Any = getattr(components, "module", components)
+    inner: Any = getattr(part_discriminators, "module", part_discriminators)
     penalties = []
     with torch.autocast(images.device.type, enabled=False):  # gradients of gradients are too small for 16 bit
         real = torch.cat([images[some].float(), landmark_images[some].float()], dim=1)
@@ -114,4 +114,4 @@ def component_loss(
             part = cut_part(real, chips[some], name).requires_grad_()
             (gradient,) = torch.autograd.grad(net(part)[0].mean(dim=(1, 2, 3)).sum(), part, create_graph=True)
             penalties.append(gradient.square().sum(dim=(1, 2, 3)).mean())
-    return {"component_hinge": hinges, "r1": gamma / 2 * torch.stack(penalties).sum()}
+    return {"part_hinge": hinges, "r1": gamma / 2 * torch.stack(penalties).sum()}
