@@ -8,7 +8,6 @@ import pytest
 from talking_heads.head.kernels import (
     BETWEEN_TEETH,
     INSIDE,
-    MOUTH_KEPT,
     SKIN,
     TEETH,
     interpolate,
@@ -103,9 +102,10 @@ def mouth(still: float, layer: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     planes = np.zeros((*nearest.shape, 4), np.float32)
     planes[..., 1], planes[..., 2] = layer, still
     kinds = np.array([SKIN, TEETH, INSIDE, 3], np.int8)
-    mend_teeth_and_edges(frame, planes, nearest, kinds, np.array([1, 8, 1, 24]), 3.0)
+    kept = np.array([0.0, 0.75, 0.75, 0.0], np.float32)
+    mend_teeth_and_edges(frame, planes, nearest, kinds, kept, np.array([1, 8, 1, 24]), 3.0)
     inside = nearest[1:8, 1:24] != SKIN
-    assert (planes[1:8, 1:24, 2][inside] >= MOUTH_KEPT).all()  # the network leaves it alone
+    assert (planes[1:8, 1:24, 2][inside] >= 0.75).all()  # the network leaves it alone
     assert (planes[..., 2][nearest == SKIN] == still).all()
     return before, frame[..., 0]
 

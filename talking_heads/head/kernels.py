@@ -18,9 +18,6 @@ BETWEEN_TEETH = np.float32(0.72)
 LAYER_STEP = np.float32(1.3)
 """Between neighbours, of the plane that is -1 on the background, 0 on hair and 1 on a face: a face against the
 background."""
-MOUTH_KEPT = np.float32(0.75)
-"""Stillness of the inside of the mouth. Small, blurred mouths of films taught the network to fill it with grey: what is
-drawn there looks more like a mouth."""
 
 
 @compiled
@@ -343,14 +340,13 @@ def _soften(frame, planes, kind, top, left):
 
 
 @compiled
-def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
+def mend_teeth_and_edges(frame, planes, nearest, layer, kept, box, gap):
     """Closes gaps between teeth that are at most ``gap`` pixels wide, and softens the outlines of teeth, mouth and
     eyes: a pixel belongs to one triangle, so they have steps.
 
     ``frame`` (H, W, 3) and ``planes`` (H, W, 4) as of ``compose``; ``layer`` (F,): SKIN, TEETH, INSIDE, EYE or
-    LID_EDGE of each triangle; ``box`` (4,): top, bottom, left and right of where to look. What has not moved, or is
-    behind hair, stays.
-    The inside of the mouth counts as hardly to be corrected: see MOUTH_KEPT.
+    LID_EDGE of each triangle; ``kept`` (F,): how still its pixels are at least; ``box`` (4,): top, bottom, left and
+    right of where to look. What has not moved, or is behind hair, stays.
     """
     height, width = nearest.shape
     top, bottom = max(int(box[0]), 1) - 1, min(int(box[1]), height - 1) + 1
@@ -367,8 +363,9 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, box, gap):
     _soften(frame, planes, kind, top, left)
     for i in range(1, kind.shape[0] - 1):
         for j in range(1, kind.shape[1] - 1):
-            if kind[i, j] == TEETH or kind[i, j] == INSIDE:
-                planes[top + i, left + j, 2] = max(planes[top + i, left + j, 2], MOUTH_KEPT)
+            f = nearest[top + i, left + j]
+            if f >= 0:
+                planes[top + i, left + j, 2] = max(planes[top + i, left + j, 2], kept[f])
 
 
 @compiled

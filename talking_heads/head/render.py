@@ -17,7 +17,7 @@ from .eyes import eye_rotation
 from .filters import resized
 from .fit import FrameFit, posed
 from .head import SAME_BACKGROUND, Head
-from .kernels import compose, mend_teeth_and_edges, rasterise, reduce_planes, soften_outline, stretch
+from .kernels import INSIDE, TEETH, compose, mend_teeth_and_edges, rasterise, reduce_planes, soften_outline, stretch
 from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep
 from .photo import MARGIN, REACH, PhotoView
@@ -27,6 +27,9 @@ LEAST_OPENNESS = 0.12
 """Height over width of an eye that counts as open in a photo: a shut one cannot close further."""
 BLINK_SHUTS = (0.85, 1.0)
 """Strengths of a blink from which on, and at which an eye is shut, however large it is in the photo."""
+KEPT = np.float32(0.75)
+"""Stillness of the inside of the mouth and of shut lids. Small, blurred mouths and lids of films taught the network to
+paint them grey: what is drawn looks more like them."""
 SWAY = 1.5
 """cm: on a shorter way of the head the shoulders mostly stay, on a longer one they mostly go along."""
 RIM_FADE = (0.02, 0.05)
@@ -48,8 +51,8 @@ class Rendered:
     """float32 (S, S, 3) in 0..255."""
     planes: np.ndarray
     """float32 (S, S, 4): where the photo vouches for the picture (0..1); the layer: head 1, hair 0, background -1;
-    stillness: where nothing is to be corrected, because nothing has moved and the picture is the photo, or because it
-    is the inside of the mouth (0..1); the person's opacity (0..1)."""
+    stillness: where nothing is to be corrected, because nothing has moved and the picture is the photo, or little,
+    because it is the inside of the mouth or a shut lid (0..1); the person's opacity (0..1)."""
     landmarks: np.ndarray
     """float32 (L, 2) in pixels of the picture: those of the posed model."""
     photo: np.ndarray
@@ -186,6 +189,8 @@ class Renderer:
         self._openness = np.maximum([eye_openness(places) for places in seen], LEAST_OPENNESS)  # (K, 2)
         self._lids = Lids.of(model)
         self._holes = np.flatnonzero(~model.skin)  # mouth and eyes
+        self._mouth_kept = (KEPT * ((model.layer == TEETH) | (model.layer == INSIDE))).astype(np.float32)
+        self._lid_triangles = np.flatnonzero((model.lids.max(axis=1) > 0)[model.triangles].all(axis=1))
         self._eyeballs = [np.flatnonzero(model.part == name) for name in EYES]
 
     def draw(self, frame: FrameFit, choice: PhotoChoice | None = None) -> Rendered:
@@ -224,7 +229,9 @@ class Renderer:
         holes = points[self._holes, :2]
         box = np.concatenate([holes.min(axis=0), holes.max(axis=0) + 1])[[1, 3, 0, 2]].astype(np.int64)
         gap = TOOTH_GAP * self.size * self.head.primary_view.fit.camera.scale
-        mend_teeth_and_edges(self._frame, self._planes, self._nearest[0], self.head.model.layer, box, gap)
+        mend_teeth_and_edges(
+            self._frame, self._planes, self._nearest[0], self.head.model.layer, self._kept(base, points), box, gap
+        )
         landmarks = points[self.head.model.landmark_vertices, :2] - np.float32(0.5)
         picture = np.empty_like(self._frame)
         _in_bands(lambda a, b: soften_outline(self._frame, self._planes, self._nearest[0], a, b, picture), self.size)
@@ -289,12 +296,25 @@ class Renderer:
             columns += [self._texture_at[slot], seen.trust if k == 0 else self._seen(slot, points).trust]
         return np.ascontiguousarray(np.column_stack(columns), np.float32), np.array(slots, np.int64)
 
+    def _kept(self, base: int, points: np.ndarray) -> np.ndarray:
+        """float32 (F,): how still triangles are at least, see KEPT."""
+        kept = self._mouth_kept.copy()
+        corners = self.head.model.triangles[self._lid_triangles]
+        kept[self._lid_triangles] = KEPT * self._unfolded(base, points)[0][corners].mean(axis=1)
+        return kept
+
+    def _unfolded(self, photo: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(V,): what of the lids a photo does not show, because they were open; and (2,): the eyes' opening, over that
+        in the photo."""
+        opening = eye_openness(points[self.head.model.landmark_vertices, :2]) / self._openness[photo]
+        closing = np.clip(1 - opening, 0, 1)
+        return (self.head.model.lids * smoothstep(0.1, 0.6, closing)).max(axis=1), opening
+
     def _seen(self, photo: int, points: np.ndarray) -> _Seen:
         model, view = self.head.model, self.head.views[photo]
-        opening = eye_openness(points[model.landmark_vertices, :2]) / self._openness[photo]
-        closing = np.clip(1 - opening, 0, 1)
         # A lid that comes down shows skin that was folded away in the photo.
-        unfolded = (model.lids * smoothstep(0.1, 0.6, closing)).max(axis=1)
+        unfolded, opening = self._unfolded(photo, points)
+        closing = np.clip(1 - opening, 0, 1)
         trust = view.trust * (1 - unfolded)
         drawn_out = stretch(points, self._texture_at[photo], model.triangles)
         trust[model.skin] *= smoothstep(5.0, 2.5, drawn_out[model.skin])
