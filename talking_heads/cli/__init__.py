@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import typer
 
 from ..errors import TalkingHeadsError
-from . import animate, batch, motion, person, speak, tools  # noqa: F401  (they add their commands)
+from . import animate, batch, live, motion, person, speak, tools  # noqa: F401  (they add their commands)
 from .options import MANY, app
 
 __all__ = ["app", "main", "spread"]
