@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -393,19 +392,3 @@ def test_a_jaw_that_is_not_carried_over_takes_no_residuals(model: FaceModel, pho
     assert value(model, moved, "jawOpen") == value(model, photo, "jawOpen") and not moved.detail[12:].any()
     absolute = Retargeter(model, photo, rest, MotionOptions("absolute"))(speaking)
     np.testing.assert_array_equal(absolute.detail, speaking.detail)
-
-
-def test_a_file_opens_the_mouth_as_the_motion_does_that_it_was_saved_from(
-    model: FaceModel, photo: FrameFit, tmp_path: Path
-) -> None:
-    rest, speaking = frame_fit(model, jawOpen=0.35), frame_fit(model, jawOpen=0.4)
-    rest.detail[12 + 13 : 12 + 16, 1], rest.detail[12 + 17 : 12 + 20, 1] = -0.2, 0.3  # cm
-    motion = motion_of([rest, speaking], 25.0)
-    motion.save(tmp_path / "motion.csv")
-    again = Motion.load(tmp_path / "motion.csv")
-    assert not again.detail.any()
-    direct = Retargeter(model, photo, rest, MotionOptions())(speaking)
-    at_rest, moving = frames_of(again, len(model.expression_names))
-    assert value(model, at_rest, "jawOpen") < 0.35 - 0.1
-    from_file = Retargeter(model, photo, at_rest, MotionOptions())(moving)
-    np.testing.assert_allclose(from_file.expression, direct.expression, atol=1e-4)

@@ -256,9 +256,8 @@ class Motion:
         """Write a CSV as Live Link Face does, six decimals; beside first, then renamed. Raises OutputError.
 
         The translation goes to three columns more, TranslationX, TranslationY, TranslationZ in cm, if any is not 0.
-        ``seen`` and ``detail`` are not kept; as far as detail parts the lips, jawOpen does in the file. Timecodes count
-        at the rate rounded up and are such that the second row begins a second, so that the rate can be told from two
-        rows on.
+        ``seen`` and ``detail`` are not kept. Timecodes count at the rate rounded up and are such that the second row
+        begins a second, so that the rate can be told from two rows on.
         """
         from .motion_csv import write_csv
 

@@ -31,8 +31,7 @@ import numpy as np
 
 from ..errors import UnreadableMediaError
 from ..files import unreadable, written_whole
-from .lips import gap_of_jaw, residual_gap
-from .motion import COEFFICIENTS, INDEX, MAX_ROWS, Motion
+from .motion import COEFFICIENTS, MAX_ROWS, Motion
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def write_csv(motion: Motion, path: Path) -> None:
     angles = np.zeros((len(motion), len(_ANGLES)))
     angles[:, :3] = np.radians(_within_half_turn(motion.head)) * _HEAD_SIGNS
     angles[:, _GAZE] = np.radians(_within_half_turn(motion.gaze)) * _GAZE_SIGNS
-    columns = [_with_jaw_for_residuals(motion), angles]
+    columns = [motion.coefficients, angles]
     if motion.translation.any():
         names += _TRANSLATION
         columns.append(motion.translation)
@@ -71,17 +70,6 @@ def write_csv(motion: Motion, path: Path) -> None:
             values = np.round(values, 6) + 0.0  # no -0.0
             times = _timecodes(np.arange(start, start + len(values)), motion.fps)
             file.writelines(line % (time, *row) for time, row in zip(times, values.tolist(), strict=True))
-
-
-def _with_jaw_for_residuals(motion: Motion) -> np.ndarray:
-    """float32 (T, 52): the coefficients, and where residuals part the lips, which no file keeps, a jaw that does.
-
-    Of a driver's frames all alike: so what a file moves by changes is what the motion itself does.
-    """
-    coefficients, jaw = motion.coefficients.copy(), INDEX["jawOpen"]
-    gaps = residual_gap(motion.detail.reshape(len(motion), -1, 3))
-    coefficients[:, jaw] = np.clip(coefficients[:, jaw] + gaps / gap_of_jaw(), 0, 1)
-    return coefficients
 
 
 def read_csv(path: Path, fps: float | None = None) -> Motion:
