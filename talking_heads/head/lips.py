@@ -1,4 +1,4 @@
-"""How far inner lips are apart by what a fit leaves over at them, and what share of a fallen jaw that is."""
+"""How far two rows of landmarks are apart in height, lips above all: by coefficients, and by what a fit leaves over."""
 
 from __future__ import annotations
 
@@ -7,37 +7,43 @@ from functools import cache
 import numpy as np
 
 from .fit import MOUTH_AND_LIDS
-from .model import face_model
+from .model import FaceModel, face_model
 
 INNER_LIPS = (61, 62, 63), (67, 66, 65)
 """Landmarks of the upper and the lower inner lip that lie above each other."""
-_ABOVE, _BELOW = (np.isin(MOUTH_AND_LIDS, points) for points in INNER_LIPS)
 _NUM_LIDS = 12
 
 
-def residual_gap(detail: np.ndarray) -> np.ndarray:
-    """Residuals at MOUTH_AND_LIDS (..., D, 3) cm -> (...,) cm by which they part the inner lips; negative: close."""
-    gap: np.ndarray = detail[..., _ABOVE, 1].mean(axis=-1) - detail[..., _BELOW, 1].mean(axis=-1)
+def gap_by_coefficient(model: FaceModel, upper: tuple[int, ...], lower: tuple[int, ...]) -> np.ndarray:
+    """(E,) cm by which each expression at 1 parts landmarks, on average."""
+    above, below = (model.landmark_vertices[list(points)] for points in (upper, lower))
+    gaps: np.ndarray = (model.expression_basis[:, above, 1] - model.expression_basis[:, below, 1]).mean(axis=1)
+    return gaps
+
+
+def residual_gap(
+    detail: np.ndarray, upper: tuple[int, ...] = INNER_LIPS[0], lower: tuple[int, ...] = INNER_LIPS[1]
+) -> np.ndarray:
+    """Residuals at MOUTH_AND_LIDS (..., D, 3) cm -> (...,) cm by which they part landmarks of those, on average."""
+    raised, lowered = (detail[..., np.isin(MOUTH_AND_LIDS, points), 1] for points in (upper, lower))
+    gap: np.ndarray = raised.mean(axis=-1) - lowered.mean(axis=-1)
     return gap
 
 
 @cache
 def gap_of_jaw() -> float:
     """cm by which ``jawOpen`` 1 parts the inner lips of the face model."""
-    return float(residual_gap(_fall()))
+    model = face_model()
+    return float(gap_by_coefficient(model, *INNER_LIPS)[model.index("jawOpen")])
 
 
 @cache
 def parting() -> np.ndarray:
     """float32 (D,) cm upwards at MOUTH_AND_LIDS: lips parted by 1 cm as a jaw does it, half of it above the line on
     which they meet and half below; 0 at the lids."""
-    fall = _fall()[:, 1]
-    parted = (fall - 0.5 * (fall[_ABOVE].mean() + fall[_BELOW].mean())) / gap_of_jaw()
+    model = face_model()
+    fall = model.expression_basis[model.index("jawOpen"), model.landmark_vertices[MOUTH_AND_LIDS], 1].astype(float)
+    upper, lower = (fall[np.isin(MOUTH_AND_LIDS, points)].mean() for points in INNER_LIPS)
+    parted = (fall - 0.5 * (upper + lower)) / gap_of_jaw()
     parted[:_NUM_LIDS] = 0
     return parted.astype(np.float32)
-
-
-def _fall() -> np.ndarray:
-    """(D, 3) cm: the way of MOUTH_AND_LIDS under ``jawOpen`` 1."""
-    model = face_model()
-    return model.expression_basis[model.index("jawOpen")][model.landmark_vertices[MOUTH_AND_LIDS]].astype(float)

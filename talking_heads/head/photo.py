@@ -315,7 +315,7 @@ class PhotoViewBuilder:
         aside = np.abs(self.model.mean[self.model.around_eyes, :1])
         light = np.maximum(under.mean(axis=1, keepdims=True), 1e-3)
         hue = np.sqrt(np.maximum(under / light, 1e-3) * (skin / max(float(skin.mean()), 1e-3)))
-        red = 1 + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (LID_HUE - 1)
+        red = 1 + share_of_colour(skin) * (LID_HUE - 1)
         return light * np.interp(aside, *LID_LIGHT) * hue * red
 
     def _lashes(self, colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
@@ -373,7 +373,7 @@ class PhotoViewBuilder:
         inside[teeth] = np.maximum(inside[teeth], 1.5 * THROAT)
         # A photo without colours, or with few, has no red mouth.
         grey = inside.mean(axis=1, keepdims=True)
-        inside = grey + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (inside - grey)
+        inside = grey + share_of_colour(skin) * (inside - grey)
         share = self.trust * teeth
         brightness = colours.mean(axis=1)
         if share.sum() > MIN_TEETH:
@@ -443,6 +443,11 @@ def _most_certain(weight: np.ndarray) -> np.ndarray:
 def colourfulness(colour: np.ndarray) -> float:
     """0 for a grey (3,), 1 for a pure red."""
     return float((colour.max() - colour.min()) / max(float(colour.max()), 1e-3))
+
+
+def share_of_colour(skin: np.ndarray) -> float:
+    """0 for a grey photo to 1 for one in colour, by its skin (3,)."""
+    return min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS)
 
 
 def redness(colours: np.ndarray) -> np.ndarray:

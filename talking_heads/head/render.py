@@ -189,7 +189,7 @@ class Renderer:
         self._openness = np.maximum([eye_openness(places) for places in seen], LEAST_OPENNESS)  # (K, 2)
         self._lids = Lids.of(model)
         self._holes = np.flatnonzero(~model.skin)  # mouth and eyes
-        self._mouth_kept = (KEPT * ((model.layer == TEETH) | (model.layer == INSIDE))).astype(np.float32)
+        self._mouth_kept = (KEPT * np.isin(model.layer, (TEETH, INSIDE))).astype(np.float32)
         self._lid_triangles = np.flatnonzero((model.lids.max(axis=1) > 0)[model.triangles].all(axis=1))
         self._eyeballs = [np.flatnonzero(model.part == name) for name in EYES]
 
@@ -210,7 +210,8 @@ class Renderer:
     def _draw_from(self, base: int, frame: FrameFit) -> Rendered:
         view = self.head.views[base]
         points, hair = self._points(frame, view)
-        head_values, slots = self._head_values(frame, base, points)
+        seen = self._seen(base, points)
+        head_values, slots = self._head_values(base, points, seen)
         hair_values = self._hair_values(base, hair)
         origin = np.float32(MARGIN * self.size)
         triangles = self.head.model.triangles
@@ -230,7 +231,7 @@ class Renderer:
         box = np.concatenate([holes.min(axis=0), holes.max(axis=0) + 1])[[1, 3, 0, 2]].astype(np.int64)
         gap = TOOTH_GAP * self.size * self.head.primary_view.fit.camera.scale
         mend_teeth_and_edges(
-            self._frame, self._planes, self._nearest[0], self.head.model.layer, self._kept(base, points), box, gap
+            self._frame, self._planes, self._nearest[0], self.head.model.layer, self._kept(seen.unfolded), box, gap
         )
         landmarks = points[self.head.model.landmark_vertices, :2] - np.float32(0.5)
         picture = np.empty_like(self._frame)
@@ -281,10 +282,10 @@ class Renderer:
             result[lids.skin, 1] += lids.lift(edges, edges + moved, float(shut))
         return result
 
-    def _head_values(self, frame: FrameFit, base: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values that ``kernels.compose`` interpolates, float32 (V, 4 + 3S); the photos of its slots (S,)."""
+    def _head_values(self, base: int, points: np.ndarray, seen: _Seen) -> tuple[np.ndarray, np.ndarray]:
+        """Values that ``kernels.compose`` interpolates, float32 (V, 4 + 3S); the photos of its slots (S,). ``seen``: of
+        the photo ``base``."""
         model, view = self.head.model, self.head.views[base]
-        seen = self._seen(base, points)
         shown = view.shown * (1 - seen.unfolded) * seen.eye_light
         shown[model.inside] = np.maximum(shown[model.inside], seen.lips_alike)
         for ball, alike in zip(self._eyeballs, smoothstep(0.1, 0.02, np.abs(1 - seen.opening)), strict=True):
@@ -296,25 +297,19 @@ class Renderer:
             columns += [self._texture_at[slot], seen.trust if k == 0 else self._seen(slot, points).trust]
         return np.ascontiguousarray(np.column_stack(columns), np.float32), np.array(slots, np.int64)
 
-    def _kept(self, base: int, points: np.ndarray) -> np.ndarray:
-        """float32 (F,): how still triangles are at least, see KEPT."""
+    def _kept(self, unfolded: np.ndarray) -> np.ndarray:
+        """float32 (F,): how still triangles are at least, see KEPT; ``unfolded`` (V,) as of ``_Seen``."""
         kept = self._mouth_kept.copy()
         corners = self.head.model.triangles[self._lid_triangles]
-        kept[self._lid_triangles] = KEPT * self._unfolded(base, points)[0][corners].mean(axis=1)
+        kept[self._lid_triangles] = KEPT * unfolded[corners].mean(axis=1)
         return kept
-
-    def _unfolded(self, photo: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(V,): what of the lids a photo does not show, because they were open; and (2,): the eyes' opening, over that
-        in the photo."""
-        opening = eye_openness(points[self.head.model.landmark_vertices, :2]) / self._openness[photo]
-        closing = np.clip(1 - opening, 0, 1)
-        return (self.head.model.lids * smoothstep(0.1, 0.6, closing)).max(axis=1), opening
 
     def _seen(self, photo: int, points: np.ndarray) -> _Seen:
         model, view = self.head.model, self.head.views[photo]
-        # A lid that comes down shows skin that was folded away in the photo.
-        unfolded, opening = self._unfolded(photo, points)
+        opening = eye_openness(points[model.landmark_vertices, :2]) / self._openness[photo]
         closing = np.clip(1 - opening, 0, 1)
+        # A lid that comes down shows skin that was folded away in the photo.
+        unfolded = (model.lids * smoothstep(0.1, 0.6, closing)).max(axis=1)
         trust = view.trust * (1 - unfolded)
         drawn_out = stretch(points, self._texture_at[photo], model.triangles)
         trust[model.skin] *= smoothstep(5.0, 2.5, drawn_out[model.skin])

@@ -13,7 +13,7 @@ import numpy as np
 
 from .eyes import with_gaze
 from .fit import MOUTH_AND_LIDS, FrameFit
-from .lips import INNER_LIPS, gap_of_jaw, parting, residual_gap
+from .lips import INNER_LIPS, gap_by_coefficient, gap_of_jaw, parting, residual_gap
 from .model import FaceModel, face_model, rotation_by
 from .motion import COEFFICIENTS, INDEX, PARTS, Motion, head_angles, head_rotation
 
@@ -116,7 +116,7 @@ def lips_apart(head: Head) -> Motion:
     meet in the face, even if the photo shows a laugh; else they would stay as far apart as in the photo."""
     model, view = head.model, head.primary_view
     upper, lower = (model.landmark_vertices[list(points)] for points in INNER_LIPS)
-    by_coefficient = (model.expression_basis[:, upper, 1] - model.expression_basis[:, lower, 1]).mean(axis=1)
+    by_coefficient = gap_by_coefficient(model, *INNER_LIPS)
     shown = view.fit.frame.expression
     gap = float((view.rest[upper, 1] - view.rest[lower, 1]).mean()) - TOUCHING
     opening = np.array([name in _OPENING for name in model.expression_names]) * shown.clip(0)
@@ -161,13 +161,10 @@ def _gaps(motion: Motion, upper: tuple[int, ...], lower: tuple[int, ...]) -> np.
     """How far landmarks of MOUTH_AND_LIDS are apart in height, on average."""
     model = face_model()
     above, below = (model.landmark_vertices[list(points)] for points in (upper, lower))
-    by_coefficient = (model.expression_basis[:, above, 1] - model.expression_basis[:, below, 1]).mean(axis=1)
+    by_coefficient = gap_by_coefficient(model, upper, lower)
     rest = float((model.mean[above, 1] - model.mean[below, 1]).mean())
-    heights = motion.detail.reshape(len(motion), -1, 3)[:, :, 1]
-    place = {landmark: k for k, landmark in enumerate(MOUTH_AND_LIDS)}
-    raised, lowered = (heights[:, [place[landmark] for landmark in points]] for points in (upper, lower))
     gaps: np.ndarray = rest + motion.coefficients[:, : len(by_coefficient)] @ by_coefficient
-    return np.maximum(gaps + (raised - lowered).mean(axis=1), 0)
+    return np.maximum(gaps + residual_gap(motion.detail.reshape(len(motion), -1, 3), upper, lower), 0)
 
 
 class Retargeter:

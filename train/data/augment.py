@@ -28,10 +28,8 @@ def weight_map(landmarks: np.ndarray, size: int, face: float, mouth: float, eyes
     draw = ImageDraw.Draw(image)
     draw.polygon([tuple(point) for point in landmarks[list(FACE_OUTLINE)]], fill=1.0 + face)
     for part, extra in ((OUTER_LIP, mouth), (RIGHT_EYE, eyes), (LEFT_EYE, eyes)):
-        outline = landmarks[part]
-        centre = outline.mean(axis=0)
         stretch = 1.25 if part is OUTER_LIP else EYE_REACH
-        draw.polygon([tuple(point) for point in (outline - centre) * stretch + centre], fill=1.0 + extra)
+        draw.polygon(_stretched(landmarks[part], stretch), fill=1.0 + extra)
     return np.array(image, dtype=np.float32)[None]
 
 
@@ -43,10 +41,14 @@ def unknown_parts(outlines: Sequence[np.ndarray], size: int, eyes: bool) -> np.n
     parts = ((INNER_LIP, LIPS_REACH), *(((RIGHT_EYE, EYE_REACH), (LEFT_EYE, EYE_REACH)) if eyes else ()))
     for landmarks in outlines:
         for part, stretch in parts:
-            centre = landmarks[part].mean(axis=0)
-            outline = [tuple(point) for point in (landmarks[part] - centre) * stretch + centre]
-            draw.polygon(outline, fill=1, outline=1)
+            draw.polygon(_stretched(landmarks[part], stretch), fill=1, outline=1)
     return ndimage.binary_dilation(np.array(image, bool), iterations=round(size / 128))[None]
+
+
+def _stretched(outline: np.ndarray, stretch: np.ndarray | float) -> list[tuple[float, ...]]:
+    """Points (N, 2) moved away from their middle, as Pillow takes polygons."""
+    centre = outline.mean(axis=0)
+    return [tuple(point) for point in (outline - centre) * stretch + centre]
 
 
 def face_mask(landmarks: np.ndarray, size: int) -> np.ndarray:
