@@ -208,6 +208,16 @@ def test_a_shut_eye_ends_in_a_line_of_lashes(head: Head, renderer: Renderer) -> 
         assert column[9:16].min() < 0.75 * np.median(column)
 
 
+def test_the_network_is_kept_off_lids_that_are_shut_and_not_off_open_eyes(head: Head, renderer: Renderer) -> None:
+    shut, opened = (
+        renderer.draw(moved(head, eyeBlinkLeft=blink, eyeBlinkRight=blink, gaze=(8, 0))) for blink in (1, 0)
+    )
+    for eye in ([37, 38, 40, 41], [43, 44, 46, 47]):
+        lid = around(opened.landmarks, eye, 1)
+        assert np.median(shut.planes[lid][..., 2]) > 0.6
+        assert np.median(opened.planes[lid][..., 2]) < 0.3
+
+
 def test_shut_lids_have_the_hue_of_the_face_where_the_skin_below_the_eyes_is_grey(shots: Shots, head: Head) -> None:
     (canvas,), (points,) = shots.canvases, shots.landmarks
     grey = canvas.astype(np.float32)
