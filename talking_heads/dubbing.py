@@ -100,7 +100,9 @@ class FilmedPerson:
 
     def motion(self, head: Head) -> Motion:
         """How the film moves the person's own head."""
-        return motion_of_track(self.track, DriverFitter.of_person(head, self.crop))
+        shoulders = self.track.shoulders
+        in_photo = None if shoulders is None else shoulders[self.photos[head.primary]]
+        return motion_of_track(self.track, DriverFitter.of_person(head, self.crop, in_photo))
 
 
 def check_dubbed_parts(parts: Sequence[str]) -> None:

@@ -165,7 +165,7 @@ def test_hold_out_frames_are_independent_and_fitted(model: Path, clip: Path, det
     assert all(np.array_equal(picture, frames[k]) for k, picture in read.pictures.items())  # whole
     assert np.array_equal(read.cropped(read.held_out)[1], read.crop.cut(frames[read.held_out[1]], SIZE))
     head = pipe.avatar_from_shots(read.shots(read.sources[1])).head
-    independent = read.independent(head, SIZE)
+    independent = read.independent(head, read.sources[1], SIZE)
     assert [len(targets) for targets in independent] == [1, 1, 1, 1]
     renderer = Renderer(head, SIZE)
     for k, targets in zip(read.held_out, independent, strict=True):
@@ -174,7 +174,7 @@ def test_hold_out_frames_are_independent_and_fitted(model: Path, clip: Path, det
         assert np.array_equal(targets.frames[0].expression, alone.expression)
         missed = np.linalg.norm(renderer.landmarks(targets.frames[0]) - targets.landmarks[0], axis=1)[:68]
         assert missed.mean() < 0.02 * SIZE
-    run = read.consecutive(head, SIZE)
+    run = read.consecutive(head, read.sources[1], SIZE)
     assert len(run) == len(read.run) == 16
     assert np.array_equal(run.landmarks, read.crop.to_crop(read.landmarks[read.run], SIZE))
 

@@ -381,7 +381,7 @@ def test_parts_are_the_right_ones() -> None:
     assert holds("lips", "jawOpen", "mouthClose", "tongueOut", "cheekPuff") and not holds("lips", "noseSneerLeft")
     assert holds("eyes", "eyeBlinkLeft", "eyeLookUpRight", "eyeWideLeft", "cheekSquintLeft", "gaze")
     assert PARTS["brows"] == ("browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight")
-    assert PARTS["expression"] == (*COEFFICIENTS, "gaze") and PARTS["head"] == ("head", "translation")
+    assert PARTS["expression"] == (*COEFFICIENTS, "gaze") and PARTS["head"] == ("head", "translation", "shoulders")
     assert not set(PARTS["lips"]) & set(PARTS["eyes"])
 
 

@@ -162,7 +162,9 @@ def test_a_pair_is_measured_against_what_was_asked_for(
     whole = pipe.track_landmarks(clip)
     first = int(np.flatnonzero(whole.seen)[0])
     assert first >= 4 and whole.seen[first:].all()
-    short = replace(whole, landmarks=whole.landmarks[first:][:20], seen=whole.seen[first:][:20], gaps=())
+    some = slice(first, first + 20)
+    shoulders = None if whole.shoulders is None else whole.shoulders[some]
+    short = replace(whole, landmarks=whole.landmarks[some], seen=whole.seen[some], gaps=(), shoulders=shoulders)
     motion = motion_of_track(short)
     painted = np.stack([reduced(frame, SIZE) for frame in pipe(avatar, motion)])
     targets = relative_targets(avatar.head, motion, SIZE)

@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN, eye_openness
 from .eyes import GAZE_NAMES, eye_centres, eye_rotation, with_gaze
-from .model import EYES, NECK_JOINT, Camera, FaceModel, face_model, rotation_by, smoothstep
+from .model import EYES, NECK_JOINT, Camera, FaceModel, face_model, rotation_by, rotation_vector, smoothstep
 from .pose_kernels import normal_equations
 
 NUM_IDENTITY = 64
@@ -28,6 +28,10 @@ LANDMARK_SIGMA = 0.015
 """Standard deviation of a landmark, in sizes of the face."""
 EXPRESSION_SIGMA = 0.3
 BLINK_SIGMA = 1.0
+TURN_SIGMA, TURN_REACH = np.radians(0.5), np.radians(1.0)
+"""Prior of how far a frame nods and turns aside from the pose at rest: Gaussian for small turns, as a Cauchy
+distribution beyond. When lips or brows move, a detector's points move as if the head had turned by a degree or two:
+hair and ears, which it does not see, would turn with it. Large turns are real."""
 MAX_STEPS = 12
 MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
@@ -67,6 +71,9 @@ class FrameFit:
     """float32 (D, 3) cm in the model's axes: what is left at MOUTH_AND_LIDS."""
     error: float
     """Mean distance of the named landmarks in sizes of the face, before the detail."""
+    shoulders: np.ndarray | None = None
+    """(2,) cm to the image's right and up: where the shoulders are, from where they were in some frame (of a driver) or
+    in the photo (of a person). None where nobody knows: they follow the head, see ``motion.gone_along``."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +272,7 @@ def _finish_photo(
     points: np.ndarray,
     trust: np.ndarray,
 ) -> PhotoFit:
-    fitter = FrameFitter(model, identity_coefficients, camera, trust=trust)
+    fitter = FrameFitter(model, identity_coefficients, camera, trust=trust, rest=state.rotation)
     # Frames turn about the neck, the first fit about the origin; and what was a larger scale is nearer now.
     nearer = camera.distance * (1 - camera.scale / state.scale)
     shift = (state.rotation - np.eye(3)) @ NECK_JOINT + np.array([0, 0, nearer])
@@ -336,10 +343,13 @@ class FrameFitter:
         camera: Camera,
         offset: np.ndarray | None = None,
         trust: np.ndarray = TRUST,
+        rest: np.ndarray | None = None,
     ) -> None:
         """``identity_coefficients`` (I,) and ``offset`` (V, 3) cm are the person's; ``camera`` is that of the crop that
-        frames come in; ``trust`` (L,): how much each landmark counts."""
+        frames come in; ``trust`` (L,): how much each landmark counts; ``rest`` (3, 3): the head's rotation at rest,
+        frontal if None."""
         self.model, self.camera, self._trust = model, camera, trust
+        self._rest = np.eye(3) if rest is None else rest
         spots = model.landmark_vertices
         offset = np.zeros_like(model.mean) if offset is None else offset
         neutral = model.vertices(identity_coefficients) + offset
@@ -375,6 +385,10 @@ class FrameFitter:
                 break
             pull[6:] -= expression[free] / self._sigma[free] ** 2
             normal[np.diag_indices_from(normal)] += precision
+            turn = rotation_vector(rotation @ self._rest.T)[_TURN]
+            stiffness = 1 / (TURN_SIGMA**2 * (1 + turn @ turn / TURN_REACH**2))
+            normal[_TURN, _TURN] += stiffness
+            pull[_TURN] -= stiffness * turn
             change = _bounded_step(normal, pull, expression[free])
             rotation = rotation_by(change[:3]) @ rotation
             translation = translation + change[3:6]
@@ -419,6 +433,10 @@ class FrameFitter:
         # Eyes look at one thing; what remains is mostly the detector's error.
         together = result.mean(axis=0)
         return together + VERGENCE_KEPT * (result - together)
+
+
+_TURN = np.arange(2)
+"""Places of nods and turns aside among the unknowns of a frame; how far the head is tilted the eyes say well."""
 
 
 def _bounded_step(normal: np.ndarray, pull: np.ndarray, expression: np.ndarray) -> np.ndarray:

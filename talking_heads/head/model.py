@@ -237,6 +237,14 @@ def rotation_by(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
+def rotation_vector(rotation: np.ndarray) -> np.ndarray:
+    """The inverse of ``rotation_by``, (3, 3) -> (3,) radians; the angle within half a turn."""
+    cosine = np.clip((np.trace(rotation) - 1) / 2, -1, 1)
+    axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
+    length = float(np.linalg.norm(axis))
+    return float(np.arccos(cosine)) * axis / length if length > 1e-9 else np.zeros(3)
+
+
 def neck_fade(height: np.ndarray) -> np.ndarray:
     """Heights in cm in the model's axes -> share of the head's turn in 0..1."""
     return smoothstep(NECK_BOTTOM, NECK_TOP, height).astype(np.float32)

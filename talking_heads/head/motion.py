@@ -47,7 +47,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "eyes": (*_starting("eye", "cheekSquint"), "gaze"),
     "brows": _starting("brow"),
     "expression": (*COEFFICIENTS, "gaze"),
-    "head": ("head", "translation"),
+    "head": ("head", "translation", "shoulders"),
 }
 """Parts that can be taken from a motion: coefficients, and the names of other fields of Motion."""
 
@@ -60,6 +60,16 @@ _ALL_SEEN = np.zeros(0, bool)
 _NO_DETAIL = np.zeros((0, 0), np.float32)
 DETAIL_LIDS, DETAIL_LIPS = slice(0, 36), slice(36, 96)
 _WIDTHS = {"coefficients": len(COEFFICIENTS), "head": 3, "gaze": 4, "translation": 3, "detail": DETAIL_LIPS.stop}
+
+
+SWAY = 1.5
+"""cm: on a shorter way of the head the shoulders mostly stay, on a longer one they mostly go along."""
+
+
+def gone_along(way: np.ndarray, sway: float = SWAY) -> np.ndarray:
+    """How far shoulders go that nobody has seen, for a ``way`` (N,) of the head; in its unit, as ``sway``."""
+    result: np.ndarray = way * (way @ way / (way @ way + sway**2))
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +95,8 @@ class Motion:
     detail: np.ndarray = field(default_factory=lambda: _NO_DETAIL, repr=False)
     """float32 (T, 96) cm: what coefficients cannot say of lids (12 points) and lips (20), see ``fit.MOUTH_AND_LIDS``,
     x, y, z each in the head's axes. Left out: none. Files do not keep it."""
+    shoulders: np.ndarray | None = None
+    """float32 (T, 2) cm to the image's right and up: where the shoulders are. None: they follow the head."""
 
     def __post_init__(self) -> None:
         frames = np.shape(self.coefficients)[:1]
@@ -99,6 +111,11 @@ class Motion:
             object.__setattr__(self, name, values)
         if frames == (0,):
             raise ValueError("a motion has one frame at least")
+        if self.shoulders is not None:
+            shoulders = np.asarray(self.shoulders, np.float32)
+            if shoulders.shape != (*frames, 2) or not np.isfinite(shoulders).all():
+                raise ValueError(f"shoulders must be finite, of the shape (frames, 2), got {shoulders.shape}")
+            object.__setattr__(self, "shoulders", shoulders)
         low, high = float(self.coefficients.min()), float(self.coefficients.max())
         if low < -1e-3 or high > 1 + 1e-3:
             raise ValueError(f"coefficients must lie between 0 and 1, got {low if low < -1e-3 else high:g}")
@@ -139,7 +156,14 @@ class Motion:
             self.fps,
             self.seen[frames],
             self.detail[frames],
+            None if self.shoulders is None else self.shoulders[frames],
         )
+
+    def _shoulders(self) -> np.ndarray:
+        """(T, 2): as they are known, or as they follow the head."""
+        if self.shoulders is not None:
+            return self.shoulders
+        return np.stack([gone_along(way)[:2] for way in self.translation - self.translation[0]])
 
     def scaled(self, head: float = 1.0, expression: float = 1.0, gaze: float = 1.0) -> Motion:
         """Stronger or weaker, by factors of 0 or more (ValueError). Coefficients are clipped to 0..1.
@@ -157,6 +181,7 @@ class Motion:
             gaze=self.gaze * gaze,
             translation=self.translation * head,
             detail=self.detail * expression,
+            shoulders=None if self.shoulders is None else self.shoulders * head,
         )
 
     def only(self, *parts: str) -> Motion:
@@ -190,7 +215,8 @@ class Motion:
         for columns_of, sign in ((DETAIL_LIDS, "eyeBlinkLeft"), (DETAIL_LIPS, "jawOpen")):
             if sign in names:
                 detail[:, columns_of] = other.detail[:, columns_of]
-        return Motion(coefficients=mixed, **taken, fps=self.fps, seen=seen, detail=detail)
+        shoulders = other.shoulders if "shoulders" in names else self.shoulders
+        return Motion(coefficients=mixed, **taken, fps=self.fps, seen=seen, detail=detail, shoulders=shoulders)
 
     def resampled(self, fps: float) -> Motion:
         """The same movement at another rate, linear between frames; lasts as long, to the nearest frame."""
@@ -255,7 +281,8 @@ class Motion:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a CSV as Live Link Face does, six decimals; beside first, then renamed. Raises OutputError.
 
-        The translation goes to three columns more, TranslationX, TranslationY, TranslationZ in cm, if any is not 0.
+        The translation goes to three columns more, TranslationX, TranslationY, TranslationZ in cm, if any is not 0,
+        and where shoulders are known they go to ShouldersX and ShouldersY.
         ``seen`` and ``detail`` are not kept. Timecodes count at the rate rounded up and are such that the second row
         begins a second, so that the rate can be told from two rows on.
         """
@@ -326,9 +353,19 @@ def _mixed(a: Motion, b: Motion, share: np.ndarray) -> Motion:
         a.fps,
         a.seen & b.seen,
         a.detail + share * (b.detail - a.detail),
+        _if_known([a, b], lambda one, other: one + share * (other - one)),
     )
 
 
 def _joined(motions: list[Motion]) -> Motion:
     values = {name: np.concatenate([getattr(motion, name) for motion in motions]) for name in _WIDTHS}
-    return Motion(**values, fps=motions[0].fps, seen=np.concatenate([motion.seen for motion in motions]))
+    seen = np.concatenate([motion.seen for motion in motions])
+    shoulders = _if_known(motions, lambda *parts: np.concatenate(parts))
+    return Motion(**values, fps=motions[0].fps, seen=seen, shoulders=shoulders)
+
+
+def _if_known(motions: list[Motion], combine: Callable[..., np.ndarray]) -> np.ndarray | None:
+    """What becomes of their shoulders; None where none of the motions says where they are."""
+    if all(motion.shoulders is None for motion in motions):
+        return None
+    return combine(*(motion._shoulders() for motion in motions))

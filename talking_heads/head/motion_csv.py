@@ -39,8 +39,9 @@ _ANGLES = (
     *("HeadYaw", "HeadPitch", "HeadRoll"),
     *("LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch", "RightEyeRoll"),
 )
-_TRANSLATION = ("TranslationX", "TranslationY", "TranslationZ")
+_TRANSLATION, _SHOULDERS = ("TranslationX", "TranslationY", "TranslationZ"), ("ShouldersX", "ShouldersY")
 _VALUES = (*(name[0].upper() + name[1:] for name in COEFFICIENTS), *_ANGLES)
+_NUMERIC = ("BlendShapeCount", *_VALUES, *_TRANSLATION, *_SHOULDERS)
 _TOLERATED = ("TongueOut", "LeftEyeRoll", "RightEyeRoll")
 _HEAD_SIGNS = np.array([-1.0, 1.0, 1.0])
 _GAZE_SIGNS = np.array([-1.0, 1.0, -1.0, 1.0])
@@ -61,6 +62,9 @@ def write_csv(motion: Motion, path: Path) -> None:
     if motion.translation.any():
         names += _TRANSLATION
         columns.append(motion.translation)
+    if motion.shoulders is not None:
+        names += _SHOULDERS
+        columns.append(motion.shoulders)
     line = "%s," + str(len(_VALUES)) + ",%.6f" * (len(names) - 2) + "\n"
     with written_whole(path) as file:
         file.write(",".join(names) + "\n")
@@ -165,7 +169,7 @@ def _listed(names: Sequence[str]) -> str:
 def _columns(header: str, path: Path, timed: bool) -> tuple[dict[str, int], int]:
     """Where each column is, and how many there are. Says which are unknown, twice there, or missing."""
     cells = [cell.strip() for cell in next(csv.reader([header]))]
-    known = {name.lower(): name for name in ("Timecode", "BlendShapeCount", *_VALUES, *_TRANSLATION)}
+    known = {name.lower(): name for name in ("Timecode", *_NUMERIC)}
     names = [known.get(cell.lower()) for cell in cells]
     found: dict[str, int] = {name: k for k, name in enumerate(names) if name is not None}
     if not any(name in found for name in _VALUES):
@@ -177,8 +181,9 @@ def _columns(header: str, path: Path, timed: bool) -> tuple[dict[str, int], int]
     if twice:
         raise UnreadableMediaError(f"{path} has columns twice: {_listed(twice)}. Remove one of each.")
     wanted = [*(["Timecode"] if timed else []), *_VALUES]
-    if any(name in found for name in _TRANSLATION):
-        wanted += _TRANSLATION
+    for group in (_TRANSLATION, _SHOULDERS):
+        if any(name in found for name in group):
+            wanted += group
     missing = [name for name in wanted if name not in found]
     lacking = [name for name in missing if name not in _TOLERATED]
     if lacking:
@@ -195,7 +200,7 @@ def _read(file: TextIO, path: Path, fps: float | None) -> Motion:
     if "\0" in header:
         raise UnreadableMediaError(_not_ours(path))
     at, width = _columns(header, path, timed=fps is None)
-    numeric = [name for name in ("BlendShapeCount", *_VALUES, *_TRANSLATION) if name in at]
+    numeric = [name for name in _NUMERIC if name in at]
     blocks: list[np.ndarray] = []
     times: list[np.ndarray] = []
     rows, count = 1, 0
@@ -309,4 +314,5 @@ def _motion(table: np.ndarray, at: dict[str, int], fps: float, path: Path) -> Mo
         columns(_TRANSLATION),
         fps,
         seen,
+        shoulders=columns(_SHOULDERS) if _SHOULDERS[0] in at else None,
     )

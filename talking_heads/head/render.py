@@ -20,6 +20,7 @@ from .head import SAME_BACKGROUND, Head
 from .kernels import INSIDE, TEETH, compose, mend_teeth_and_edges, rasterise, reduce_planes, soften_outline, stretch
 from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep
+from .motion import gone_along
 from .photo import MARGIN, REACH, PhotoView
 from .pose_kernels import pose_hair_layer, pose_head
 
@@ -30,8 +31,6 @@ BLINK_SHUTS = (0.85, 1.0)
 KEPT = np.float32(0.75)
 """Stillness of the inside of the mouth and of shut lids. Small, blurred mouths and lids of films taught the network to
 paint them grey: what is drawn looks more like them."""
-SWAY = 1.5
-"""cm: on a shorter way of the head the shoulders mostly stay, on a longer one they mostly go along."""
 RIM_FADE = (0.02, 0.05)
 """Displacements, in sides of the frame: below the first the background around the outline moves along, with the loose
 hair that no mask finds; above the last it stays; between them it fades."""
@@ -247,8 +246,7 @@ class Renderer:
         before, after = start.rotation.astype(np.float32), frame.rotation.astype(np.float32)
         place = NECK_JOINT + frame.translation.astype(np.float32)
         photo_place = NECK_JOINT + start.translation.astype(np.float32)
-        way = place - photo_place
-        body_place = photo_place + way * np.float32(way @ way / (way @ way + SWAY**2))
+        body_place = (photo_place + self._shoulders(frame, view)).astype(np.float32)
         camera = head.primary_view.fit.camera
         lens = tuple(np.float32(x) for x in (
             self.size * camera.scale, self.size * camera.centre[0], self.size * camera.centre[1], camera.distance
@@ -267,6 +265,14 @@ class Renderer:
             place, *lens, hair,
         )  # fmt: skip
         return points, hair
+
+    def _shoulders(self, frame: FrameFit, view: PhotoView) -> np.ndarray:
+        """(3,) cm by which the shoulders have moved from where a photo has them."""
+        way = gone_along(frame.translation - view.fit.frame.translation)
+        if frame.shoulders is not None:  # how far they are from where the most neutral photo has them
+            primary = gone_along(frame.translation - self.head.primary_view.fit.frame.translation)
+            way[:2] += frame.shoulders - primary[:2]
+        return way
 
     def _with_lids_that_meet(
         self, view: PhotoView, frame: FrameFit, used: np.ndarray, change: np.ndarray, detail: np.ndarray

@@ -14,8 +14,8 @@ import numpy as np
 from .eyes import with_gaze
 from .fit import MOUTH_AND_LIDS, FrameFit
 from .lips import INNER_LIPS, gap_by_coefficient, gap_of_jaw, parting, residual_gap
-from .model import FaceModel, face_model, rotation_by
-from .motion import COEFFICIENTS, INDEX, PARTS, Motion, head_angles, head_rotation
+from .model import FaceModel, face_model, rotation_by, rotation_vector
+from .motion import COEFFICIENTS, INDEX, PARTS, Motion, gone_along, head_angles, head_rotation
 
 if TYPE_CHECKING:
     from .head import Head
@@ -73,6 +73,7 @@ def motion_of(frames: Sequence[FrameFit], fps: float, seen: np.ndarray | None = 
     expression = np.stack([frame.expression for frame in frames])
     coefficients = np.zeros((len(frames), len(COEFFICIENTS)), np.float32)
     coefficients[:, : expression.shape[1]] = expression  # the model has all but tongueOut, which comes last
+    shoulders = [frame.shoulders for frame in frames if frame.shoulders is not None]
     return Motion(
         coefficients=coefficients,
         head=head_angles(np.stack([frame.rotation for frame in frames])),
@@ -81,6 +82,7 @@ def motion_of(frames: Sequence[FrameFit], fps: float, seen: np.ndarray | None = 
         fps=fps,
         seen=np.ones(len(frames), bool) if seen is None else seen,
         detail=np.stack([frame.detail.reshape(-1) for frame in frames]),
+        shoulders=np.stack(shoulders) if len(shoulders) == len(frames) else None,
     )
 
 
@@ -93,6 +95,7 @@ def frame_of(motion: Motion, index: int, num_expressions: int) -> FrameFit:
         gaze=motion.gaze[index].reshape(2, 2).astype(float),
         detail=motion.detail[index].reshape(len(MOUTH_AND_LIDS), 3),
         error=0.0,
+        shoulders=None if motion.shoulders is None else motion.shoulders[index],
     )
 
 
@@ -200,16 +203,18 @@ class Retargeter:
         rest, shown = neutral.expression[blinks], driver.expression[blinks]
         wanted[blinks] = _blinked(photo.expression[blinks], rest, shown, options.expression)
         expression = np.where(self._moved, np.clip(wanted, *self._range), photo.expression).astype(np.float32)
-        rotation, translation, gaze = photo.rotation, photo.translation, photo.gaze
+        rotation, translation, gaze, shoulders = photo.rotation, photo.translation, photo.gaze, None
         if "head" in self._parts:
             rotation = _scaled(driver.rotation @ neutral.rotation.T, options.head) @ photo.rotation
             translation = photo.translation + options.head * (driver.translation - neutral.translation)
+            if driver.shoulders is not None and neutral.shoulders is not None:
+                shoulders = options.head * (driver.shoulders - neutral.shoulders)
         if "gaze" in self._parts:
             gaze = photo.gaze + options.gaze * (driver.gaze - neutral.gaze)
             expression = with_gaze(self.model, expression, gaze)
         detail = options.expression * self._detailed * (driver.detail - neutral.detail)
         self._open_jaw_as_lips_open(expression, detail)
-        return FrameFit(expression, rotation, translation, gaze, detail.astype(np.float32), 0.0)
+        return FrameFit(expression, rotation, translation, gaze, detail.astype(np.float32), 0.0, shoulders)
 
     def _open_jaw_as_lips_open(self, expression: np.ndarray, detail: np.ndarray) -> None:
         """Changes both: as far as residuals part the lips, the jaw does. Lips alone would bare clenched teeth.
@@ -225,16 +230,26 @@ class Retargeter:
         photo, options = self.photo, self.options
         wanted = photo.expression + options.expression * (driver.expression - photo.expression)
         expression = np.where(self._moved, np.clip(wanted, 0, 1), photo.expression).astype(np.float32)
-        rotation, translation, gaze = photo.rotation, photo.translation, photo.gaze
+        rotation, translation, gaze, shoulders = photo.rotation, photo.translation, photo.gaze, None
         if "head" in self._parts:
             rotation = _scaled(driver.rotation @ photo.rotation.T, options.head) @ photo.rotation
             translation = photo.translation + options.head * (driver.translation - photo.translation)
+            shoulders = self._shoulders_of(driver, translation)
         if "gaze" in self._parts:
             gaze = photo.gaze + options.gaze * (driver.gaze - photo.gaze)
             expression = with_gaze(self.model, expression, gaze)
-        return FrameFit(
-            expression, rotation, translation, gaze, options.expression * self._detailed * driver.detail, 0.0
-        )
+        detail = options.expression * self._detailed * driver.detail
+        return FrameFit(expression, rotation, translation, gaze, detail, 0.0, shoulders)
+
+    def _shoulders_of(self, driver: FrameFit, translation: np.ndarray) -> np.ndarray | None:
+        """In absolute motion: where the head's way leads them, and how much further the driver's have gone than that
+        driver's head says."""
+        neutral = self.neutral
+        if driver.shoulders is None or neutral.shoulders is None:
+            return None
+        own = driver.shoulders - neutral.shoulders - gone_along(driver.translation - neutral.translation)[:2]
+        shoulders: np.ndarray = gone_along(translation - self.photo.translation)[:2] + self.options.head * own
+        return shoulders
 
 
 def _blinked(photo: np.ndarray, neutral: np.ndarray, driver: np.ndarray, strength: float) -> np.ndarray:
@@ -248,13 +263,7 @@ def _blinked(photo: np.ndarray, neutral: np.ndarray, driver: np.ndarray, strengt
 
 def _scaled(rotation: np.ndarray, strength: float) -> np.ndarray:
     """A rotation by ``strength`` times its angle, about its own axis."""
-    if strength == 1:
-        return rotation
-    cosine = np.clip((np.trace(rotation) - 1) / 2, -1, 1)
-    angle = float(np.arccos(cosine))
-    axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
-    length = float(np.linalg.norm(axis))
-    return rotation_by(strength * angle * axis / length) if length > 1e-9 else np.eye(3)
+    return rotation if strength == 1 else rotation_by(strength * rotation_vector(rotation))
 
 
 def frames_of(motion: Motion, num_expressions: int) -> Iterator[FrameFit]:

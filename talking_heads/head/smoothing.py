@@ -40,6 +40,7 @@ class _Filter:
 _QUICK = np.array([name.startswith(("eye", "jaw", "mouth", "tongue")) for name in COEFFICIENTS])
 _QUICK_COEFFICIENTS, _SLOW_COEFFICIENTS = _Filter(1.0, 0.05), _Filter(2.5, 0.1)
 _HEAD, _TRANSLATION, _GAZE, _DETAIL = _Filter(2.0, 0.8), _Filter(2.0, 0.15), _Filter(1.5, 2.0), _Filter(1.5, 0.03)
+_SHOULDERS = _TRANSLATION
 
 
 def smoothed(motion: Motion) -> Motion:
@@ -55,6 +56,7 @@ def smoothed(motion: Motion) -> Motion:
         translation=_TRANSLATION(motion.translation),
         gaze=_GAZE(motion.gaze),
         detail=_DETAIL(motion.detail),
+        shoulders=None if motion.shoulders is None else _SHOULDERS(motion.shoulders),
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ..head.fit import FrameFit, FrameFitter, fit_person
 from ..head.head import Head
@@ -27,10 +29,12 @@ counts as one in which no face was seen."""
 class DriverFitter:
     """Fits the frames of one driver, each from the one before."""
 
-    def __init__(self, crop: Crop, fitter: FrameFitter, start: FrameFit) -> None:
+    def __init__(self, crop: Crop, fitter: FrameFitter, start: FrameFit, shoulders: np.ndarray | None = None) -> None:
         self.crop = crop
         self._fitter, self._start = fitter, start
         self._last: FrameFit | None = None
+        self._scale = fitter.camera.scale
+        self._shoulders = np.zeros(2) if shoulders is None else shoulders
 
     @classmethod
     def of(cls, faces: np.ndarray, frame_size: tuple[int, int], model: FaceModel | None = None) -> DriverFitter:
@@ -40,21 +44,26 @@ class DriverFitter:
         chosen = np.unique(np.linspace(0, len(faces) - 1, min(IDENTITY_FRAMES, len(faces))).round().astype(int))
         person = fit_person(model, [in_crop(crop, face) for face in faces[chosen]])
         cameras = [photo.camera for photo in person.photos]
+        rest = Rotation.from_matrix([photo.frame.rotation for photo in person.photos]).mean().as_matrix()
         centre = np.median([camera.centre for camera in cameras], axis=0)
         scale = float(np.median([camera.scale for camera in cameras]))
-        fitter = FrameFitter(model, person.identity_coefficients, Camera(scale, (float(centre[0]), float(centre[1]))))
+        camera = Camera(scale, (float(centre[0]), float(centre[1])))
+        fitter = FrameFitter(model, person.identity_coefficients, camera, rest=rest)
         return cls(crop, fitter, fitter.start())
 
     @classmethod
-    def of_person(cls, head: Head, crop: Crop) -> DriverFitter:
-        """A fitter for the person of a head, with frames in that photo's ``crop``: for people who drive themselves."""
+    def of_person(cls, head: Head, crop: Crop, shoulders: np.ndarray | None = None) -> DriverFitter:
+        """A fitter for the person of a head, with frames in that photo's ``crop``: for people who drive themselves.
+        ``shoulders`` (2,): where they are in the photo, in pixels of the frame."""
         view = head.primary_view
-        return cls(
-            crop, FrameFitter(head.model, head.identity_coefficients, view.fit.camera, view.offset), view.fit.frame
-        )
+        start = view.fit.frame
+        fitter = FrameFitter(
+            head.model, head.identity_coefficients, view.fit.camera, view.offset, rest=start.rotation
+        )  # fmt: skip
+        return cls(crop, fitter, start, shoulders)
 
-    def fit(self, face: np.ndarray) -> FrameFit:
-        """The next face (L, 2) in pixels of the frame."""
+    def fit(self, face: np.ndarray, shoulders: np.ndarray | None = None) -> FrameFit:
+        """The next face (L, 2) and place of the shoulders (2,) in pixels of the frame."""
         points = in_crop(self.crop, face)
         frame = None
         if self._last is not None:
@@ -62,7 +71,13 @@ class DriverFitter:
         if frame is None or frame.error > MAX_ERROR:
             frame = self._fitter.fit(points, self._start, FIRST_STEPS)
         self._last = frame if frame.error <= MAX_ERROR else None
-        return frame
+        return frame if shoulders is None else replace(frame, shoulders=self._in_cm(shoulders))
+
+    def _in_cm(self, place: np.ndarray) -> np.ndarray:
+        """(2,) pixels of the frame to the right and down -> cm to the right and up."""
+        start, end = in_crop(self.crop, np.stack([self._shoulders, place]))
+        result: np.ndarray = (end - start) / self._scale * [1, -1]
+        return result
 
 
 def in_crop(crop: Crop, face: np.ndarray) -> np.ndarray:
@@ -75,7 +90,7 @@ def motion_of_track(track: Track, driver: DriverFitter | None = None) -> Motion:
     """All frames of a track, with a driver of that track's own faces unless one is given."""
     known = track.landmarks[track.seen] if track.seen.any() else track.landmarks
     driver = DriverFitter.of(known, track.frame_size) if driver is None else driver
-    frames = [driver.fit(face) for face in track.landmarks]
+    frames = [driver.fit(*one) for one in _with_shoulders(track.landmarks, track.shoulders)]
     return smoothed(_held(motion_of(frames, track.fps, track.seen), frames))
 
 
@@ -91,17 +106,22 @@ def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple
         for stretch in stretches:
             if driver is None:
                 driver = DriverFitter.of(stretch.known, stretch.frame_size)
-                known = [driver.fit(face) for face in stretch.known]
+                known = [driver.fit(*one) for one in _with_shoulders(stretch.known, stretch.known_shoulders)]
                 start = smoothed(_held(motion_of(known, fps), known))
                 neutral = before = frame_of(start, most_neutral(start), len(known[0].expression))
             # Where the fit fails at the start of a piece, the last frame of the one before is held.
-            frames = [before, *(driver.fit(face) for face in stretch.landmarks)]
+            faces = _with_shoulders(stretch.landmarks, stretch.shoulders)
+            frames = [before, *(driver.fit(*one) for one in faces)]
             yield _held(motion_of(frames, fps, np.array([True, *stretch.seen])), frames)[1:]
             before = next((frame for frame in reversed(frames) if frame.error <= MAX_ERROR), before)
 
     for piece in smoothed_in_pieces(pieces()):
         assert neutral is not None
         yield piece, neutral
+
+
+def _with_shoulders(faces: np.ndarray, shoulders: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    return zip(faces, [None] * len(faces) if shoulders is None else shoulders, strict=True)
 
 
 def _held(motion: Motion, frames: list[FrameFit]) -> Motion:
@@ -117,4 +137,5 @@ def _held(motion: Motion, frames: list[FrameFit]) -> Motion:
     return Motion(
         motion.coefficients[source], motion.head[source], motion.gaze[source], motion.translation[source],
         motion.fps, motion.seen & ~failed, motion.detail[source],
+        None if motion.shoulders is None else motion.shoulders[source],
     )  # fmt: skip

@@ -290,7 +290,9 @@ class EpisodeDataset(Dataset[Episode]):
         alone = PersonFit(person.identity_coefficients, (first,))
         canvas, unit = canvases[plan.source], points[plan.source]
         head = Head.of(model, alone, [canvas], [mask], [unit], analysis=max(size, MIN_ANALYSIS))
-        fitter = FrameFitter(model, person.identity_coefficients, first.camera, head.views[0].fit.offset)
+        fitter = FrameFitter(
+            model, person.identity_coefficients, first.camera, head.views[0].fit.offset, rest=first.frame.rotation
+        )  # fmt: skip
         return _Source(crops, pixels, Renderer(head, size), fitter, first.frame)
 
     def portraits(self, first: int = 0, every: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -342,7 +344,9 @@ def _fitter_of(clip: _ById) -> tuple[FrameFitter, FrameFit]:
     """A fitter for the person as the clip's first frame shows him or her, and that frame's fit."""
     person = fit_person(face_model(), [clip.clip.landmarks[0]])
     first = person.photos[0]
-    return FrameFitter(face_model(), person.identity_coefficients, first.camera, first.offset), first.frame
+    return FrameFitter(
+        face_model(), person.identity_coefficients, first.camera, first.offset, rest=first.frame.rotation
+    ), first.frame  # fmt: skip
 
 
 def _described(clip: Clip, frame: int) -> np.ndarray:

@@ -17,7 +17,6 @@ import torch
 from talking_heads import TalkingHeadPipeline
 from talking_heads.avatar import Shots
 from talking_heads.errors import NoFaceError, UnreadableMediaError
-from talking_heads.head.fit import FrameFit
 from talking_heads.head.head import Head
 from talking_heads.media.composing import contact_sheet
 from talking_heads.media.images import save_image
@@ -149,6 +148,8 @@ class ClipFrames:
     crop: Crop
     landmarks: np.ndarray
     """Smoothed landmarks of all the clip's frames, in their pixels, float32 (T, L, 2)."""
+    shoulders: np.ndarray | None
+    """Where the shoulders are in all frames, in their pixels, float32 (T, 2); None where they are not seen."""
     sources: dict[int, np.ndarray]
     """For each T, which frames are sources; then the frames held out, and a run of them for jitter (or none)."""
     held_out: np.ndarray
@@ -162,22 +163,28 @@ class ClipFrames:
         """Other frames as they are compared, uint8 (K, H, H, 3)."""
         return np.stack([self.crops[int(k)] for k in chosen])
 
-    def independent(self, head: Head, size: int) -> list[Targets]:
-        """The hold-out frames, each alone: nothing is carried over from one to the next, they are far apart."""
-        return [self._targets(head, self.held_out[k : k + 1], size) for k in range(len(self.held_out))]
+    def independent(self, head: Head, sources: np.ndarray, size: int) -> list[Targets]:
+        """The hold-out frames, each alone: nothing is carried over from one to the next, they are far apart.
 
-    def consecutive(self, head: Head, size: int) -> Targets:
+        ``sources``: which frames the head is made of; so for the next two.
+        """
+        return [self._targets(head, sources, self.held_out[k : k + 1], size) for k in range(len(self.held_out))]
+
+    def consecutive(self, head: Head, sources: np.ndarray, size: int) -> Targets:
         """The run for jitter."""
-        return self._targets(head, self.run, size)
+        return self._targets(head, sources, self.run, size)
 
-    def one_after_another(self, head: Head, size: int) -> Targets:
+    def one_after_another(self, head: Head, sources: np.ndarray, size: int) -> Targets:
         """All hold-out frames, each followed from the one before."""
-        return self._targets(head, self.held_out, size)
+        return self._targets(head, sources, self.held_out, size)
 
-    def _targets(self, head: Head, chosen: np.ndarray, size: int) -> Targets:
-        fitter = DriverFitter.of_person(head, self.crop)
-        frames: list[FrameFit] = [fitter.fit(face) for face in self.landmarks[chosen]]
-        return Targets(frames, self.crop.to_crop(self.landmarks[chosen], size))
+    def _targets(self, head: Head, sources: np.ndarray, chosen: np.ndarray, size: int) -> Targets:
+        places = [None] * len(chosen) if self.shoulders is None else self.shoulders[chosen]
+        at_rest = None if self.shoulders is None else self.shoulders[sources[head.primary]]
+        fitter = DriverFitter.of_person(head, self.crop, at_rest)
+        faces = self.landmarks[chosen]
+        frames = [fitter.fit(face, place) for face, place in zip(faces, places, strict=True)]
+        return Targets(frames, self.crop.to_crop(faces, size))
 
 
 Split = Callable[[np.ndarray], tuple[dict[int, np.ndarray], np.ndarray]]
@@ -211,7 +218,7 @@ def read_clip(pipe: TalkingHeadPipeline, clip: Path, split: Split) -> ClipFrames
             pictures[k] = picture
         else:
             crops[k] = crop.cut(picture, pipe.image_size)
-    return ClipFrames(pictures, crops, crop, track.landmarks, sources, held, run)
+    return ClipFrames(pictures, crops, crop, track.landmarks, track.shoulders, sources, held, run)
 
 
 def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, options: Options) -> Iterator[Result]:
@@ -233,7 +240,8 @@ def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, op
                 pipe, avatar, options.fine_tune, feature_net=options.feature_net, seed=options.seed,
                 settings=FineTuning.of_preset(options.fine_tune_preset),
             )  # fmt: skip
-        independent, consecutive = clip.independent(avatar.head, size), clip.consecutive(avatar.head, size)
+        independent = clip.independent(avatar.head, sources, size)
+        consecutive = clip.consecutive(avatar.head, sources, size)
         source = avatar.shots.crops(size)[:1]
         columns = {"source": np.repeat(source, len(independent), 0), "truth": true_frames}
         values, turned = {}, {}
@@ -261,7 +269,7 @@ def evaluate_field(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, o
     true_frames = clip.cropped(clip.held_out)
     truth = metrics.observe(true_frames)
     avatar = pipe.avatar_from_shots(clip.shots(clip.sources[1]))
-    targets = clip.one_after_another(avatar.head, pipe.image_size)
+    targets = clip.one_after_another(avatar.head, clip.sources[1], pipe.image_size)
     painted = {name: method(targets) for name, method in methods_of(pipe, avatar).items()}
     values = {name: field_values(metrics.observe(frames), truth) for name, frames in painted.items()}
     values["truth"] = field_values(truth, truth)
