@@ -10,7 +10,7 @@ from conftest import open_mouth
 from PIL import Image, ImageDraw
 
 from talking_heads.avatar import Shots, make_head
-from talking_heads.head.filters import fill_holes, follow_edges, resized, resized_mask
+from talking_heads.head.filters import fill_holes, follow_edges, resized, resized_mask, sharpened
 from talking_heads.head.fit import NUM_IDENTITY, fit_person
 from talking_heads.head.head import Head, with_shared_backgrounds
 from talking_heads.head.kernels import sample
@@ -26,6 +26,16 @@ def model() -> FaceModel:
 
 
 # -------------------------------------------------------------------------------------------------------------- layers
+
+
+def test_sharpening_keeps_flat_places_and_steepens_edges() -> None:
+    image = np.full((8, 8, 3), 100, np.uint8)
+    np.testing.assert_array_equal(sharpened(image, 0.5), image)
+    image[:, 4:] = 140
+    sharp = sharpened(image, 0.5).astype(int)
+    assert (sharp[:, 3] < 100).all() and (sharp[:, 4] > 140).all()
+    np.testing.assert_array_equal(sharp[:, [0, 7]], image[:, [0, 7]])
+    np.testing.assert_array_equal(sharpened(image, 0.0), image)
 
 
 def test_a_head_has_what_its_docstrings_say(head: Head, shots: Shots) -> None:

@@ -11,6 +11,7 @@ from conftest import close_eyes
 from PIL import Image
 
 from talking_heads.avatar import Shots, make_head
+from talking_heads.head import render as module
 from talking_heads.head.eyes import with_gaze
 from talking_heads.head.fit import FrameFit, face_extent
 from talking_heads.head.head import Head
@@ -214,8 +215,45 @@ def test_the_network_is_kept_off_lids_that_are_shut_and_not_off_open_eyes(head: 
     )
     for eye in ([37, 38, 40, 41], [43, 44, 46, 47]):
         lid = around(opened.landmarks, eye, 1)
-        assert np.median(shut.planes[lid][..., 2]) > 0.6
+        assert np.median(shut.planes[lid][..., 2]) > 0.8
         assert np.median(opened.planes[lid][..., 2]) < 0.3
+
+
+def test_in_training_it_may_paint_there_and_in_the_mouth(head: Head, renderer: Renderer) -> None:
+    pose = moved(head, jawOpen=0.6, eyeBlinkLeft=1.0, eyeBlinkRight=1.0)
+    free, kept = Renderer(head, renderer.size, kept=0.0).draw(pose), renderer.draw(pose)
+    np.testing.assert_array_equal(free.picture, kept.picture)
+    for place in ([61, 62, 63, 65, 66, 67], [37, 38, 40, 41]):
+        inside = around(kept.landmarks, place, 1)
+        assert np.median(kept.planes[inside][..., 2]) > 0.8 and np.median(free.planes[inside][..., 2]) < 0.1
+
+
+def test_a_shut_eye_has_no_fold(head: Head) -> None:
+    folds, lids = head.model.folds, head.model.lids
+    x, y = head.model.mean[:, 0], head.model.mean[:, 1]
+    assert folds.shape == lids.shape and (folds >= lids).all() and folds.max() <= 1
+    fold = (lids.max(axis=1) < 0.05) & (folds.max(axis=1) > 0.3)
+    assert fold.sum() > 20 and y[fold].min() > 3.6 and y[fold].max() < 5.3  # cm: above the eyes, below the brows
+    assert (x[folds[:, 0] > 0.1] > 0).all() and (x[folds[:, 1] > 0.1] < 0).all()
+
+
+def test_what_is_drawn_is_as_sharp_as_the_photo(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a pixel aside, where looking a texture up blurs the most."""
+    start = head.primary_view.fit.frame
+    half = 0.5 / (256 * head.primary_view.fit.camera.scale)
+    pose = replace(start, translation=start.translation + np.array([half, half, 0]))
+
+    usual = module.SHARPENING
+
+    def detail(strength: float) -> float:
+        monkeypatch.setattr(module, "SHARPENING", strength)
+        face = Renderer(head, 256).draw(pose).picture[90:170, 90:170].mean(axis=-1)
+        return float(np.abs(np.diff(face, axis=1)).mean())
+
+    blurred, sharp = detail(0.0), detail(usual)
+    monkeypatch.undo()
+    photo = Renderer(head, 256).draw(start).picture[90:170, 90:170].mean(axis=-1)
+    assert blurred < sharp < 1.1 * np.abs(np.diff(photo, axis=1)).mean()
 
 
 def test_shut_lids_have_the_hue_of_the_face_where_the_skin_below_the_eyes_is_grey(shots: Shots, head: Head) -> None:

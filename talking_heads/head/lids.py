@@ -17,7 +17,7 @@ STATIONS = 11
 """Places along an eye at which the gap is measured."""
 REACH = 0.13
 """cm to both sides of a place in which its edges' vertices are looked for."""
-SHUT_TO_OPEN = (0.0, 0.3)
+SHUT_TO_OPEN = (0.12, 0.5)
 """Share of the photo's opening at which an eye is shut, and from which on it is left as it is: detectors find
 the lids of a shut eye somewhat apart."""
 LEAST_GAP = 0.25

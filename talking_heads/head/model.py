@@ -26,6 +26,9 @@ CAMERA_DISTANCE = 75.0
 """Centimetres from the origin to the camera. One photo does not tell how far it stood."""
 NECK_JOINT = np.array([0.0, -7.0, -1.5], np.float32)
 """The joint that the head turns about, in model space."""
+EYES_HEIGHT, FOLD_HEIGHT, FOLD = 3.6, (5.2, 4.5), 0.8
+"""Heights in cm of the corners of the eyes, and between which the fold of an upper lid ends; how much of it is gone
+when the eye is shut."""
 NECK_TOP, NECK_BOTTOM = -5.0, -15.0
 """Heights in cm between which a turn of the head fades out along the neck."""
 EYES = ("eyeball_left", "eyeball_right")
@@ -155,6 +158,16 @@ class FaceModel:
     def inside(self) -> np.ndarray:
         """(V,) bool: the inside of the mouth, and the eye sockets."""
         return ~self.skin & ~self.eyes
+
+    @cached_property
+    def folds(self) -> np.ndarray:
+        """float32 (V, 2) 0..1: skin that looks different once the left and the right eye is shut: the lids, and the
+        fold of the upper one, which is gone then."""
+        x, y = self.mean[:, 0], self.mean[:, 1]
+        above = self.around_eyes & self.skin & (y > EYES_HEIGHT)
+        fold = FOLD * smoothstep(*FOLD_HEIGHT, y) * above
+        sides = np.stack([fold * (x > 0), fold * (x < 0)], axis=1)
+        return np.maximum(self.lids, sides).astype(np.float32)
 
     @cached_property
     def layer(self) -> np.ndarray:

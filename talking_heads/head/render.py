@@ -14,7 +14,7 @@ import numpy as np
 from ..landmarks import eye_openness
 from ..media.background import Background
 from .eyes import eye_rotation
-from .filters import resized
+from .filters import resized, sharpened
 from .fit import FrameFit, posed
 from .head import SAME_BACKGROUND, Head
 from .kernels import INSIDE, TEETH, compose, mend_teeth_and_edges, rasterise, reduce_planes, soften_outline, stretch
@@ -28,9 +28,9 @@ LEAST_OPENNESS = 0.12
 """Height over width of an eye that counts as open in a photo: a shut one cannot close further."""
 BLINK_SHUTS = (0.85, 1.0)
 """Strengths of a blink from which on, and at which an eye is shut, however large it is in the photo."""
-KEPT = np.float32(0.75)
-"""Stillness of the inside of the mouth and of shut lids. Small, blurred mouths and lids of films taught the network to
-paint them grey: what is drawn looks more like them."""
+KEPT = np.float32(1.0)
+"""Stillness of the inside of the mouth and of shut lids. Small, blurred mouths and lids of films taught the bundled
+network to paint them grey: what is drawn looks more like them. In training it is 0."""
 RIM_FADE = (0.02, 0.05)
 """Displacements, in sides of the frame: below the first the background around the outline moves along, with the loose
 hair that no mask finds; above the last it stays; between them it fades."""
@@ -38,6 +38,8 @@ TOOTH_GAP = 0.15
 """cm between two teeth that belong together: the model's stand apart, and what is seen there is the throat."""
 GREY = 128
 """Level behind a person whose background is transparent, before it is taken out again."""
+SHARPENING = 0.3
+"""Of textures: what looking them up between pixels takes from the finest detail, on average."""
 BANDS = 2
 """A frame is drawn in so many bands of rows at once."""
 
@@ -159,9 +161,12 @@ class Renderer:
     HELPERS = 2
     """Photos beside the base that may show what the base does not."""
 
-    def __init__(self, head: Head, size: int, background: Background | None = None) -> None:
-        """``size``: pixels of the frame's side. ``background``: what is behind the person instead of the photo's."""
-        self.head, self.size = head, size
+    def __init__(
+        self, head: Head, size: int, background: Background | None = None, kept: float | np.floating = KEPT
+    ) -> None:
+        """``size``: pixels of the frame's side. ``background``: what is behind the person instead of the photo's.
+        ``kept``: 0..1, see KEPT."""
+        self.head, self.size, self._keeps = head, size, np.float32(kept)
         side = round(REACH * size)
         self._textures = np.stack([_texture(view.texture, side) for view in head.views])
         behind = resized(head.primary_view.background, size)
@@ -188,8 +193,8 @@ class Renderer:
         self._openness = np.maximum([eye_openness(places) for places in seen], LEAST_OPENNESS)  # (K, 2)
         self._lids = Lids.of(model)
         self._holes = np.flatnonzero(~model.skin)  # mouth and eyes
-        self._mouth_kept = (KEPT * np.isin(model.layer, (TEETH, INSIDE))).astype(np.float32)
-        self._lid_triangles = np.flatnonzero((model.lids.max(axis=1) > 0)[model.triangles].all(axis=1))
+        self._mouth_kept = (self._keeps * np.isin(model.layer, (TEETH, INSIDE))).astype(np.float32)
+        self._lid_triangles = np.flatnonzero((model.folds.max(axis=1) > 0)[model.triangles].all(axis=1))
         self._eyeballs = [np.flatnonzero(model.part == name) for name in EYES]
 
     def draw(self, frame: FrameFit, choice: PhotoChoice | None = None) -> Rendered:
@@ -307,7 +312,7 @@ class Renderer:
         """float32 (F,): how still triangles are at least, see KEPT; ``unfolded`` (V,) as of ``_Seen``."""
         kept = self._mouth_kept.copy()
         corners = self.head.model.triangles[self._lid_triangles]
-        kept[self._lid_triangles] = KEPT * unfolded[corners].mean(axis=1)
+        kept[self._lid_triangles] = self._keeps * unfolded[corners].mean(axis=1)
         return kept
 
     def _seen(self, photo: int, points: np.ndarray) -> _Seen:
@@ -315,7 +320,7 @@ class Renderer:
         opening = eye_openness(points[model.landmark_vertices, :2]) / self._openness[photo]
         closing = np.clip(1 - opening, 0, 1)
         # A lid that comes down shows skin that was folded away in the photo.
-        unfolded = (model.lids * smoothstep(0.1, 0.6, closing)).max(axis=1)
+        unfolded = (model.folds * smoothstep(0.1, 0.6, closing)).max(axis=1)
         trust = view.trust * (1 - unfolded)
         drawn_out = stretch(points, self._texture_at[photo], model.triangles)
         trust[model.skin] *= smoothstep(5.0, 2.5, drawn_out[model.skin])
@@ -324,7 +329,7 @@ class Renderer:
         trust[model.inside] = np.maximum(trust[model.inside], alike * narrow)
         # A closing lid leaves a dark line of the eye.
         eye_light = np.ones(len(trust), np.float32)
-        for ball, share in zip(self._eyeballs, smoothstep(0.6, 0.95, closing), strict=True):
+        for ball, share in zip(self._eyeballs, smoothstep(0.4, 0.9, closing), strict=True):
             eye_light[ball] -= 0.75 * share
         return _Seen(trust * eye_light, unfolded, eye_light, opening, alike)
 
@@ -365,9 +370,9 @@ class Renderer:
 
 
 def _texture(texture: np.ndarray, side: int) -> np.ndarray:
-    """uint8 RGBA (C, C, 4) -> (side, side, 4); apart, because Pillow would blank colours under no opacity."""
+    """uint8 RGBA (C, C, 4) -> (side, side, 4), sharpened. Pillow would blank colours under no opacity: one by one."""
     colours, opacity = np.ascontiguousarray(texture[..., :3]), np.ascontiguousarray(texture[..., 3])
-    return np.dstack([resized(colours, side), resized(opacity, side)])
+    return np.dstack([sharpened(resized(colours, side), SHARPENING), resized(opacity, side)])
 
 
 def _in_bands(work: Callable[[int, int], None], rows: int) -> None:

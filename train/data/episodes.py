@@ -293,7 +293,7 @@ class EpisodeDataset(Dataset[Episode]):
         fitter = FrameFitter(
             model, person.identity_coefficients, first.camera, head.views[0].fit.offset, rest=first.frame.rotation
         )  # fmt: skip
-        return _Source(crops, pixels, Renderer(head, size), fitter, first.frame)
+        return _Source(crops, pixels, Renderer(head, size, kept=0.0), fitter, first.frame)
 
     def portraits(self, first: int = 0, every: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
         """One shot of each person: column of W, image (3, H, W) and landmark image (3, H, W).
