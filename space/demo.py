@@ -14,7 +14,7 @@ from .endpoints import Endpoints
 from .examples import Examples
 from .handlers import KEPT_SECONDS
 from .page import Page
-from .painting import OnGpu
+from .pipeline_calls import OnGpu
 from .service import Service
 from .settings import Limits
 from .speak_socket import SpeakSocket

@@ -29,8 +29,8 @@ from talking_heads.tracking.detectors import load_detector
 
 from . import warm_up
 from .motion_loader import MotionLoader
-from .painting import GroupMember, OnGpu, Painter
 from .person import Person, check_pixels
+from .pipeline_calls import GroupMember, OnGpu, Painter
 from .reports import Report, WorkResult
 from .requests import (
     SIZES,

@@ -1,12 +1,12 @@
-"""The sound of a file as blocks of samples, whose time 0 is that of its pictures."""
+"""Sound of films: read as blocks of samples, whose time 0 is that of the pictures, and written into a film."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from .reading import inspect
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
-    from av.container import InputContainer
+    from av.container import InputContainer, OutputContainer
 
 _SOUND_JITTER = 0.02  # s by which the stamps of sound may be off before it is moved
 
@@ -142,6 +142,37 @@ class Sound:
                     skipped = max(0, samples.shape[1] - max(0, position - begin))
                     if skipped < samples.shape[1]:
                         yield samples[:, skipped:]
+
+
+class WrittenSound(Protocol):
+    """What a film's sound comes from: ``Sound``, or pieces that are handed over while it is written."""
+
+    rate: int
+    """Samples a second."""
+    layout: str
+
+    def until(self, time: Fraction) -> Iterable[AudioFrame]:
+        """The blocks up to ``time`` (seconds) that were not given yet."""
+        ...
+
+
+class SoundTrack:
+    """The sound of a film that is being written."""
+
+    def __init__(self, container: OutputContainer, sound: WrittenSound, encoder: str) -> None:
+        """``encoder``: as FFmpeg calls it. Before the first frame is written."""
+        self._container, self._sound = container, sound
+        stream = container.add_stream(encoder, sound.rate, layout=sound.layout, bit_rate=160_000)
+        self._stream = cast("AudioStream", stream)
+
+    def carry_on(self, end: Fraction) -> None:
+        """Writes the sound up to ``end``, the seconds that the frames last so far."""
+        for block in self._sound.until(end):
+            self._container.mux(self._stream.encode(block))
+
+    def finish(self) -> None:
+        """Writes what the encoder has kept."""
+        self._container.mux(self._stream.encode(None))
 
 
 def _first_sound(container: InputContainer) -> Fraction:

@@ -20,10 +20,9 @@ from PIL import Image
 from ..errors import OutputError
 from ..files import beside, check_writable, output_errors, remove, replacing
 from .containers import av, fraction, need_av, reformatter, seconds
-from .sound import Sound
+from .sound import Sound, SoundTrack
 
 if TYPE_CHECKING:
-    from av.audio.stream import AudioStream
     from av.container import OutputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -128,7 +127,7 @@ class VideoWriter:
         self._part = beside(self.path)
         self._container: OutputContainer | None = None
         self._video: VideoStream
-        self._audio: AudioStream | None = None
+        self._sound_track: SoundTrack | None = None
         self._shape: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
@@ -161,7 +160,8 @@ class VideoWriter:
                 self._shape = frame.shape
             self._container.mux(self._video.encode(picture))
             self.num_frames += 1
-            self._write_sound(self._container)
+            if self._sound_track is not None:
+                self._sound_track.carry_on(self.num_frames / fraction(self.fps))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -191,24 +191,16 @@ class VideoWriter:
         self._video.color_primaries = reformatter.ColorPrimaries.BT709
         self._video.color_trc = reformatter.ColorTrc.BT709
         if self._sound is not None and self._sound.has_more():
-            audio = container.add_stream(encoding.sound, self._sound.rate, layout=self._sound.layout, bit_rate=160_000)
-            self._audio = cast("AudioStream", audio)
+            self._sound_track = SoundTrack(container, self._sound, encoding.sound)
         return container
-
-    def _write_sound(self, container: OutputContainer) -> None:
-        """Carry the sound on until the end of the last frame written."""
-        if self._audio is None or self._sound is None:
-            return
-        for block in self._sound.until(self.num_frames / fraction(self.fps)):
-            container.mux(self._audio.encode(block))
 
     def _finish(self) -> None:
         if self._container is None:
             raise OutputError(f"{self.path.name} was not written: there is no frame to put into it.")
         with output_errors(self.path, WRITING_ERRORS):
             self._container.mux(self._video.encode(None))
-            if self._audio is not None:
-                self._container.mux(self._audio.encode(None))
+            if self._sound_track is not None:
+                self._sound_track.finish()
             self._container.close()
             if self._finisher is not None:
                 self._finisher(self._part)

@@ -1,4 +1,4 @@
-"""Work on the networks' device, on ZeroGPU for the length of a call: embedding, painting, fine-tuning."""
+"""The page's calls to the pipeline, on ZeroGPU for the length of a call: embedding, painting, fine-tuning."""
 
 from __future__ import annotations
 
