@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from talking_heads.head.eyes import GAZE_NAMES, turn_eyes, with_gaze
-from talking_heads.head.fit import NUM_IDENTITY, FrameFit, FrameFitter, face_extent, fit_person, posed
+from talking_heads.head.fit import NUM_IDENTITY, FrameFit, FrameFitter, face_extent, fit_person, pose_at_rest, posed
 from talking_heads.head.fit_checks import MAX_PHOTO_ERROR, fit_warnings
 from talking_heads.head.head import Head
 from talking_heads.head.model import Camera, FaceModel, face_model
@@ -115,6 +115,24 @@ def test_three_steps_follow_a_moving_head(model: FaceModel, identity: np.ndarray
         turned = np.hypot(*angles[k, :2])
         assert turn_between(found.rotation, truth.rotation) < (1.0 if turned > 4 else 2.0), k  # small turns are shrunk
         assert found.expression[model.index("jawOpen")] == pytest.approx(jaw[k], abs=0.15), k
+
+
+def test_the_pose_at_rest_lies_amid_the_others() -> None:
+    turned = [head_rotation([yaw, 0, 0]) for yaw in (10.0, 20.0, 30.0)]
+    np.testing.assert_allclose(pose_at_rest(turned), turned[1], atol=1e-9)
+    np.testing.assert_allclose(pose_at_rest(turned[:1]), turned[0], atol=1e-9)
+
+
+def test_photos_and_frames_of_a_person_are_turned_alike(model: FaceModel, identity: np.ndarray) -> None:
+    """A frame that is one of the photos is found as that photo, whatever is taken for noise."""
+    poses = [frame_fit(model, angles) for angles in ((0, 0, 0), (1.5, 1.0, 0), (-6, 3, 0))]
+    points = [seen(model, identity, pose) for pose in poses]
+    person = fit_person(model, points)
+    rest = pose_at_rest([photo.frame.rotation for photo in person.photos])
+    for photo, place in zip(person.photos, points, strict=True):
+        fitter = FrameFitter(model, person.identity_coefficients, photo.camera, rest=rest)
+        found = fitter.fit(place, photo.frame, steps=10)
+        assert turn_between(found.rotation, photo.frame.rotation) < 0.4
 
 
 def test_a_small_turn_from_rest_is_taken_for_noise_and_a_large_one_for_real(

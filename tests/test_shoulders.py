@@ -184,6 +184,13 @@ def test_a_frame_that_knows_them_is_drawn_with_them(head: Head) -> None:
     np.testing.assert_allclose(renderer.draw(by_rule).picture, renderer.draw(moved_head).picture, atol=1e-2)
 
 
+def test_from_a_photo_of_which_nobody_knows_where_they_are_they_follow_the_head(head: Head) -> None:
+    frame = replace(head.primary_view.fit.frame, shoulders=np.array([0.0, 1.5]))
+    renderer, other = Renderer(head, 64), replace(head.primary_view)
+    np.testing.assert_allclose(renderer._shoulders(frame, head.primary_view), [0, 1.5, 0])
+    np.testing.assert_allclose(renderer._shoulders(frame, other), 0)
+
+
 def test_a_driver_gives_what_changes_since_rest(head: Head) -> None:
     model, photo = head.model, head.primary_view.fit.frame
     motion = with_shoulders()

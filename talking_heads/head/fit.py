@@ -206,8 +206,9 @@ def _fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.nda
     identity_coefficients = identity_coefficients.astype(np.float32)
     centre = np.median([state.centre for state in states], axis=0)
     camera = Camera(float(np.median([state.scale for state in states])), (float(centre[0]), float(centre[1])))
+    rest = pose_at_rest([state.rotation for state in states])
     photos = [
-        _finish_photo(model, identity_coefficients, camera, state, points, trust)
+        _finish_photo(model, identity_coefficients, camera, state, points, trust, rest)
         for state, points in zip(states, landmarks, strict=True)
     ]
     return PersonFit(identity_coefficients, tuple(photos))
@@ -259,6 +260,13 @@ def _along(by_point: np.ndarray, directions: np.ndarray) -> np.ndarray:
     return by_point @ directions.transpose(1, 2, 0)
 
 
+def pose_at_rest(rotations: Sequence[np.ndarray]) -> np.ndarray:
+    """The rotation (3, 3) amid some, from which a person's turns are counted."""
+    left, _, right = np.linalg.svd(np.sum(rotations, axis=0))
+    result: np.ndarray = left @ right
+    return result
+
+
 def posed(vertices: np.ndarray, frame: FrameFit) -> np.ndarray:
     """Vertices (V, 3) in the model's axes -> (V, 3) turned about the neck and shifted, in the picture's axes."""
     return (vertices - NECK_JOINT) @ frame.rotation.T + NECK_JOINT + frame.translation
@@ -271,8 +279,10 @@ def _finish_photo(
     state: _PhotoState,
     points: np.ndarray,
     trust: np.ndarray,
+    rest: np.ndarray,
 ) -> PhotoFit:
-    fitter = FrameFitter(model, identity_coefficients, camera, trust=trust, rest=state.rotation)
+    # Photos as frames are: what is taken for noise there must be taken for noise here.
+    fitter = FrameFitter(model, identity_coefficients, camera, trust=trust, rest=rest)
     # Frames turn about the neck, the first fit about the origin; and what was a larger scale is nearer now.
     nearer = camera.distance * (1 - camera.scale / state.scale)
     shift = (state.rotation - np.eye(3)) @ NECK_JOINT + np.array([0, 0, nearer])

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from ..head.fit import FrameFit, FrameFitter, fit_person
+from ..head.fit import FrameFit, FrameFitter, fit_person, pose_at_rest
 from ..head.head import Head
 from ..head.model import Camera, FaceModel, face_model
 from ..head.motion import Motion
@@ -44,7 +43,7 @@ class DriverFitter:
         chosen = np.unique(np.linspace(0, len(faces) - 1, min(IDENTITY_FRAMES, len(faces))).round().astype(int))
         person = fit_person(model, [in_crop(crop, face) for face in faces[chosen]])
         cameras = [photo.camera for photo in person.photos]
-        rest = Rotation.from_matrix([photo.frame.rotation for photo in person.photos]).mean().as_matrix()
+        rest = pose_at_rest([photo.frame.rotation for photo in person.photos])
         centre = np.median([camera.centre for camera in cameras], axis=0)
         scale = float(np.median([camera.scale for camera in cameras]))
         camera = Camera(scale, (float(centre[0]), float(centre[1])))
@@ -56,11 +55,9 @@ class DriverFitter:
         """A fitter for the person of a head, with frames in that photo's ``crop``: for people who drive themselves.
         ``shoulders`` (2,): where they are in the photo, in pixels of the frame."""
         view = head.primary_view
-        start = view.fit.frame
-        fitter = FrameFitter(
-            head.model, head.identity_coefficients, view.fit.camera, view.offset, rest=start.rotation
-        )  # fmt: skip
-        return cls(crop, fitter, start, shoulders)
+        rest = pose_at_rest([each.fit.frame.rotation for each in head.views])
+        fitter = FrameFitter(head.model, head.identity_coefficients, view.fit.camera, view.offset, rest=rest)
+        return cls(crop, fitter, view.fit.frame, shoulders)
 
     def fit(self, face: np.ndarray, shoulders: np.ndarray | None = None) -> FrameFit:
         """The next face (L, 2) and place of the shoulders (2,) in pixels of the frame."""

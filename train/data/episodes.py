@@ -29,7 +29,7 @@ from torch.utils.data import Dataset
 
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.head.fit import FrameFit, FrameFitter, PersonFit, face_extent, fit_person
+from talking_heads.head.fit import FrameFit, FrameFitter, PersonFit, face_extent, fit_person, pose_at_rest
 from talking_heads.head.head import Head
 from talking_heads.head.model import face_model
 from talking_heads.head.motion import head_angles
@@ -290,8 +290,9 @@ class EpisodeDataset(Dataset[Episode]):
         alone = PersonFit(person.identity_coefficients, (first,))
         canvas, unit = canvases[plan.source], points[plan.source]
         head = Head.of(model, alone, [canvas], [mask], [unit], analysis=max(size, MIN_ANALYSIS))
+        rest = pose_at_rest([photo.frame.rotation for photo in person.photos])
         fitter = FrameFitter(
-            model, person.identity_coefficients, first.camera, head.views[0].fit.offset, rest=first.frame.rotation
+            model, person.identity_coefficients, first.camera, head.views[0].fit.offset, rest=rest
         )  # fmt: skip
         return _Source(crops, pixels, Renderer(head, size, kept=0.0), fitter, first.frame)
 
