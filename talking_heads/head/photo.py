@@ -41,7 +41,7 @@ LASHES = (LASHES_AT, 0.5)
 """cm from a lid's edge: where lashes are darkest, and where they end."""
 LID_LIGHT = ((2.5, 3.1, 3.7, 4.3), (0.94, 0.93, 0.97, 1.05))
 """cm from the middle of the face, and light of a shut lid there over that of the skin below the eye. Like LID_HUE
-measured on 12 speakers of films, in moments in which their eyes are shut."""
+chosen on 15 films in which eyes are shut at times, and on portraits, where lids as blue as in those look made up."""
 LID_HUE = np.array([1.02, 0.98, 0.995], np.float32)
 """Of a shut lid over that of the face."""
 USUAL_COLOURFULNESS = 0.3

@@ -70,6 +70,11 @@ class DriverFitter:
         self._last = frame if frame.error <= MAX_ERROR else None
         return frame if shoulders is None else replace(frame, shoulders=self._in_cm(shoulders))
 
+    def fit_all(self, faces: np.ndarray, shoulders: np.ndarray | None = None) -> list[FrameFit]:
+        """The next faces (T, L, 2) and, where they are known, places of the shoulders (T, 2), one after the other."""
+        places = [None] * len(faces) if shoulders is None else shoulders
+        return [self.fit(face, place) for face, place in zip(faces, places, strict=True)]
+
     def _in_cm(self, place: np.ndarray) -> np.ndarray:
         """(2,) pixels of the frame to the right and down -> cm to the right and up."""
         start, end = in_crop(self.crop, np.stack([self._shoulders, place]))
@@ -87,7 +92,7 @@ def motion_of_track(track: Track, driver: DriverFitter | None = None) -> Motion:
     """All frames of a track, with a driver of that track's own faces unless one is given."""
     known = track.landmarks[track.seen] if track.seen.any() else track.landmarks
     driver = DriverFitter.of(known, track.frame_size) if driver is None else driver
-    frames = [driver.fit(*one) for one in _with_shoulders(track.landmarks, track.shoulders)]
+    frames = driver.fit_all(track.landmarks, track.shoulders)
     return smoothed(_held(motion_of(frames, track.fps, track.seen), frames))
 
 
@@ -103,22 +108,17 @@ def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple
         for stretch in stretches:
             if driver is None:
                 driver = DriverFitter.of(stretch.known, stretch.frame_size)
-                known = [driver.fit(*one) for one in _with_shoulders(stretch.known, stretch.known_shoulders)]
+                known = driver.fit_all(stretch.known, stretch.known_shoulders)
                 start = smoothed(_held(motion_of(known, fps), known))
                 neutral = before = frame_of(start, most_neutral(start), len(known[0].expression))
             # Where the fit fails at the start of a piece, the last frame of the one before is held.
-            faces = _with_shoulders(stretch.landmarks, stretch.shoulders)
-            frames = [before, *(driver.fit(*one) for one in faces)]
+            frames = [before, *driver.fit_all(stretch.landmarks, stretch.shoulders)]
             yield _held(motion_of(frames, fps, np.array([True, *stretch.seen])), frames)[1:]
             before = next((frame for frame in reversed(frames) if frame.error <= MAX_ERROR), before)
 
     for piece in smoothed_in_pieces(pieces()):
         assert neutral is not None
         yield piece, neutral
-
-
-def _with_shoulders(faces: np.ndarray, shoulders: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    return zip(faces, [None] * len(faces) if shoulders is None else shoulders, strict=True)
 
 
 def _held(motion: Motion, frames: list[FrameFit]) -> Motion:

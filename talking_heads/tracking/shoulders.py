@@ -19,6 +19,8 @@ BELOW_CHIN = (0.08, 1.0)
 """Where shoulders are looked for, in heights of the face below the chin."""
 ASIDE = 1.1
 """Half the width of that region, in heights of the face."""
+SHAPE = (round((BELOW_CHIN[1] - BELOW_CHIN[0]) * FACE_PIXELS), round(2 * ASIDE * FACE_PIXELS))
+"""(h, w): height and width of the region as it is compared."""
 LEAST_HEIGHT = 0.08
 """A region that the frame's edge leaves lower than this shows too little."""
 LEAST_PIXELS = 60
@@ -46,10 +48,6 @@ class _Key:
 
     corner: np.ndarray
     """(2,) pixels of the frame: the region's upper left corner."""
-    shape: tuple[int, int]
-    """(height, width) of the region as it is compared."""
-    scale: float
-    """Pixels of that for one of the frame."""
     picture: np.ndarray
     """uint8 (h, w): grey."""
     followed: np.ndarray
@@ -57,6 +55,11 @@ class _Key:
     place: np.ndarray
     """(2,) pixels of the frame: where the shoulders were."""
     face_size: float
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the region for one of the frame."""
+        return FACE_PIXELS / self.face_size
 
 
 class ShoulderTracker:
@@ -82,7 +85,7 @@ class ShoulderTracker:
             return None if self._key is None else self._place
         key = self._key
         moved = np.round(self._place - key.place)  # so that only the rest is left to find
-        now = _cut(frame, key.corner + moved, key.shape, key.scale)
+        now = _cut(frame, key.corner + moved, key.scale)
         flow = self._flow.calc(key.picture, now, None)
         change = _seen_at(now, flow)[key.followed] - key.picture[key.followed].astype(np.float32)
         alike = np.abs(change - np.median(change)) < ALIKE  # whatever the exposure does
@@ -95,7 +98,7 @@ class ShoulderTracker:
             self._lost += 1
             self._place = place + gone_along(head - head_then, SWAY * size)
         if self._lost > GIVEN_UP or (not self._lost and self._is_far(key, face)):
-            self._key = _look(frame, face, self._place) or key
+            self._key, self._lost = _look(frame, face, self._place) or key, 0
         return self._place
 
     def _is_far(self, key: _Key, face: np.ndarray) -> bool:
@@ -124,33 +127,31 @@ def _look(frame: np.ndarray, face: np.ndarray, place: np.ndarray) -> _Key | None
     corner = np.array([x - ASIDE * size, y + BELOW_CHIN[0] * size]).round()
     if len(frame) - corner[1] < LEAST_HEIGHT * size:
         return None
-    scale = FACE_PIXELS / size
-    shape = (round((BELOW_CHIN[1] - BELOW_CHIN[0]) * FACE_PIXELS), round(2 * ASIDE * FACE_PIXELS))
-    picture = _cut(frame, corner, shape, scale)
+    picture = _cut(frame, corner, FACE_PIXELS / size)
     contrast = np.hypot(*np.gradient(cv2.GaussianBlur(picture, (3, 3), 0).astype(np.float32)))
-    person = _person(frame, corner, shape, scale, size)
-    followed = person & (contrast > LEAST_CONTRAST)
+    followed = contrast > LEAST_CONTRAST
+    if followed.sum() < LEAST_PIXELS:  # before the segmenter is asked, which takes longer than all else
+        return None
+    person = _person(frame, corner, size)
+    followed &= person
     if followed.sum() < LEAST_PIXELS:
         return None
     followed &= contrast >= np.quantile(contrast[person], 1 - FOLLOWED)
-    return _Key(corner, shape, scale, picture, followed, place, size)
+    return _Key(corner, picture, followed, place, size)
 
 
-def _person(frame: np.ndarray, corner: np.ndarray, shape: tuple[int, int], scale: float, size: float) -> np.ndarray:
-    """Where in a region the person is, bool ``shape``. The segmenter knows people by their heads: it gets that, too."""
+def _person(frame: np.ndarray, corner: np.ndarray, size: float) -> np.ndarray:
+    """Where in a region the person is, bool (h, w). The segmenter knows people by their heads: it gets that, too."""
     height, width = frame.shape[:2]
-    right, bottom = np.minimum(corner + np.array(shape[::-1]) / scale, [width, height]).astype(int)
+    scale = FACE_PIXELS / size
+    right, bottom = np.minimum(corner + np.array(SHAPE[::-1]) / scale, [width, height]).astype(int)
     left, top = np.maximum(corner - [0, 1.5 * size], 0).astype(int)
     mask = person_mask(frame[top:bottom, left:right])
-    padded = np.zeros((height, width), np.float32)
-    padded[top:bottom, left:right] = mask
-    return _cut(padded, corner, shape, scale, outside=0.0) > 0.5
+    return _cut(mask, corner - [left, top], scale, outside=0.0) > 0.5
 
 
-def _cut(
-    frame: np.ndarray, corner: np.ndarray, shape: tuple[int, int], scale: float, outside: float | None = None
-) -> np.ndarray:
-    """A region of a frame at another scale, grey ``shape``; beyond the frame its edge goes on, or it is ``outside``."""
+def _cut(frame: np.ndarray, corner: np.ndarray, scale: float, outside: float | None = None) -> np.ndarray:
+    """A region of a frame at another scale, grey (h, w); beyond the frame its edge goes on, or it is ``outside``."""
     import cv2
 
     # Only what is needed is worked on; one that is much larger is averaged first, or sampling would alias.
@@ -158,14 +159,14 @@ def _cut(
     height, width = frame.shape[:2]
     edge = 2 * reduction
     left, top = np.clip(corner.astype(int) - edge, 0, np.maximum([width - edge, height - edge], 0))
-    right, bottom = np.maximum(corner + np.array(shape[::-1]) / scale, [left, top]).astype(int) + edge
+    right, bottom = np.maximum(corner + np.array(SHAPE[::-1]) / scale, [left, top]).astype(int) + edge
     part = frame[top:bottom, left:right]
     if reduction > 1:
         part = cv2.resize(part, None, fx=1 / reduction, fy=1 / reduction, interpolation=cv2.INTER_AREA)
     place = (corner - [left, top] + 0.5) / reduction - 0.5
     matrix = np.array([[1 / (scale * reduction), 0, place[0]], [0, 1 / (scale * reduction), place[1]]])
     cut = cv2.warpAffine(
-        part, matrix, shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        part, matrix, SHAPE[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT, borderValue=outside or 0,
     )  # fmt: skip
     return cv2.cvtColor(cut, cv2.COLOR_RGB2GRAY) if cut.ndim == 3 else cut

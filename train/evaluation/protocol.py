@@ -179,11 +179,10 @@ class ClipFrames:
         return self._targets(head, sources, self.held_out, size)
 
     def _targets(self, head: Head, sources: np.ndarray, chosen: np.ndarray, size: int) -> Targets:
-        places = [None] * len(chosen) if self.shoulders is None else self.shoulders[chosen]
-        at_rest = None if self.shoulders is None else self.shoulders[sources[head.primary]]
-        fitter = DriverFitter.of_person(head, self.crop, at_rest)
-        faces = self.landmarks[chosen]
-        frames = [fitter.fit(face, place) for face, place in zip(faces, places, strict=True)]
+        faces, places, in_photo = self.landmarks[chosen], None, None
+        if self.shoulders is not None:
+            places, in_photo = self.shoulders[chosen], self.shoulders[sources[head.primary]]
+        frames = DriverFitter.of_person(head, self.crop, in_photo).fit_all(faces, places)
         return Targets(frames, self.crop.to_crop(faces, size))
 
 
