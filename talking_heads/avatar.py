@@ -24,15 +24,16 @@ from .cards import avatar_card
 from .errors import InvalidModelError, OutputError
 from .files import check_writable, replacing, replacing_folder
 from .head.filters import resized
-from .head.fit import fit_person
 from .head.head import Head
 from .head.model import face_model
+from .head.person_fit import fit_person
 from .head.photo import MARGIN, REACH
 from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, push, resolve
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
 from .models.layers import settings_of
 from .tracking.crops import Crop, Portrait
+from .tracking.followed import HAIR, SHOULDERS, followed_in_photos
 from .tracking.motion_fitting import in_crop
 from .tracking.segmentation import person_mask
 
@@ -290,6 +291,12 @@ def make_head(shots: Shots) -> Head:
     """Photos -> the head that they show."""
     if not np.isfinite(shots.landmarks).all():
         raise InvalidModelError("The avatar is damaged: it has no landmarks. Make it again from the photos.")
-    model = face_model()
-    person = fit_person(model, list(shots.landmarks))
-    return Head.of(model, person, list(shots.canvases), list(shots.masks), list(shots.landmarks))
+    model, canvases, masks, landmarks = face_model(), list(shots.canvases), list(shots.masks), list(shots.landmarks)
+    if len(canvases) == 1:
+        return Head.of(model, fit_person(model, landmarks), canvases, masks, landmarks)
+    # What is followed from photo to photo of one film says how each is turned, and where its shoulders are.
+    side = canvases[0].shape[0]
+    followed = followed_in_photos(canvases, masks, (shots.landmarks + MARGIN) / REACH * side - 0.5)
+    followed = (followed + 0.5) / side * REACH - MARGIN
+    person = fit_person(model, landmarks, hair=followed[:, HAIR])
+    return Head.of(model, person, canvases, masks, landmarks, shoulders=followed[:, SHOULDERS])

@@ -100,9 +100,8 @@ class FilmedPerson:
 
     def motion(self, head: Head) -> Motion:
         """How the film moves the person's own head."""
-        shoulders = self.track.shoulders
-        in_photo = None if shoulders is None else shoulders[self.photos[head.primary]]
-        return motion_of_track(self.track, DriverFitter.of_person(head, self.crop, in_photo))
+        in_photos = None if self.track.followed is None else self.track.followed[list(self.photos)]
+        return motion_of_track(self.track, DriverFitter.of_person(head, self.crop, in_photos))
 
 
 def check_dubbed_parts(parts: Sequence[str]) -> None:

@@ -7,8 +7,8 @@ A face is float32 (L, 2) with L = NUM_LANDMARKS = 238, (x, y) in pixels of the i
     70-76   the hairline, from the person's right temple to the left one
     77-237  the skin between them: cheeks, jaw, nose, the hollows round the eyes
 
-The skin's points steady pose and identity of the face model (head/fit.py): they are those of the face mesh that say
-most about where its other vertices lie. A detector that knows only the 68 points completes the rest from them
+The skin's points steady pose and identity of the face model (head/person_fit.py): those of the face mesh that say most
+about where its other vertices lie. A detector that knows only the 68 points completes the rest from them
 (``tracking.detectors.complete_landmarks``), so that everything behind a detector sees one layout.
 """
 

@@ -15,8 +15,8 @@ from .head.fit import FrameFit
 from .head.retarget import most_neutral, motion_of
 from .landmarks import eye_distance
 from .tracking.detectors import LandmarkDetector
+from .tracking.followed import PointTracker
 from .tracking.motion_fitting import MAX_ERROR, DriverFitter
-from .tracking.shoulders import ShoulderTracker
 from .tracking.tracks import Follower
 
 FPS = 25
@@ -53,8 +53,9 @@ class Live:
         """Frames that were painted so far; the others were late, or showed no face."""
         self._show = show
         self._follower = Follower(detector, FPS)
-        self._shoulders = ShoulderTracker()
-        self._faces: list[tuple[np.ndarray, np.ndarray | None]] = []  # of the time of settling, with shoulders
+        self._points = PointTracker()
+        self._faces: list[np.ndarray] = []  # of the time of settling
+        self._followed: list[np.ndarray] = []  # in their frames
         self._settled = 0  # so many of them are taken into account
         self._settled_at: float | None = None
         self._driver: DriverFitter | None = None
@@ -164,26 +165,28 @@ class Live:
     def _answer(self, frame: np.ndarray, now: float) -> np.ndarray | None:
         face = self._follower.see(frame)
         turned = self._follower.turned(frame)
-        shoulders = self._shoulders.see(turned, face)
+        followed = self._points.see(turned, face)
         if face is None:
             return None
         if self._settled_at is None:
             self._settled_at = now + SETTLING_SECONDS
         settling = now < self._settled_at
         if settling or self._driver is None:
-            self._faces.append((face, shoulders))
+            self._faces.append(face)
+            self._followed.append(followed)
         if self._driver is None or len(self._faces) - self._settled >= (REFIT_EVERY if settling else 1):
             self._settle(turned.shape)
         self._steady = steadied(face, self._steady)
         assert self._driver is not None
-        fitted = self._driver.fit(self._steady, shoulders)
+        fitted = self._driver.fit(self._steady, followed)
         return self._show(fitted, self._neutral) if fitted.error <= MAX_ERROR else None
 
     def _settle(self, shape: tuple[int, ...]) -> None:
         """Finds out who drives, and the most neutral of the faces that were seen."""
         self._settled = len(self._faces)
-        self._driver = DriverFitter.of(np.stack([face for face, _ in self._faces]), (shape[0], shape[1]))
-        frames = [self._driver.fit(face, shoulders) for face, shoulders in self._faces]
+        faces, followed = np.stack(self._faces), np.stack(self._followed)
+        self._driver = DriverFitter.of(faces, (shape[0], shape[1]), followed)
+        frames = self._driver.fit_all(faces, followed)
         self._neutral = frames[most_neutral(motion_of(frames, FPS))]
 
 

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 
 from talking_heads.avatar import Shots, make_head
 from talking_heads.head.filters import fill_holes, follow_edges, resized, resized_mask, sharpened
-from talking_heads.head.fit import NUM_IDENTITY, fit_person
 from talking_heads.head.head import Head, with_shared_backgrounds
 from talking_heads.head.kernels import sample
 from talking_heads.head.model import FaceModel, face_model, neck_fade, smoothstep
+from talking_heads.head.person_fit import NUM_IDENTITY, fit_person
 from talking_heads.head.photo import MARGIN, REACH, PhotoView, inside_outline, light_on
 from talking_heads.head.render import Renderer
 from talking_heads.landmarks import INNER_LIP

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from talking_heads.head.eyes import GAZE_NAMES, turn_eyes, with_gaze
-from talking_heads.head.fit import NUM_IDENTITY, FrameFit, FrameFitter, face_extent, fit_person, pose_at_rest, posed
+from talking_heads.head.fit import FrameFit, FrameFitter, face_extent, pose_at_rest, posed
 from talking_heads.head.fit_checks import MAX_PHOTO_ERROR, fit_warnings
 from talking_heads.head.head import Head
 from talking_heads.head.model import Camera, FaceModel, face_model
 from talking_heads.head.motion import head_angles, head_rotation
+from talking_heads.head.person_fit import NUM_IDENTITY, fit_person
 from talking_heads.landmarks import INNER_LIP, NAMED, eye_openness, mouth_openness
 
 CAMERA = Camera(0.036, (0.5, 0.46))

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from talking_heads.avatar import Shots
 from talking_heads.head.head import Head
 from talking_heads.head.motion import Motion, gone_along
+from talking_heads.head.person_fit import fit_person
 from talking_heads.head.presets import load_preset
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, motion_of
 from talking_heads.tracking.detectors import MediapipeDetector
-from talking_heads.tracking.finding import turn_back, way_back
-from talking_heads.tracking.motion_fitting import DriverFitter, motion_of_track
+from talking_heads.tracking.followed import NUM_FOLLOWED
+from talking_heads.tracking.motion_fitting import motion_of_track
 from talking_heads.tracking.shoulders import ShoulderTracker
 from talking_heads.tracking.tracks import track_face
 
@@ -26,10 +28,11 @@ def moved(image: np.ndarray, right: float, down: float) -> np.ndarray:
 
 
 def followed(frames: list[np.ndarray], faces: list[np.ndarray | None]) -> list[np.ndarray]:
+    """How far they have gone since the first frame."""
     tracker = ShoulderTracker()
     places = [tracker.see(frame, face) for frame, face in zip(frames, faces, strict=True)]
     assert all(place is not None for place in places)
-    return [place for place in places if place is not None]
+    return [place - places[0] for place in places if place is not None]
 
 
 def face_at(face: np.ndarray, right: float, down: float) -> np.ndarray:
@@ -90,17 +93,6 @@ def test_where_no_face_is_seen_they_stay(astronaut: np.ndarray, astronaut_face: 
     np.testing.assert_array_equal(places[1], places[2])
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_ways_are_turned_back_as_points_are(turns: int) -> None:
-    shape = (200, 300)
-    start, way = np.array([40.0, 60.0]), np.array([7.0, -3.0])
-
-    def back(point: np.ndarray) -> np.ndarray:
-        return turn_back(point[None], turns, shape)[0] if turns else point
-
-    np.testing.assert_allclose(way_back(way, turns), back(start + way) - back(start), atol=1e-5)
-
-
 @pytest.mark.parametrize("turns", [0, 1])
 def test_a_clip_has_a_track_of_them(
     detector: MediapipeDetector, astronaut: np.ndarray, turns: int
@@ -108,10 +100,12 @@ def test_a_clip_has_a_track_of_them(
     ways = [(2.5 * k, 0.0) for k in range(10)]
     frames = [np.ascontiguousarray(np.rot90(moved(astronaut, *way), turns)) for way in ways]
     track = track_face(frames, detector, 25)
-    assert track.shoulders is not None and track.shoulders.shape == (10, 2)
-    expected = np.array([way_back(np.array(way), -turns % 4) for way in ways])
-    np.testing.assert_allclose(track.shoulders, expected, atol=1.2)
-    motion = motion_of_track(track, DriverFitter.of(track.landmarks, track.frame_size))
+    assert track.followed is not None and track.followed.shape == (10, NUM_FOLLOWED, 2)
+    along = {0: (1.0, 0.0), 1: (0.0, -1.0)}[turns]
+    expected = np.array(ways)[:, :1] * along
+    for point in range(NUM_FOLLOWED):  # the hair, too
+        np.testing.assert_allclose(track.followed[:, point] - track.followed[0, point], expected, atol=1.2)
+    motion = motion_of_track(track)
     assert motion.shoulders is not None
     # The whole picture moves: shoulders as far as the head.
     head = motion.translation[:, :2] - motion.translation[0, :2]
@@ -186,9 +180,29 @@ def test_a_frame_that_knows_them_is_drawn_with_them(head: Head) -> None:
 
 def test_from_a_photo_of_which_nobody_knows_where_they_are_they_follow_the_head(head: Head) -> None:
     frame = replace(head.primary_view.fit.frame, shoulders=np.array([0.0, 1.5]))
-    renderer, other = Renderer(head, 64), replace(head.primary_view)
+    renderer, other = Renderer(head, 64), replace(head.primary_view, shoulders=None)
     np.testing.assert_allclose(renderer._shoulders(frame, head.primary_view), [0, 1.5, 0])
     np.testing.assert_allclose(renderer._shoulders(frame, other), 0)
+
+
+def test_in_each_photo_of_a_film_they_are_where_it_has_them(head: Head, shots: Shots) -> None:
+    """Shoulders that lie where a photo has them are drawn as that photo shows them, whichever photo it is."""
+    two = Head.of(
+        head.model,
+        fit_person(head.model, [shots.landmarks[0]] * 2),
+        [shots.canvases[0]] * 2,
+        [shots.masks[0]] * 2,
+        [shots.landmarks[0]] * 2,
+        shoulders=np.array([[0.5, 0.9], [0.52, 0.88]]),
+    )
+    primary, other = two.primary_view, two.views[1 - two.primary]
+    np.testing.assert_array_equal(primary.shoulders, [0, 0])
+    assert other.shoulders is not None and np.abs(other.shoulders).max() > 0.1
+    scale = primary.fit.camera.scale
+    sign = 1 if two.primary == 0 else -1
+    np.testing.assert_allclose(other.shoulders, sign * np.array([0.02, 0.02]) / scale, atol=1e-6)
+    frame = replace(other.fit.frame, shoulders=other.shoulders)
+    np.testing.assert_allclose(Renderer(two, 64)._shoulders(frame, other)[:2], [0, 0], atol=1e-6)
 
 
 def test_a_driver_gives_what_changes_since_rest(head: Head) -> None:

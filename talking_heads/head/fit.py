@@ -1,8 +1,8 @@
-"""Landmarks -> the head that explains them: a person over all photos, then pose, expression and gaze of each frame.
+"""Landmarks of a frame -> pose, expression and gaze of a person who is known (for whom see person_fit.py).
 
 Gauss-Newton on the distances between landmarks and projected vertices, with Gaussian priors on the coefficients: a
-maximum a posteriori fit. All photos of a person share the identity coefficients; each photo has its own pose, camera
-and expression. Gaze is fitted after the pose, from the irises alone: used earlier, they would turn the head with them.
+maximum a posteriori fit. Gaze is fitted after the pose, from the irises alone: used earlier, they would turn the head
+with them.
 
 Landmarks are float (L, 2) in sides of the crop (model.py).
 """
@@ -20,10 +20,9 @@ from threadpoolctl import ThreadpoolController
 
 from ..landmarks import HAIRLINE, INNER_LIP, IRISES, JAW, LEFT_EYE, NAMED, OUTER_LIP, RIGHT_EYE, SKIN, eye_openness
 from .eyes import GAZE_NAMES, eye_centres, eye_rotation, with_gaze
-from .model import EYES, NECK_JOINT, Camera, FaceModel, face_model, rotation_by, rotation_vector, smoothstep
+from .model import NECK_JOINT, Camera, FaceModel, rotation_by, rotation_vector, smoothstep
 from .pose_kernels import normal_equations
 
-NUM_IDENTITY = 64
 LANDMARK_SIGMA = 0.015
 """Standard deviation of a landmark, in sizes of the face."""
 EXPRESSION_SIGMA = 0.3
@@ -32,7 +31,9 @@ TURN_SIGMA, TURN_REACH = np.radians(0.5), np.radians(1.0)
 """Prior of how far a frame nods and turns aside from the pose at rest: Gaussian for small turns, as a Cauchy
 distribution beyond. When lips or brows move, a detector's points move as if the head had turned by a degree or two:
 hair and ears, which it does not see, would turn with it. Large turns are real."""
-MAX_STEPS = 12
+HAIR_SIGMA, HAIR_DEPTH_SIGMA = 0.05, 1.0
+"""cm: of a spot of hair as it is seen, and of its depth, on which its place depends once the head turns: it tells small
+turns well, and large ones less."""
 MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
 CLOSED_TO_OPEN = (0.07, 0.15)
@@ -76,30 +77,7 @@ class FrameFit:
     in the photo (of a person). None where nobody knows: they follow the head, see ``motion.gone_along``."""
 
 
-@dataclass(frozen=True)
-class PhotoFit:
-    """One photo of a person: the camera that took it, and what it shows."""
-
-    camera: Camera
-    frame: FrameFit
-    offset: np.ndarray = field(repr=False)
-    """float32 (V, 3) cm in the model's axes that no coefficient can express: with it lids and lips lie where the photo
-    shows them."""
-
-
-@dataclass(frozen=True)
-class PersonFit:
-    """A person over all photos."""
-
-    identity_coefficients: np.ndarray
-    """float32 (I,) in standard deviations."""
-    photos: tuple[PhotoFit, ...]
-
-
-# ---------------------------------------------------------------------------------------------------------- jacobians
-
-
-def _project(points: np.ndarray, scale: float, centre: np.ndarray, distance: float) -> tuple[np.ndarray, np.ndarray]:
+def project(points: np.ndarray, scale: float, centre: np.ndarray, distance: float) -> tuple[np.ndarray, np.ndarray]:
     """Turned points (N, 3) -> their places (N, 2), and d(place) / d(turned point), (N, 2, 3)."""
     nearness = 1 / (1 - points[:, 2] / distance)
     zoom = scale * nearness
@@ -110,7 +88,7 @@ def _project(points: np.ndarray, scale: float, centre: np.ndarray, distance: flo
     return centre + zoom[:, None] * flat, by_point
 
 
-def _by_turn(arms: np.ndarray) -> np.ndarray:
+def by_turn(arms: np.ndarray) -> np.ndarray:
     """d(w x arm) / dw, (N, 3) -> (N, 3, 3)."""
     x, y, z = arms.T
     zero = np.zeros_like(x)
@@ -134,130 +112,13 @@ def face_extent(landmarks: np.ndarray) -> float:
     return float(np.linalg.norm(landmarks[:68].max(axis=0) - landmarks[:68].min(axis=0)))
 
 
-def _prior(model: FaceModel) -> np.ndarray:
+def expression_prior(model: FaceModel) -> np.ndarray:
     """(E,) standard deviations of expressions; next to 0 for those of gaze, which the irises decide."""
     sigma = np.full(len(model.expression_names), EXPRESSION_SIGMA)
     for name in ("eyeBlinkLeft", "eyeBlinkRight"):
         sigma[model.index(name)] = BLINK_SIGMA
     sigma[[model.index(name) for name in GAZE_NAMES]] = 1e-3
     return sigma
-
-
-# ------------------------------------------------------------------------------------------------------------- person
-
-
-@dataclass
-class _PhotoState:
-    """The unknowns of one photo."""
-
-    rotation: np.ndarray
-    scale: float
-    centre: np.ndarray
-    expression: np.ndarray
-
-
-def fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.ndarray = TRUST) -> PersonFit:
-    """Landmarks (L, 2) of each of 1 to 32 photos -> the person, and each photo's camera, pose and expression.
-
-    All photos share the identity coefficients; the photos' own unknowns are eliminated photo by photo (Schur
-    complement). In the end all photos have one camera, and where they were taken from is their translation: so frames
-    compare with all of them.
-    ``trust`` (L,): how much each landmark counts.
-    """
-    with single_blas_thread():
-        return _fit_person(model, landmarks, trust)
-
-
-def _fit_person(model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.ndarray) -> PersonFit:
-    spots = model.landmark_vertices
-    mean = model.mean[spots].astype(float)
-    shapes = model.identity_basis[:NUM_IDENTITY, spots].astype(float)  # (I, L, 3)
-    muscles = model.expression_basis[:, spots].astype(float)  # (E, L, 3)
-    sigma = _prior(model)
-    states = [_first_guess(mean, points, len(muscles)) for points in landmarks]
-    identity_coefficients = np.zeros(len(shapes))
-    for step in range(MAX_STEPS):
-        # The first steps find the pose; then what the face is; then what it does.
-        total, pull = np.eye(len(identity_coefficients)), -identity_coefficients.copy()
-        solved = []
-        for state, points in zip(states, landmarks, strict=True):
-            base = mean + np.tensordot(identity_coefficients, shapes, axes=1)
-            own, common, residual, weight = _linearise(state, base, muscles, shapes, points, trust)
-            precision = np.concatenate([np.full(6, 1e-6), 1 / sigma**2])
-            held = np.concatenate([np.zeros(6), state.expression / sigma**2])
-            if step < 2:
-                precision[6:] = 1e6
-            square = weight[:, None] ** 2
-            a = (own * square).T @ own + np.diag(precision)
-            b = (own * square).T @ common
-            r = own.T @ (weight**2 * residual) - held
-            inverse = np.linalg.solve(a, np.column_stack([b, r]))
-            total += (common * square).T @ common - b.T @ inverse[:, :-1]
-            pull += common.T @ (weight**2 * residual) - b.T @ inverse[:, -1]
-            solved.append(inverse)
-        change = np.linalg.solve(total, pull)
-        identity_coefficients = identity_coefficients + change
-        for state, inverse in zip(states, solved, strict=True):
-            own_change = inverse[:, -1] - inverse[:, :-1] @ change
-            state.rotation = rotation_by(own_change[:3]) @ state.rotation
-            state.scale *= np.exp(np.clip(own_change[3], -0.5, 0.5))
-            state.centre = state.centre + own_change[4:6]
-            state.expression = np.clip(state.expression + own_change[6:], 0, 1)  # muscles pull, they do not push
-    identity_coefficients = identity_coefficients.astype(np.float32)
-    centre = np.median([state.centre for state in states], axis=0)
-    camera = Camera(float(np.median([state.scale for state in states])), (float(centre[0]), float(centre[1])))
-    rest = pose_at_rest([state.rotation for state in states])
-    photos = [
-        _finish_photo(model, identity_coefficients, camera, state, points, trust, rest)
-        for state, points in zip(states, landmarks, strict=True)
-    ]
-    return PersonFit(identity_coefficients, tuple(photos))
-
-
-def _first_guess(mean: np.ndarray, points: np.ndarray, num_expressions: int) -> _PhotoState:
-    """Scale, place and roll from the eyes and the chin; then rigid Gauss-Newton does the rest."""
-    across = points[45] - points[36]
-    down = points[8] - points[27]
-    scale = max(
-        float(np.linalg.norm(across) / np.linalg.norm(mean[45] - mean[36])),
-        0.8 * float(np.linalg.norm(down) / np.linalg.norm(mean[8] - mean[27])),
-    )
-    rotation = rotation_by(np.array([0, 0, -np.arctan2(across[1], across[0])]))
-    turned = mean[:68] @ rotation.T
-    centre = points[:68].mean(axis=0) - scale * turned.mean(axis=0)[:2] * [1, -1]
-    return _PhotoState(rotation, scale, centre, np.zeros(num_expressions))
-
-
-def _linearise(
-    state: _PhotoState,
-    base: np.ndarray,
-    muscles: np.ndarray,
-    shapes: np.ndarray,
-    points: np.ndarray,
-    trust: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Jacobians by a photo's own unknowns (2L, 6 + E) and by identity (2L, I), residuals and weights (2L,)."""
-    turned = (base + np.tensordot(state.expression, muscles, axes=1)) @ state.rotation.T
-    camera = Camera(state.scale, (0.0, 0.0))
-    places, by_point = _project(turned, state.scale, state.centre, camera.distance)
-    rows = 2 * len(points)
-    own = np.concatenate(
-        [
-            by_point @ _by_turn(turned),
-            (places - state.centre)[:, :, None],  # by the logarithm of the scale
-            np.broadcast_to(np.eye(2), (len(points), 2, 2)),
-            _along(by_point, muscles @ state.rotation.T),
-        ],
-        axis=2,
-    ).reshape(rows, -1)
-    common = _along(by_point, shapes @ state.rotation.T).reshape(rows, -1)
-    weight = np.repeat(trust / (LANDMARK_SIGMA * face_extent(points)), 2)
-    return own, common, (points - places).reshape(-1), weight
-
-
-def _along(by_point: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """(N, 2, 3) and (C, N, 3) -> (N, 2, C)."""
-    return by_point @ directions.transpose(1, 2, 0)
 
 
 def pose_at_rest(rotations: Sequence[np.ndarray]) -> np.ndarray:
@@ -272,54 +133,11 @@ def posed(vertices: np.ndarray, frame: FrameFit) -> np.ndarray:
     return (vertices - NECK_JOINT) @ frame.rotation.T + NECK_JOINT + frame.translation
 
 
-def _finish_photo(
-    model: FaceModel,
-    identity_coefficients: np.ndarray,
-    camera: Camera,
-    state: _PhotoState,
-    points: np.ndarray,
-    trust: np.ndarray,
-    rest: np.ndarray,
-) -> PhotoFit:
-    # Photos as frames are: what is taken for noise there must be taken for noise here.
-    fitter = FrameFitter(model, identity_coefficients, camera, trust=trust, rest=rest)
-    # Frames turn about the neck, the first fit about the origin; and what was a larger scale is nearer now.
-    nearer = camera.distance * (1 - camera.scale / state.scale)
-    shift = (state.rotation - np.eye(3)) @ NECK_JOINT + np.array([0, 0, nearer])
-    shift[:2] += (state.centre - np.array(camera.centre)) / state.scale * [1, -1]
-    gaze = fitter.gaze(state.rotation, shift, state.expression, points)
-    expression = with_gaze(model, state.expression, gaze)
-    # The lids go with the eyes: what the lids do else is found once more.
-    frame = fitter.fit(points, FrameFit(expression, state.rotation, shift, gaze, np.empty(0), 0.0), steps=6)
-    rest = model.vertices(identity_coefficients, frame.expression)
-    turned = posed(rest[model.landmark_vertices], frame)
-    places, _ = _project(turned, camera.scale, np.array(camera.centre), camera.distance)
-    offsets = _lifted(points - places, turned, camera, frame.rotation)
-    offset = _offset(model, rest, offsets)
-    frame = FrameFit(
-        frame.expression, frame.rotation, frame.translation, frame.gaze,
-        np.zeros((len(MOUTH_AND_LIDS), 3), np.float32), frame.error,
-    )  # fmt: skip
-    return PhotoFit(camera, frame, offset)
-
-
-def _lifted(missing: np.ndarray, turned: np.ndarray, camera: Camera, rotation: np.ndarray) -> np.ndarray:
+def lifted(missing: np.ndarray, turned: np.ndarray, camera: Camera, rotation: np.ndarray) -> np.ndarray:
     """Displacements in the picture (N, 2) at turned points (N, 3) -> (N, 3) cm in the model's axes, none in depth."""
     zoom = camera.scale / (1 - turned[:, 2:] / camera.distance)
     flat = missing / zoom * [1, -1]
     return np.column_stack([flat, np.zeros(len(flat))]) @ rotation
-
-
-def _offset(model: FaceModel, vertices: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Residuals of a photo's fit at the landmarks (L, 3) -> float32 (V, 3) over the skin of lids and lips alone.
-
-    Eyes and jaws are moved as a whole. Spread over the whole face it is mostly the detector's error; it costs likeness.
-    """
-    offset = detail_spread(model, vertices) @ offsets[MOUTH_AND_LIDS].astype(np.float32)
-    offset[np.isin(model.part, ["teeth", "gums_tongue"])] = offsets[48:68].mean(axis=0)
-    for name, eye in zip(EYES, (LEFT_EYE, RIGHT_EYE), strict=True):
-        offset[model.part == name] = offsets[eye].mean(axis=0)
-    return offset
 
 
 def detail_spread(model: FaceModel, face: np.ndarray) -> np.ndarray:
@@ -340,9 +158,6 @@ def _kernel(points: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     return np.exp(-squared / (2 * DETAIL_SPREAD**2))
 
 
-# -------------------------------------------------------------------------------------------------------------- frames
-
-
 class FrameFitter:
     """Fits pose, expression and gaze of one person, frame by frame; every frame starts from another one's result."""
 
@@ -354,48 +169,61 @@ class FrameFitter:
         offset: np.ndarray | None = None,
         trust: np.ndarray = TRUST,
         rest: np.ndarray | None = None,
+        hair: np.ndarray | None = None,
     ) -> None:
         """``identity_coefficients`` (I,) and ``offset`` (V, 3) cm are the person's; ``camera`` is that of the crop that
         frames come in; ``trust`` (L,): how much each landmark counts; ``rest`` (3, 3): the head's rotation at rest,
-        frontal if None."""
+        frontal if None; ``hair`` (H, 3) cm in the model's axes: spots in it, NaN for what is not known."""
         self.model, self.camera, self._trust = model, camera, trust
+        self.identity_coefficients = identity_coefficients
         self._rest = np.eye(3) if rest is None else rest
         spots = model.landmark_vertices
         offset = np.zeros_like(model.mean) if offset is None else offset
         neutral = model.vertices(identity_coefficients) + offset
-        self._neutral = neutral[spots].astype(float)
-        self._by_landmark = np.ascontiguousarray(model.expression_basis[:, spots].transpose(1, 0, 2), dtype=float)
+        hair = np.empty((0, 3)) if hair is None else hair
+        self._hair_known = np.isfinite(hair).all(axis=1)
+        self._neutral = np.concatenate([neutral[spots], np.nan_to_num(hair)]).astype(float)
+        by_landmark = np.ascontiguousarray(model.expression_basis[:, spots].transpose(1, 0, 2), dtype=float)
+        self._by_landmark = np.concatenate([by_landmark, np.zeros((len(hair), *by_landmark.shape[1:]))])
         self._free = np.array([i for i, name in enumerate(model.expression_names) if name not in GAZE_NAMES])
-        self._sigma = _prior(model)
+        self._sigma = expression_prior(model)
         self._centres = eye_centres(model, neutral).astype(float)
 
     def start(self) -> FrameFit:
         """Nobody's expression, seen from the front."""
-        zeros = np.zeros(len(self._sigma), np.float32)
-        detail = np.zeros((len(MOUTH_AND_LIDS), 3), np.float32)
+        zeros, detail = np.zeros(len(self._sigma), np.float32), np.zeros((len(MOUTH_AND_LIDS), 3), np.float32)
         return FrameFit(zeros, np.eye(3), np.zeros(3), np.zeros((2, 2)), detail, 0.0)
 
-    def fit(self, landmarks: np.ndarray, before: FrameFit, steps: int = 3) -> FrameFit:
-        """Landmarks (L, 2) in sides of the crop -> the frame, in ``steps`` from ``before``."""
-        points = landmarks.astype(float)
+    def fit(self, landmarks: np.ndarray, before: FrameFit, steps: int = 3, hair: np.ndarray | None = None) -> FrameFit:
+        """Landmarks (L, 2) in sides of the crop -> the frame, in ``steps`` from ``before``. ``hair`` (H, 2): where
+        the spots are seen in it, NaN for those that are not."""
+        points, number = landmarks.astype(float), len(landmarks)
         weight = self._trust / (LANDMARK_SIGMA * face_extent(points))
+        if hair is not None:
+            seen = self._hair_known & np.isfinite(hair).all(axis=1)
+            points = np.concatenate([points, np.where(seen[:, None], hair, 0.0)])
+            weight = np.concatenate([weight, seen])
         rotation, translation = before.rotation.astype(float), before.translation.astype(float)
         expression = before.expression.astype(float)
         free, joint = self._free, NECK_JOINT.astype(float)
+        neutral, by_landmark = self._neutral[: len(points)], self._by_landmark[: len(points)]
         precision = np.concatenate([np.full(6, 1e-6), 1 / self._sigma[free] ** 2])
         normal, pull = np.empty((len(precision), len(precision))), np.empty(len(precision))
         missing, turned = np.empty((len(points), 2)), np.empty((len(points), 3))
         camera, centre = self.camera, np.array(self.camera.centre)
         for step in range(steps + 1):
+            turn = rotation_vector(rotation @ self._rest.T)[_TURN]
+            if hair is not None:
+                sigma = np.hypot(HAIR_SIGMA, HAIR_DEPTH_SIGMA * np.linalg.norm(turn))
+                weight[number:] = seen / (camera.scale * sigma)
             normal_equations(
-                self._neutral, self._by_landmark, expression, rotation, joint, translation,
+                neutral, by_landmark, expression, rotation, joint, translation,
                 camera.scale, centre, camera.distance, points, weight, free, normal, pull, missing, turned,
             )  # fmt: skip
             if step == steps:
                 break
             pull[6:] -= expression[free] / self._sigma[free] ** 2
             normal[np.diag_indices_from(normal)] += precision
-            turn = rotation_vector(rotation @ self._rest.T)[_TURN]
             stiffness = 1 / (TURN_SIGMA**2 * (1 + turn @ turn / TURN_REACH**2))
             normal[_TURN, _TURN] += stiffness
             pull[_TURN] -= stiffness * turn
@@ -409,14 +237,14 @@ class FrameFitter:
         expression = with_gaze(self.model, expression, gaze)
         error = float(np.linalg.norm(missing[NAMED], axis=1)[self._trust[NAMED] > 0].mean() / face_extent(points))
         kept = MOUTH_AND_LIDS
-        detail = _lifted(missing[kept], turned[kept], self.camera, rotation)
+        detail = lifted(missing[kept], turned[kept], self.camera, rotation)
         return FrameFit(expression.astype(np.float32), rotation, translation, gaze, detail.astype(np.float32), error)
 
     def gaze(
         self, rotation: np.ndarray, translation: np.ndarray, expression: np.ndarray, landmarks: np.ndarray
     ) -> np.ndarray:
         """(2, 2) degrees by which the eyes turn so that their pupils lie where the irises are."""
-        pivot = NECK_JOINT.astype(float)
+        pivot, camera = NECK_JOINT.astype(float), self.camera
         result = np.zeros((2, 2))
         for eye, landmark in ((0, 69), (1, 68)):  # the left eye's iris is the second one
             centre = self._centres[eye]
@@ -426,9 +254,7 @@ class FrameFitter:
             for _ in range(3):
                 turn = eye_rotation(angles)
                 point = (turn @ arm) @ rotation.T + middle
-                place, by_point = _project(
-                    point[None], self.camera.scale, np.array(self.camera.centre), self.camera.distance
-                )
+                place, by_point = project(point[None], camera.scale, np.array(camera.centre), camera.distance)
                 missing = landmarks[landmark] - place[0]
                 delta = 0.5
                 columns = [
@@ -468,20 +294,3 @@ def _bounded_step(normal: np.ndarray, pull: np.ndarray, expression: np.ndarray) 
         step = np.where(fixed, bound, 0.0)
         step[free] = np.linalg.solve(normal[np.ix_(free, free)], pull[free] - normal[np.ix_(free, fixed)] @ step[fixed])
     return step
-
-
-def complete(points: np.ndarray) -> np.ndarray:
-    """The 68 points (68, 2) of a face about one unit large -> all landmarks (L, 2), the others from the face model."""
-    model = face_model()
-    known = slice(0, 68)
-    trust = TRUST.copy()
-    trust[known.stop :] = 0
-    landmarks = np.zeros((SKIN.stop, 2))
-    landmarks[known] = points
-    landmarks[IRISES] = points[RIGHT_EYE].mean(axis=0), points[LEFT_EYE].mean(axis=0)
-    person = fit_person(model, [landmarks], trust)
-    photo = person.photos[0]
-    shape = model.vertices(person.identity_coefficients, photo.frame.expression) + photo.offset
-    result = photo.camera.project(posed(shape, photo.frame)[model.landmark_vertices])[:, :2]
-    result[known] = points
-    return result

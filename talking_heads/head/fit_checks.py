@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .fit import fit_person
 from .head import Head
 from .model import FaceModel
+from .person_fit import fit_person
 
 MAX_PHOTO_ERROR = 0.03
 """Error of a photo's fit, in sizes of the face, above which a warning is given."""

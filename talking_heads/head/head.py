@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .eyes import eye_centres
-from .fit import PersonFit, detail_spread
+from .fit import detail_spread
 from .kernels import sample
 from .model import FaceModel, neck_fade
+from .person_fit import PersonFit
 from .photo import ANALYSIS, MARGIN, REACH, PhotoView, PhotoViewBuilder
 from .retarget import most_neutral, motion_of
 
@@ -46,10 +47,12 @@ class Head:
         masks: Sequence[np.ndarray],
         landmarks: Sequence[np.ndarray],
         analysis: int = ANALYSIS,
+        shoulders: np.ndarray | None = None,
     ) -> Head:
         """From photos: ``canvases`` uint8 (C, C, 3) of the crop and its margins, at any size; ``masks`` uint8 (C, C) of
         the person; ``landmarks`` (L, 2) in sides of the crop. ``analysis``, a multiple of 64: pixels of a crop's side
-        at which masks and colours are worked out; 256 takes a quarter of the time, and its outlines are coarser."""
+        at which masks and colours are worked out; 256 takes a quarter of the time, and its outlines are coarser.
+        ``shoulders`` (K, 2): where one point of them is in photos of one film, in sides of the crop; NaN in others."""
         neutral = model.vertices(person.identity_coefficients)
         fade = neck_fade(model.mean[:, 1:2])
         views = tuple(
@@ -60,6 +63,7 @@ class Head:
         # Frames are told in terms of the primary photo: lids and lips start from its shape, whichever photo is drawn.
         common = views[primary].fit.offset
         views = tuple(_with_rest(view, model, view.rest + (common - view.fit.offset)) for view in views)
+        views = _with_shoulders(views, primary, shoulders)
         spread = detail_spread(model, neutral)
         views = with_shared_backgrounds(_in_one_light(model, views, primary))
         return cls(model, person.identity_coefficients, views, primary, neutral, spread, fade)
@@ -72,6 +76,17 @@ class Head:
 
 def _with_rest(view: PhotoView, model: FaceModel, rest: np.ndarray) -> PhotoView:
     return replace(view, rest=rest, eye_centres=eye_centres(model, rest))
+
+
+def _with_shoulders(views: Sequence[PhotoView], primary: int, places: np.ndarray | None) -> tuple[PhotoView, ...]:
+    """The photos with where the shoulders are in each; ``places`` (K, 2) as in ``Head.of``."""
+    result = []
+    for k, view in enumerate(views):
+        way = np.zeros(2)
+        if k != primary:
+            way = np.full(2, np.nan) if places is None else (places[k] - places[primary]) / view.fit.camera.scale
+        result.append(replace(view, shoulders=way * [1, -1] if np.isfinite(way).all() else None))
+    return tuple(result)
 
 
 def _in_one_light(model: FaceModel, views: Sequence[PhotoView], primary: int) -> tuple[PhotoView, ...]:
@@ -104,15 +119,23 @@ def with_shared_backgrounds(views: Sequence[PhotoView]) -> tuple[PhotoView, ...]
             if other is view or other.background.shape != view.background.shape:
                 continue
             theirs = other.background_known.astype(np.float32) / 255
-            both = (known > 0.99) & (theirs > 0.99)
-            difference = np.abs(other.background[both].astype(np.float32) - view.background[both])
-            if both.mean() > MIN_COMMON_BACKGROUND and difference.mean() < SAME_BACKGROUND:
+            if of_one_room(view.background, known > 0.99, other.background, theirs > 0.99):
                 background += theirs[..., None] * other.background
                 total += theirs
         shown = np.minimum(total, 1)[..., None] * (1 - known[..., None])
         background = view.background + shown * (background / np.maximum(total, 1e-3)[..., None] - view.background)
         result.append(replace(view, background=(background + np.float32(0.5)).clip(0, 255).astype(np.uint8)))
     return tuple(result)
+
+
+def of_one_room(picture: np.ndarray, known: np.ndarray, other: np.ndarray, other_known: np.ndarray) -> bool:
+    """Whether two pictures, uint8 (S, S, 3), show the same background from the same place, by where each shows it,
+    bool (S, S)."""
+    both = known & other_known
+    if both.mean() <= MIN_COMMON_BACKGROUND:
+        return False
+    difference = np.abs(picture[both].astype(np.float32) - other[both])
+    return bool(difference.mean() < SAME_BACKGROUND)
 
 
 def _times(picture: np.ndarray, gain: np.ndarray) -> np.ndarray:

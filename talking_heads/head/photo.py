@@ -25,9 +25,10 @@ from scipy.spatial import cKDTree
 from ..landmarks import CHIN, FACE_OUTLINE, HAIRLINE, INNER_LIP, OUTER_LIP
 from .eyes import eye_centres, turn_eyes
 from .filters import fill_holes, follow_edges, resized, resized_mask
-from .fit import PhotoFit, posed
+from .fit import posed
 from .kernels import interpolate, rasterise, sample, vertex_normals
 from .model import LASHES_AT, NECK_JOINT, FaceModel, neck_fade, pixels, smoothstep
+from .person_fit import PhotoFit
 
 ANALYSIS = 512
 """Pixels of a crop's side at which a photo is taken apart."""
@@ -104,6 +105,9 @@ class PhotoView:
     anchor_weights: np.ndarray = field(repr=False)
     hair_triangles: np.ndarray = field(repr=False)
     """int32 (G, 3)."""
+    shoulders: np.ndarray | None = None
+    """(2,) cm to the image's right and up: where the shoulders are, from where the most neutral photo has them. None
+    where nobody knows."""
 
 
 class PhotoViewBuilder:

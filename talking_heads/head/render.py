@@ -274,9 +274,8 @@ class Renderer:
     def _shoulders(self, frame: FrameFit, view: PhotoView) -> np.ndarray:
         """(3,) cm by which the shoulders have moved from where a photo has them."""
         way = gone_along(frame.translation - view.fit.frame.translation)
-        # Where they are is counted from the most neutral photo; where another one has them nobody knows.
-        if frame.shoulders is not None and view is self.head.primary_view:
-            way[:2] = frame.shoulders
+        if frame.shoulders is not None and view.shoulders is not None:
+            way[:2] = frame.shoulders - view.shoulders
         return way
 
     def _with_lids_that_meet(

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from ..errors import MissingDependencyError
-from ..head.fit import complete
+from ..head.person_fit import complete
 from ..landmarks import _SKIN_INDICES, IRISES, LEFT_EYE, RIGHT_EYE, irises_within_lids
 
 # fmt: off

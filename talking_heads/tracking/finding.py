@@ -155,12 +155,6 @@ def turn_back(face: np.ndarray, turns: int, shape: tuple[int, ...]) -> np.ndarra
     return np.stack(back, axis=1).astype(np.float32)
 
 
-def way_back(way: np.ndarray, turns: int) -> np.ndarray:
-    """A way (2,) in np.rot90(image, turns) -> in the image."""
-    x, y = way
-    return np.array({0: (x, y), 1: (-y, x), 2: (-x, -y), 3: (y, -x)}[turns % 4])
-
-
 def only_face(
     image: np.ndarray, detector: LandmarkDetector, name: str = "the photo", number: int | None = None
 ) -> np.ndarray:

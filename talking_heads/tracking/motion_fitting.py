@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..head.fit import FrameFit, FrameFitter, fit_person, pose_at_rest
+from ..head.fit import FrameFit, FrameFitter, pose_at_rest
 from ..head.head import Head
 from ..head.model import Camera, FaceModel, face_model
 from ..head.motion import Motion
+from ..head.person_fit import fit_person, spots_in_hair
 from ..head.retarget import frame_of, most_neutral, motion_of
 from ..head.smoothing import smoothed, smoothed_in_pieces
 from .crops import Crop, crop_around
+from .followed import HAIR, SHOULDERS
 from .tracks import Stretch, Track
 
 IDENTITY_FRAMES = 8
@@ -33,11 +35,18 @@ class DriverFitter:
         self._fitter, self._start = fitter, start
         self._last: FrameFit | None = None
         self._scale = fitter.camera.scale
-        self._shoulders = np.zeros(2) if shoulders is None else shoulders
+        self._shoulders = np.full(2, np.nan) if shoulders is None else shoulders
 
     @classmethod
-    def of(cls, faces: np.ndarray, frame_size: tuple[int, int], model: FaceModel | None = None) -> DriverFitter:
-        """A fitter for the driver of ``faces`` (N, L, 2), in pixels of frames of ``frame_size`` (height, width)."""
+    def of(
+        cls,
+        faces: np.ndarray,
+        frame_size: tuple[int, int],
+        followed: np.ndarray | None = None,
+        model: FaceModel | None = None,
+    ) -> DriverFitter:
+        """A fitter for the driver of ``faces`` (N, L, 2), with points ``followed`` (N, NUM_FOLLOWED, 2), in pixels of
+        frames of ``frame_size`` (height, width)."""
         model = face_model() if model is None else model
         crop = crop_around(faces, frame_size)
         chosen = np.unique(np.linspace(0, len(faces) - 1, min(IDENTITY_FRAMES, len(faces))).round().astype(int))
@@ -47,39 +56,52 @@ class DriverFitter:
         centre = np.median([camera.centre for camera in cameras], axis=0)
         scale = float(np.median([camera.scale for camera in cameras]))
         camera = Camera(scale, (float(centre[0]), float(centre[1])))
-        fitter = FrameFitter(model, person.identity_coefficients, camera, rest=rest)
-        return cls(crop, fitter, fitter.start())
+        hair, shoulders = None, None
+        if followed is not None:
+            skin = model.vertices(person.identity_coefficients)[model.skin]
+            frames = [photo.frame for photo in person.photos]
+            hair = spots_in_hair(skin, camera, frames, in_crop(crop, followed[chosen, HAIR]))
+            shoulders = followed[0, SHOULDERS]
+        fitter = FrameFitter(model, person.identity_coefficients, camera, rest=rest, hair=hair)
+        return cls(crop, fitter, fitter.start(), shoulders)
 
     @classmethod
-    def of_person(cls, head: Head, crop: Crop, shoulders: np.ndarray | None = None) -> DriverFitter:
+    def of_person(cls, head: Head, crop: Crop, followed: np.ndarray | None = None) -> DriverFitter:
         """A fitter for the person of a head, with frames in that photo's ``crop``: for people who drive themselves.
-        ``shoulders`` (2,): where they are in the photo, in pixels of the frame."""
-        view = head.primary_view
-        rest = pose_at_rest([each.fit.frame.rotation for each in head.views])
-        fitter = FrameFitter(head.model, head.identity_coefficients, view.fit.camera, view.offset, rest=rest)
+        ``followed`` (K, NUM_FOLLOWED, 2): points in the photos, in pixels of the frame."""
+        view, photos = head.primary_view, [each.fit.frame for each in head.views]
+        hair, shoulders = None, None
+        if followed is not None:
+            skin = head.neutral[head.model.skin]
+            hair = spots_in_hair(skin, view.fit.camera, photos, in_crop(crop, followed[:, HAIR]))
+            shoulders = followed[head.primary, SHOULDERS]
+        rest = pose_at_rest([photo.rotation for photo in photos])
+        fitter = FrameFitter(head.model, head.identity_coefficients, view.fit.camera, view.offset, rest=rest, hair=hair)
         return cls(crop, fitter, view.fit.frame, shoulders)
 
-    def fit(self, face: np.ndarray, shoulders: np.ndarray | None = None) -> FrameFit:
-        """The next face (L, 2) and place of the shoulders (2,) in pixels of the frame."""
+    def fit(self, face: np.ndarray, followed: np.ndarray | None = None) -> FrameFit:
+        """The next face (L, 2) and points ``followed`` (NUM_FOLLOWED, 2) in pixels of the frame."""
         points = in_crop(self.crop, face)
+        hair = None if followed is None else in_crop(self.crop, followed[HAIR])
         frame = None
         if self._last is not None:
-            frame = self._fitter.fit(points, self._last, STEPS)
+            frame = self._fitter.fit(points, self._last, STEPS, hair)
         if frame is None or frame.error > MAX_ERROR:
-            frame = self._fitter.fit(points, self._start, FIRST_STEPS)
+            frame = self._fitter.fit(points, self._start, FIRST_STEPS, hair)
         self._last = frame if frame.error <= MAX_ERROR else None
-        return frame if shoulders is None else replace(frame, shoulders=self._in_cm(shoulders))
+        shoulders = None if followed is None else self._in_cm(followed[SHOULDERS])
+        return replace(frame, shoulders=shoulders)
 
-    def fit_all(self, faces: np.ndarray, shoulders: np.ndarray | None = None) -> list[FrameFit]:
-        """The next faces (T, L, 2) and, where they are known, places of the shoulders (T, 2), one after the other."""
-        places = [None] * len(faces) if shoulders is None else shoulders
-        return [self.fit(face, place) for face, place in zip(faces, places, strict=True)]
+    def fit_all(self, faces: np.ndarray, followed: np.ndarray | None = None) -> list[FrameFit]:
+        """The next faces (T, L, 2) and points ``followed`` (T, NUM_FOLLOWED, 2), one after the other."""
+        points = [None] * len(faces) if followed is None else followed
+        return [self.fit(face, point) for face, point in zip(faces, points, strict=True)]
 
-    def _in_cm(self, place: np.ndarray) -> np.ndarray:
-        """(2,) pixels of the frame to the right and down -> cm to the right and up."""
+    def _in_cm(self, place: np.ndarray) -> np.ndarray | None:
+        """Where the shoulders are, (2,) pixels of the frame -> cm to the right and up, or None where nobody knows."""
         start, end = in_crop(self.crop, np.stack([self._shoulders, place]))
-        result: np.ndarray = (end - start) / self._scale * [1, -1]
-        return result
+        way: np.ndarray = (end - start) / self._scale * [1, -1]
+        return way if np.isfinite(way).all() else None
 
 
 def in_crop(crop: Crop, face: np.ndarray) -> np.ndarray:
@@ -90,9 +112,11 @@ def in_crop(crop: Crop, face: np.ndarray) -> np.ndarray:
 
 def motion_of_track(track: Track, driver: DriverFitter | None = None) -> Motion:
     """All frames of a track, with a driver of that track's own faces unless one is given."""
-    known = track.landmarks[track.seen] if track.seen.any() else track.landmarks
-    driver = DriverFitter.of(known, track.frame_size) if driver is None else driver
-    frames = driver.fit_all(track.landmarks, track.shoulders)
+    if driver is None:
+        known = track.seen if track.seen.any() else np.ones(len(track), bool)
+        followed = None if track.followed is None else track.followed[known]
+        driver = DriverFitter.of(track.landmarks[known], track.frame_size, followed)
+    frames = driver.fit_all(track.landmarks, track.followed)
     return smoothed(_held(motion_of(frames, track.fps, track.seen), frames))
 
 
@@ -107,12 +131,12 @@ def motion_in_pieces(stretches: Iterable[Stretch], fps: float) -> Iterator[tuple
         nonlocal driver, neutral
         for stretch in stretches:
             if driver is None:
-                driver = DriverFitter.of(stretch.known, stretch.frame_size)
-                known = driver.fit_all(stretch.known, stretch.known_shoulders)
+                driver = DriverFitter.of(stretch.known, stretch.frame_size, stretch.known_followed)
+                known = driver.fit_all(stretch.known, stretch.known_followed)
                 start = smoothed(_held(motion_of(known, fps), known))
                 neutral = before = frame_of(start, most_neutral(start), len(known[0].expression))
             # Where the fit fails at the start of a piece, the last frame of the one before is held.
-            frames = [before, *driver.fit_all(stretch.landmarks, stretch.shoulders)]
+            frames = [before, *driver.fit_all(stretch.landmarks, stretch.followed)]
             yield _held(motion_of(frames, fps, np.array([True, *stretch.seen])), frames)[1:]
             before = next((frame for frame in reversed(frames) if frame.error <= MAX_ERROR), before)
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..head.motion import gone_along
 from .crops import face_size
-from .segmentation import person_mask
+from .regions import contrast, cut, moved_back
+from .segmentation import person_around
 
 EARS = [0, 16]
 """Landmarks that a turn of the head hardly moves."""
@@ -56,10 +57,9 @@ class _Key:
     """(2,) pixels of the frame: where the shoulders were."""
     face_size: float
 
-    @property
-    def scale(self) -> float:
-        """Pixels of the region for one of the frame."""
-        return FACE_PIXELS / self.face_size
+    def to_frame(self, moved: np.ndarray) -> np.ndarray:
+        """(2, 3): pixels of the region -> of a frame in which it has ``moved`` (2,) pixels."""
+        return _to_frame(self.corner + moved, self.face_size)
 
 
 class ShoulderTracker:
@@ -75,23 +75,23 @@ class ShoulderTracker:
         self._last_seen = self._place, self._place  # shoulders and head
 
     def see(self, frame: np.ndarray, face: np.ndarray | None) -> np.ndarray | None:
-        """The next frame, uint8 RGB (H, W, 3), and the face (L, 2) in it -> (2,) pixels to the right and down by which
-        the shoulders have moved since they were first seen. Where the face was not seen they have not moved; None as
-        long as there were none."""
+        """The next frame, uint8 RGB (H, W, 3), and the face (L, 2) in it -> (2,) pixels of the frame: where the point
+        of the shoulders is that lay at the chin when they were first seen. Where the face was not seen they have not
+        moved; None as long as there were none."""
         if face is None or self._key is None:
             if face is not None:
-                self._key = _look(frame, face, self._place)
+                self._key, self._place = _look(frame, face, face[8]), face[8].astype(float)
                 self._last_seen = self._place, face[EARS].mean(axis=0)
             return None if self._key is None else self._place
         key = self._key
         moved = np.round(self._place - key.place)  # so that only the rest is left to find
-        now = _cut(frame, key.corner + moved, key.scale)
+        now = cut(frame, key.to_frame(moved), SHAPE)
         flow = self._flow.calc(key.picture, now, None)
-        change = _seen_at(now, flow)[key.followed] - key.picture[key.followed].astype(np.float32)
+        change = moved_back(now, flow)[key.followed] - key.picture[key.followed].astype(np.float32)
         alike = np.abs(change - np.median(change)) < ALIKE  # whatever the exposure does
         head, size = face[EARS].mean(axis=0), face_size(face)
         if alike.mean() >= LEAST_ALIKE:
-            self._place = key.place + moved + np.median(flow[key.followed][alike], axis=0) / key.scale
+            self._place = key.place + moved + np.median(flow[key.followed][alike], axis=0) * key.face_size / FACE_PIXELS
             self._lost, self._last_seen = 0, (self._place, head)
         else:
             place, head_then = self._last_seen
@@ -108,65 +108,26 @@ class ShoulderTracker:
         return bool(way > FURTHEST or not 1 / RESIZED < resized < RESIZED)
 
 
-def _seen_at(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """float32 (h, w): a grey picture where ``flow`` (h, w, 2) leads to."""
-    import cv2
-
-    rows, columns = np.indices(picture.shape, np.float32)
-    return cv2.remap(
-        picture.astype(np.float32), columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
-
-
 def _look(frame: np.ndarray, face: np.ndarray, place: np.ndarray) -> _Key | None:
     """What is to be followed in a frame; None where it does not show the shoulders."""
-    import cv2
-
     size, (x, y) = face_size(face), face[8]
     corner = np.array([x - ASIDE * size, y + BELOW_CHIN[0] * size]).round()
     if len(frame) - corner[1] < LEAST_HEIGHT * size:
         return None
-    picture = _cut(frame, corner, FACE_PIXELS / size)
-    contrast = np.hypot(*np.gradient(cv2.GaussianBlur(picture, (3, 3), 0).astype(np.float32)))
-    followed = contrast > LEAST_CONTRAST
+    to_frame = _to_frame(corner, size)
+    picture = cut(frame, to_frame, SHAPE)
+    differs = contrast(picture)
+    followed = differs > LEAST_CONTRAST
     if followed.sum() < LEAST_PIXELS:  # before the segmenter is asked, which takes longer than all else
         return None
-    person = _person(frame, corner, size)
+    person = person_around(frame, face, to_frame, SHAPE)
     followed &= person
     if followed.sum() < LEAST_PIXELS:
         return None
-    followed &= contrast >= np.quantile(contrast[person], 1 - FOLLOWED)
+    followed &= differs >= np.quantile(differs[person], 1 - FOLLOWED)
     return _Key(corner, picture, followed, place, size)
 
 
-def _person(frame: np.ndarray, corner: np.ndarray, size: float) -> np.ndarray:
-    """Where in a region the person is, bool (h, w). The segmenter knows people by their heads: it gets that, too."""
-    height, width = frame.shape[:2]
-    scale = FACE_PIXELS / size
-    right, bottom = np.minimum(corner + np.array(SHAPE[::-1]) / scale, [width, height]).astype(int)
-    left, top = np.maximum(corner - [0, 1.5 * size], 0).astype(int)
-    mask = person_mask(frame[top:bottom, left:right])
-    return _cut(mask, corner - [left, top], scale, outside=0.0) > 0.5
-
-
-def _cut(frame: np.ndarray, corner: np.ndarray, scale: float, outside: float | None = None) -> np.ndarray:
-    """A region of a frame at another scale, grey (h, w); beyond the frame its edge goes on, or it is ``outside``."""
-    import cv2
-
-    # Only what is needed is worked on; one that is much larger is averaged first, or sampling would alias.
-    reduction = max(int(1 / scale), 1)
-    height, width = frame.shape[:2]
-    edge = 2 * reduction
-    left, top = np.clip(corner.astype(int) - edge, 0, np.maximum([width - edge, height - edge], 0))
-    right, bottom = np.maximum(corner + np.array(SHAPE[::-1]) / scale, [left, top]).astype(int) + edge
-    part = frame[top:bottom, left:right]
-    if reduction > 1:
-        part = cv2.resize(part, None, fx=1 / reduction, fy=1 / reduction, interpolation=cv2.INTER_AREA)
-    place = (corner - [left, top] + 0.5) / reduction - 0.5
-    matrix = np.array([[1 / (scale * reduction), 0, place[0]], [0, 1 / (scale * reduction), place[1]]])
-    cut = cv2.warpAffine(
-        part, matrix, SHAPE[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT, borderValue=outside or 0,
-    )  # fmt: skip
-    return cv2.cvtColor(cut, cv2.COLOR_RGB2GRAY) if cut.ndim == 3 else cut
+def _to_frame(corner: np.ndarray, size: float) -> np.ndarray:
+    """(2, 3): pixels of the region -> of a frame, by the ``corner`` (2,) and the size of a face in it."""
+    return np.column_stack([np.eye(2) * size / FACE_PIXELS, corner])

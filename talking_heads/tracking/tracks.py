@@ -11,8 +11,8 @@ from ..errors import NoFaceError
 from ..landmarks import NUM_LANDMARKS, eye_distance
 from .crops import face_size, roll
 from .detectors import LandmarkDetector
-from .finding import find_faces, find_in_halves, find_large, nearest, turn_back, way_back, window_around
-from .shoulders import ShoulderTracker
+from .finding import find_faces, find_in_halves, find_large, nearest, turn_back, window_around
+from .followed import SHOULDERS, PointTracker
 
 BRIDGED_SECONDS = 0.5
 """Gaps in a track up to this long are interpolated; longer ones are held and reported."""
@@ -53,9 +53,10 @@ class Track:
     seen: np.ndarray = field(repr=False)
     """bool (T,): whether the detector saw the face in this frame."""
     gaps: tuple[Gap, ...] = ()
-    shoulders: np.ndarray | None = field(default=None, repr=False)
-    """float32 (T, 2) pixels to the right and down: where the shoulders are, from where they were when they were first
-    seen. None for a clip whose first face shows none."""
+    followed: np.ndarray | None = field(default=None, repr=False)
+    """float32 (T, NUM_FOLLOWED, 2) in pixels: points that flow has followed, see followed.py; NaN where they are not
+    seen. Shoulders are known in all frames or, of a clip whose first face shows none, in none. None for a clip of which
+    landmarks are all that is known."""
 
     @classmethod
     def of_picture(cls, landmarks: np.ndarray, shape: tuple[int, ...]) -> Track:
@@ -122,9 +123,9 @@ class Stretch:
     """float32 (m, L, 2): faces that were seen in these frames and after them, of the first KNOWN_SECONDS at least."""
     frame_size: tuple[int, int]
     """(height, width) of the clip's frames."""
-    shoulders: np.ndarray | None = None
-    """float32 (n, 2) pixels, as of a ``Track``; and in the frames of ``known``, (m, 2)."""
-    known_shoulders: np.ndarray | None = None
+    followed: np.ndarray | None = None
+    """float32 (n, NUM_FOLLOWED, 2) pixels, as of a ``Track``; and in the frames of ``known``, (m, NUM_FOLLOWED, 2)."""
+    known_followed: np.ndarray | None = None
 
 
 def follow_face(
@@ -141,14 +142,14 @@ def follow_face(
     looked at and dropped. ``on_frame(count)`` is called after each. Raises NoFaceError at the end when no frame shows a
     face.
     """
-    follower, pending, shoulders = Follower(detector, fps), _Pending(fps), ShoulderTracker()
+    follower, pending, points = Follower(detector, fps), _Pending(fps), PointTracker()
     for count, frame in enumerate(frames, start=1):
         face = follower.see(frame)
-        place = shoulders.see(follower.turned(frame), face)
+        followed = points.see(follower.turned(frame), face)
         if follower.turns:
             face = None if face is None else turn_back(face, follower.turns, frame.shape)
-            place = None if place is None else way_back(place, follower.turns)
-        pending.add(face, place, frame.shape)
+            followed = turn_back(followed, follower.turns, frame.shape)
+        pending.add(face, followed, frame.shape)
         if on_frame is not None:
             on_frame(count)
         if follower.last is None or count < KNOWN_SECONDS * fps:
@@ -178,15 +179,15 @@ class _Pending:
         self._margin = int(2 * self._bridged) + 2 + SMOOTHED_FRAMES
         self._found: list[np.ndarray | None] = []  # from frame ``first`` on; before ``done`` without lone detections
         self._first = 0
-        self._places: list[np.ndarray | None] = []  # of the shoulders, from frame ``done`` on
+        self._followed: list[np.ndarray] = []  # from frame ``done`` on
+        self._first_shoulders = np.full(2, np.nan)
         self._held: np.ndarray | None = None  # the last face before ``first``
-        self._shown = False
         self._frame_size = (0, 0)
 
-    def add(self, face: np.ndarray | None, shoulders: np.ndarray | None, frame_shape: tuple[int, ...]) -> None:
-        """The next frame's face (L, 2) and the place (2,) of the shoulders, or None where none were seen."""
+    def add(self, face: np.ndarray | None, followed: np.ndarray, frame_shape: tuple[int, ...]) -> None:
+        """The next frame's face (L, 2), or None where none was seen, and ``followed`` (NUM_FOLLOWED, 2)."""
         self._found.append(face)
-        self._places.append(shoulders)
+        self._followed.append(followed)
         self._frame_size = (frame_shape[0], frame_shape[1])
         self.count += 1
 
@@ -204,9 +205,9 @@ class _Pending:
             seen = self._found  # the one face of the clip is one
         if self._held is None and not any(face is not None for face in seen[:stop]):
             return None
-        places = self._shoulders()
-        del self._places[: end - self.done]
-        stretch = _finish(seen, self._held, self._bridged, slice(begin, stop), self._frame_size, places)
+        followed = self._points()
+        del self._followed[: end - self.done]
+        stretch = _finish(seen, self._held, self._bridged, slice(begin, stop), self._frame_size, followed)
         self._found[begin:stop] = seen[begin:stop]
         self.done = end
         drop = max(0, self.done - self._margin - self._first)
@@ -215,12 +216,17 @@ class _Pending:
         self._first += drop
         return stretch
 
-    def _shoulders(self) -> np.ndarray | None:
-        """Their places (m, 2) in the frames from ``done`` on; None of a clip that shows none at its start."""
-        if self.done == 0:
-            self._shown = any(place is not None for place in self._places)
-        places = [np.zeros(2) if place is None else place for place in self._places]  # none before they are first seen
-        return np.stack(places).astype(np.float32) if self._shown else None
+    def _points(self) -> np.ndarray:
+        """float32 (m, NUM_FOLLOWED, 2): what was followed in the frames from ``done`` on."""
+        points = np.stack(self._followed).astype(np.float32)
+        shoulders = points[:, SHOULDERS]
+        known = np.isfinite(shoulders).all(axis=1)
+        if self.done == 0 and known.any():
+            self._first_shoulders = shoulders[known][0]
+        shoulders[~known] = self._first_shoulders  # as long as they are not seen they are where they will be
+        if np.isnan(self._first_shoulders).any():  # a clip that shows none at its start
+            shoulders[:] = np.nan
+        return points
 
 
 def track_face(
@@ -234,7 +240,7 @@ def track_face(
     # Grown in place: of as many small arrays, once they are joined, the allocator would keep the holes.
     landmarks = np.empty((0, NUM_LANDMARKS, 2), np.float32)
     flags: list[bool] = []
-    places: list[np.ndarray] = []
+    followed: list[np.ndarray] = []
     frame_size = (0, 0)
     for stretch in follow_face(frames, detector, fps, on_frame, name):
         begin, end = len(flags), len(flags) + len(stretch.seen)
@@ -242,13 +248,12 @@ def track_face(
             landmarks.resize((2 * end, NUM_LANDMARKS, 2), refcheck=False)
         landmarks[begin:end] = stretch.landmarks
         flags += stretch.seen.tolist()
-        if stretch.shoulders is not None:
-            places.append(stretch.shoulders)
+        assert stretch.followed is not None
+        followed.append(stretch.followed)
         frame_size = stretch.frame_size
     landmarks.resize((len(flags), NUM_LANDMARKS, 2), refcheck=False)
     seen = np.array(flags)
-    shoulders = np.concatenate(places) if sum(map(len, places)) == len(seen) else None
-    return Track(landmarks, fps, frame_size, seen, held_gaps(seen, fps), shoulders)
+    return Track(landmarks, fps, frame_size, seen, held_gaps(seen, fps), np.concatenate(followed))
 
 
 def held_gaps(seen: np.ndarray, fps: float) -> tuple[Gap, ...]:
@@ -297,11 +302,11 @@ def _finish(
     bridged: float,
     wanted: slice,
     frame_size: tuple[int, int],
-    shoulders: np.ndarray | None,
+    followed: np.ndarray,
 ) -> Stretch:
     """The frames ``wanted`` of a part of a clip, whose other frames are what smoothing and gaps need to know.
 
-    ``held``: the face that was seen last before this part, if there was one; ``shoulders``: from the frames ``wanted``
+    ``held``: the face that was seen last before this part, if there was one; ``followed``: from the frames ``wanted``
     on.
     """
     seen = np.array([face is not None for face in found])
@@ -327,8 +332,8 @@ def _finish(
         seen[wanted],
         filled[wanted.start :][looked_at],
         frame_size,
-        None if shoulders is None else shoulders[:number],
-        None if shoulders is None else shoulders[looked_at],
+        followed[:number],
+        followed[looked_at],
     )
 
 

@@ -29,10 +29,11 @@ from torch.utils.data import Dataset
 
 from talking_heads.drawing import draw_landmarks
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.head.fit import FrameFit, FrameFitter, PersonFit, face_extent, fit_person, pose_at_rest
+from talking_heads.head.fit import FrameFit, FrameFitter, face_extent, pose_at_rest
 from talking_heads.head.head import Head
 from talking_heads.head.model import face_model
 from talking_heads.head.motion import head_angles
+from talking_heads.head.person_fit import PersonFit, fit_person
 from talking_heads.head.photo import MARGIN
 from talking_heads.head.render import Renderer
 from talking_heads.landmarks import NAMED

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from talking_heads.errors import UnreadableMediaError
-from talking_heads.head.fit import FrameFitter, fit_person
+from talking_heads.head.fit import FrameFitter
 from talking_heads.head.model import FaceModel
 from talking_heads.head.motion import head_angles
+from talking_heads.head.person_fit import fit_person
 
 from .clips import Clip, load_clip
 

@@ -148,8 +148,8 @@ class ClipFrames:
     crop: Crop
     landmarks: np.ndarray
     """Smoothed landmarks of all the clip's frames, in their pixels, float32 (T, L, 2)."""
-    shoulders: np.ndarray | None
-    """Where the shoulders are in all frames, in their pixels, float32 (T, 2); None where they are not seen."""
+    followed: np.ndarray | None
+    """Points that were followed through all frames, in their pixels, float32 (T, NUM_FOLLOWED, 2)."""
     sources: dict[int, np.ndarray]
     """For each T, which frames are sources; then the frames held out, and a run of them for jitter (or none)."""
     held_out: np.ndarray
@@ -179,10 +179,10 @@ class ClipFrames:
         return self._targets(head, sources, self.held_out, size)
 
     def _targets(self, head: Head, sources: np.ndarray, chosen: np.ndarray, size: int) -> Targets:
-        faces, places, in_photo = self.landmarks[chosen], None, None
-        if self.shoulders is not None:
-            places, in_photo = self.shoulders[chosen], self.shoulders[sources[head.primary]]
-        frames = DriverFitter.of_person(head, self.crop, in_photo).fit_all(faces, places)
+        faces, points, in_photos = self.landmarks[chosen], None, None
+        if self.followed is not None:
+            points, in_photos = self.followed[chosen], self.followed[sources]
+        frames = DriverFitter.of_person(head, self.crop, in_photos).fit_all(faces, points)
         return Targets(frames, self.crop.to_crop(faces, size))
 
 
@@ -217,7 +217,7 @@ def read_clip(pipe: TalkingHeadPipeline, clip: Path, split: Split) -> ClipFrames
             pictures[k] = picture
         else:
             crops[k] = crop.cut(picture, pipe.image_size)
-    return ClipFrames(pictures, crops, crop, track.landmarks, track.shoulders, sources, held, run)
+    return ClipFrames(pictures, crops, crop, track.landmarks, track.followed, sources, held, run)
 
 
 def evaluate_clip(pipe: TalkingHeadPipeline, metrics: FrameMetrics, job: Job, options: Options) -> Iterator[Result]:

@@ -246,7 +246,7 @@ def first_frames(track: Track, number: int) -> tuple[int, Track]:
         track,
         landmarks=track.landmarks[first:end],
         seen=track.seen[first:end],
-        shoulders=None if track.shoulders is None else track.shoulders[first:end],
+        followed=None if track.followed is None else track.followed[first:end],
         gaps=tuple(gap for gap in gaps if gap.last >= 0),
     )
 

@@ -1,0 +1,154 @@
+"""Hair followed through the frames of a clip: three spots above the brows, by optical flow. Landmarks lie on skin that
+moves when people speak; what lies above it turns with the skull alone, and tells how far the head has turned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..landmarks import FACE_OUTLINE, NOSE_BRIDGE
+from .crops import face_size
+from .regions import contrast, cut, inverse, joined, mapped, moved_back, similarity
+from .segmentation import person_around
+
+NUM_SPOTS = 3
+"""At the image's left, in the middle and at its right."""
+FACE_PIXELS = 144
+"""Pixels of a face's height at which flow is computed. At 108 drawn heads lie worse, at 72 worse still."""
+ABOVE_EYES, BELOW_EYES, ASIDE = 0.95, 0.05, 0.72
+"""Where hair is looked for, in heights of the face from between the eyes."""
+SHAPE = (round((ABOVE_EYES + BELOW_EYES) * FACE_PIXELS), round(2 * ASIDE * FACE_PIXELS))
+"""(h, w): height and width of that region as it is compared."""
+ZONES = ((-ASIDE, -0.12), (-0.22, 0.22), (0.12, ASIDE))
+"""Columns of the region, in heights of the face, in which each spot's pixels lie."""
+STEADY = [0, 1, 15, 16, *range(NOSE_BRIDGE.start, NOSE_BRIDGE.stop), 36, 39, 42, 45]
+"""Landmarks that speech moves least: they say how the region lies in a frame."""
+LEAST_PIXELS = 160
+"""Of a zone, or it shows too little."""
+LEAST_CONTRAST = 5.0
+"""Levels of 255 by which neighbouring pixels must differ to be followed."""
+FOLLOWED = 0.5
+"""Share of a zone's pixels that is followed: those with the most contrast."""
+ALIKE = 25.0
+"""Levels of 255 within which a pixel that is followed must look as before."""
+LEAST_ALIKE = 0.5
+"""Share of a zone's pixels of which that must be true; else its spot is not seen."""
+TURNED = 0.03
+"""Change of STEADY, in sizes of the face, after which hair is looked at anew: it looks different then."""
+NEARER = 0.75
+"""Share of that change at which another look takes over."""
+MOST_KEYS = 24
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A frame that later ones are compared with."""
+
+    face: np.ndarray
+    """(L, 2) pixels of the frame."""
+    to_frame: np.ndarray
+    """(2, 3): pixels of the region -> of the frame."""
+    picture: np.ndarray
+    """uint8 (h, w): grey."""
+    zones: np.ndarray
+    """bool (NUM_SPOTS, h, w): pixels that are followed."""
+    spots: np.ndarray
+    """(NUM_SPOTS, 2) pixels of the region; NaN for what is not seen."""
+
+
+class HairTracker:
+    """Follows one person's hair, frame by frame. Looks are kept: errors do not add up when a head goes to and fro."""
+
+    def __init__(self) -> None:
+        import cv2
+
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
+        self._keys: list[_Key] = []
+        self._key: _Key | None = None
+
+    def see(self, frame: np.ndarray, face: np.ndarray | None) -> np.ndarray:
+        """The next frame, uint8 RGB (H, W, 3), and the face (L, 2) in it -> (NUM_SPOTS, 2) pixels of the frame: where
+        the spots are now. NaN for those that are not seen."""
+        unknown = np.full((NUM_SPOTS, 2), np.nan)
+        if face is None:
+            return unknown
+        if self._key is None:
+            self._add(_look(frame, face, unknown))
+            return unknown if self._key is None else mapped(self._key.to_frame, self._key.spots)
+        changes = [_change(key.face, face) for key in self._keys]
+        nearest = int(np.argmin(changes))
+        if changes[nearest] < NEARER * _change(self._key.face, face):
+            self._key = self._keys[nearest]
+        spots = self._follow(self._key, frame, face)
+        if changes[nearest] > TURNED and len(self._keys) < MOST_KEYS and np.isfinite(spots).any():
+            self._add(_look(frame, face, spots))
+        return spots
+
+    def _add(self, key: _Key | None) -> None:
+        if key is not None:
+            self._keys.append(key)
+            self._key = key
+
+    def _follow(self, key: _Key, frame: np.ndarray, face: np.ndarray) -> np.ndarray:
+        """Where a key's spots are in a frame, (NUM_SPOTS, 2) pixels."""
+        to_frame = joined(similarity(key.face[STEADY], face[STEADY]), key.to_frame)
+        now = cut(frame, to_frame, SHAPE)
+        flow = self._flow.calc(key.picture, now, None)
+        change = moved_back(now, flow) - key.picture.astype(np.float32)
+        spots = np.full((NUM_SPOTS, 2), np.nan)
+        for k, zone in enumerate(key.zones):
+            if not zone.any():
+                continue
+            alike = np.abs(change[zone] - np.median(change[zone])) < ALIKE  # whatever the exposure does
+            if alike.mean() >= LEAST_ALIKE:
+                spots[k] = key.spots[k] + np.median(flow[zone][alike], axis=0)
+        return mapped(to_frame, spots)
+
+
+def _look(frame: np.ndarray, face: np.ndarray, spots: np.ndarray) -> _Key | None:
+    """What is to be followed in a frame, in which ``spots`` (NUM_SPOTS, 2) lie, as far as they are known; None where it
+    shows no hair."""
+    to_frame = _region(face)
+    picture = cut(frame, to_frame, SHAPE)
+    differs = contrast(picture)
+    followed = (differs > LEAST_CONTRAST) & ~_skin(face, to_frame)
+    followed &= cut(np.ones(frame.shape[:2], np.float32), to_frame, SHAPE, outside=0.0) > 0.99
+    if followed.sum() < LEAST_PIXELS:  # before the segmenter is asked, which takes longer than all else
+        return None
+    followed &= person_around(frame, face, to_frame, SHAPE)
+    columns = (np.arange(SHAPE[1]) + 0.5) / FACE_PIXELS - ASIDE
+    places = mapped(inverse(to_frame), spots)
+    zones = np.zeros((NUM_SPOTS, *SHAPE), bool)
+    for k, (left, right) in enumerate(ZONES):
+        zone = followed & (columns >= left) & (columns <= right)
+        if zone.sum() < LEAST_PIXELS:
+            places[k] = np.nan
+            continue
+        zones[k] = zone & (differs >= np.quantile(differs[zone], 1 - FOLLOWED))
+        if np.isnan(places[k]).any():  # seen for the first time
+            places[k] = np.argwhere(zones[k]).mean(axis=0)[::-1]
+    return _Key(face, to_frame, picture, zones, places) if zones.any() else None
+
+
+def _region(face: np.ndarray) -> np.ndarray:
+    """(2, 3): how the region lies in a frame, upright as the face."""
+    across = face[45] - face[36]
+    across = across / max(float(np.linalg.norm(across)), 1e-6) * face_size(face) / FACE_PIXELS
+    down = np.array([-across[1], across[0]])
+    corner = face[[36, 45]].mean(axis=0) - FACE_PIXELS * (ASIDE * across + ABOVE_EYES * down)
+    return np.column_stack([across, down, corner])
+
+
+def _skin(face: np.ndarray, to_frame: np.ndarray) -> np.ndarray:
+    """bool (h, w): the face in a region, from hairline to chin."""
+    import cv2
+
+    outline = mapped(inverse(to_frame), face[list(FACE_OUTLINE)]).round().astype(np.int32)
+    return cv2.fillPoly(np.zeros(SHAPE, np.uint8), [outline], 1) > 0
+
+
+def _change(face: np.ndarray, other: np.ndarray) -> float:
+    """How far two faces (L, 2) differ in STEADY, in sizes of the face, wherever they are and however large."""
+    moved = mapped(similarity(face[STEADY], other[STEADY]), face[STEADY])
+    return float(np.sqrt(((moved - other[STEADY]) ** 2).sum(axis=1).mean()) / face_size(other))
