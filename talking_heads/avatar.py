@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -33,7 +33,7 @@ from .landmarks import NUM_LANDMARKS
 from .models import Generator
 from .models.layers import settings_of
 from .tracking.crops import Crop, Portrait
-from .tracking.followed import HAIR, SHOULDERS, followed_in_photos
+from .tracking.followed import HAIR, NUM_FOLLOWED, SHOULDERS, followed_in_photos
 from .tracking.motion_fitting import in_crop
 from .tracking.segmentation import person_mask
 
@@ -59,6 +59,9 @@ class Shots:
     """uint8 (K, C, C): where the person is."""
     landmarks: np.ndarray
     """float32 (K, L, 2) in sides of the crop."""
+    followed: np.ndarray | None = None
+    """float32 (K, NUM_FOLLOWED, 2) in sides of the crop: points that were followed from photo to photo of one film, see
+    ``tracking.followed``; NaN for others. None: nothing was."""
 
     @classmethod
     def of(cls, portraits: Sequence[Portrait]) -> Shots:
@@ -67,15 +70,21 @@ class Shots:
         side = max(portrait.crop.side for portrait in portraits)
         size = int(np.clip(256 * np.round(side / 256 + 0.2), 256, most))
         canvas = round(REACH * size)
-        canvases, masks = [], []
+        canvases, masks, people = [], [], []
         for portrait in portraits:
             crop = portrait.crop
             wide = Crop(crop.x, crop.y, REACH * crop.side, crop.angle)
             mask = np.rint(255 * person_mask(portrait.image)).astype(np.uint8)
             canvases.append(wide.cut(portrait.image, canvas))
             masks.append(wide.cut(np.repeat(mask[..., None], 3, axis=2), canvas)[..., 0])
+            people.append(mask)
         landmarks = np.stack([in_crop(portrait.crop, portrait.landmarks) for portrait in portraits])
-        return cls(np.stack(canvases), np.stack(masks), landmarks.astype(np.float32))
+        followed = None
+        if len(portraits) > 1:
+            images, faces = ([getattr(each, name) for each in portraits] for name in ("image", "landmarks"))
+            points = zip(portraits, followed_in_photos(images, people, faces), strict=True)
+            followed = np.stack([in_crop(portrait.crop, point) for portrait, point in points]).astype(np.float32)
+        return cls(np.stack(canvases), np.stack(masks), landmarks.astype(np.float32), followed)
 
     def crops(self, size: int) -> np.ndarray:
         """The photos as a network sees them: uint8 (K, size, size, 3)."""
@@ -89,12 +98,16 @@ class Shots:
         return (self.landmarks * size - 0.5).astype(np.float32)
 
 
+SHOTS = tuple(field.name for field in fields(Shots))
+
+
 class Avatar(ModelMixin, ConfigMixin):
     """The stored data of a person. Made by ``TalkingHeadPipeline.create_avatar`` or ``train.fine_tune``.
 
     ``embedding`` (N,): e, the mean over the photos. ``style`` (S,): psi', P e at first. ``canvases`` uint8
-    (K, C, C, 3), ``masks`` uint8 (K, C, C) and ``landmarks`` float32 (K, L, 2): see Shots. ``generator``: this person's
-    own, or None to be painted by the base model. The head in three dimensions follows from the photos, see ``head``.
+    (K, C, C, 3), ``masks`` uint8 (K, C, C), ``landmarks`` float32 (K, L, 2) and ``followed`` (K, NUM_FOLLOWED, 2): see
+    Shots. ``generator``: this person's own, or None to be painted by the base model. The head in three dimensions
+    follows from the photos, see ``head``.
     """
 
     @register_to_config
@@ -122,6 +135,7 @@ class Avatar(ModelMixin, ConfigMixin):
         self.register_buffer("canvases", torch.zeros(num_photos, canvas_size, canvas_size, 3, dtype=torch.uint8))
         self.register_buffer("masks", torch.zeros(num_photos, canvas_size, canvas_size, dtype=torch.uint8))
         self.register_buffer("landmarks", torch.zeros(num_photos, NUM_LANDMARKS, 2))
+        self.register_buffer("followed", torch.full((num_photos, NUM_FOLLOWED, 2), torch.nan))
         self.generator = Generator(**own_generator) if own_generator is not None else None
         self._head: Head | None = None
         self._head_lock = threading.Lock()
@@ -152,8 +166,9 @@ class Avatar(ModelMixin, ConfigMixin):
         with torch.no_grad():
             avatar.embedding.copy_(embedding)
             avatar.style.copy_(style)
-            for name in ("canvases", "masks", "landmarks"):
-                getattr(avatar, name).copy_(torch.from_numpy(np.ascontiguousarray(getattr(shots, name))))
+            for name in SHOTS:
+                if getattr(shots, name) is not None:
+                    getattr(avatar, name).copy_(torch.from_numpy(np.ascontiguousarray(getattr(shots, name))))
         if avatar.generator is not None and generator is not None:
             avatar.generator.load_state_dict(generator.state_dict())
         avatar._head = head
@@ -169,8 +184,7 @@ class Avatar(ModelMixin, ConfigMixin):
     @property
     def shots(self) -> Shots:
         """The photos."""
-        canvases, masks, landmarks = (getattr(self, n).cpu().numpy() for n in ("canvases", "masks", "landmarks"))
-        return Shots(canvases, masks, landmarks)
+        return Shots(*(getattr(self, name).cpu().numpy() for name in SHOTS))
 
     @property
     def head(self) -> Head:
@@ -292,11 +306,8 @@ def make_head(shots: Shots) -> Head:
     if not np.isfinite(shots.landmarks).all():
         raise InvalidModelError("The avatar is damaged: it has no landmarks. Make it again from the photos.")
     model, canvases, masks, landmarks = face_model(), list(shots.canvases), list(shots.masks), list(shots.landmarks)
-    if len(canvases) == 1:
+    if shots.followed is None:
         return Head.of(model, fit_person(model, landmarks), canvases, masks, landmarks)
-    # What is followed from photo to photo of one film says how each is turned, and where its shoulders are.
-    side = canvases[0].shape[0]
-    followed = followed_in_photos(canvases, masks, (shots.landmarks + MARGIN) / REACH * side - 0.5)
-    followed = (followed + 0.5) / side * REACH - MARGIN
-    person = fit_person(model, landmarks, hair=followed[:, HAIR])
-    return Head.of(model, person, canvases, masks, landmarks, shoulders=followed[:, SHOULDERS])
+    # What was followed from photo to photo of one film says how each is turned, and where its shoulders are.
+    person = fit_person(model, landmarks, hair=shots.followed[:, HAIR])
+    return Head.of(model, person, canvases, masks, landmarks, shoulders=shots.followed[:, SHOULDERS])

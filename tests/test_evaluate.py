@@ -170,7 +170,9 @@ def test_hold_out_frames_are_independent_and_fitted(model: Path, clip: Path, det
     renderer = Renderer(head, SIZE)
     for k, targets in zip(read.held_out, independent, strict=True):
         np.testing.assert_allclose(targets.landmarks[0], read.crop.to_crop(read.landmarks[k], SIZE), atol=1e-4)
-        alone = DriverFitter.of_person(head, read.crop).fit(read.landmarks[k])
+        assert read.followed is not None
+        driver = DriverFitter.of_person(head, read.crop, read.followed[read.sources[1]])
+        alone = driver.fit(read.landmarks[k], read.followed[k])
         assert np.array_equal(targets.frames[0].expression, alone.expression)
         missed = np.linalg.norm(renderer.landmarks(targets.frames[0]) - targets.landmarks[0], axis=1)[:68]
         assert missed.mean() < 0.02 * SIZE

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
+from talking_heads.avatar import Avatar, Shots
 from talking_heads.head.fit import FrameFit, FrameFitter, posed
 from talking_heads.head.head import Head
 from talking_heads.head.model import NECK_JOINT, rotation_by
 from talking_heads.head.person_fit import fit_person
-from talking_heads.tracking.crops import crop_around
+from talking_heads.tracking.crops import Portrait, crop_around
 from talking_heads.tracking.followed import HAIR, NUM_FOLLOWED, followed_in_photos
 from talking_heads.tracking.hair import NUM_SPOTS, HairTracker
 from talking_heads.tracking.motion_fitting import DriverFitter, in_crop
@@ -181,7 +184,26 @@ def test_photos_are_followed_only_where_they_show_one_room(astronaut: np.ndarray
     mask = np.rint(255 * person_mask(astronaut)).astype(np.uint8)
     elsewhere = np.where(mask[..., None] < 128, 255 - astronaut, astronaut)
     photos = [astronaut, astronaut.copy(), elsewhere]
-    followed = followed_in_photos(photos, [mask] * 3, np.stack([astronaut_face] * 3))
+    followed = followed_in_photos(photos, [mask] * 3, [astronaut_face] * 3)
     assert followed.shape == (3, NUM_FOLLOWED, 2)
     assert np.isfinite(followed[:2]).all() and np.isnan(followed[2]).all()
     np.testing.assert_allclose(followed[0], followed[1], atol=0.1)
+
+
+def test_an_avatar_keeps_what_was_followed_in_its_photos(
+    astronaut: np.ndarray, astronaut_face: np.ndarray, tmp_path: Path
+) -> None:
+    person = ndimage.maximum_filter(person_mask(astronaut), 9) > 0.3
+    moved = np.where(person[..., None], np.roll(astronaut, 4, axis=1), astronaut)  # before the same background
+    faces = astronaut_face, astronaut_face + np.array([4, 0], np.float32)
+    crop = crop_around(astronaut_face[None], astronaut.shape[:2])
+    shots = Shots.of([Portrait(*each, crop) for each in zip((astronaut, moved), faces, strict=True)])
+    assert shots.followed is not None
+    ways = (shots.followed[1] - shots.followed[0]) * crop.side
+    np.testing.assert_allclose(np.linalg.norm(ways, axis=1), 4, atol=0.6)
+    Avatar.create(torch.zeros(8), torch.zeros(8), shots, "", "").save_file(tmp_path / "a.safetensors")
+    loaded = Avatar.from_file(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(loaded.shots.followed, shots.followed)
+    views = loaded.head.views
+    assert all(view.shoulders is not None for view in views)
+    assert degrees_between(views[0].fit.frame.rotation, views[1].fit.frame.rotation) < 0.3

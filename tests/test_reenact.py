@@ -163,8 +163,10 @@ def test_a_pair_is_measured_against_what_was_asked_for(
     first = int(np.flatnonzero(whole.seen)[0])
     assert first >= 4 and whole.seen[first:].all()
     some = slice(first, first + 20)
-    shoulders = None if whole.shoulders is None else whole.shoulders[some]
-    short = replace(whole, landmarks=whole.landmarks[some], seen=whole.seen[some], gaps=(), shoulders=shoulders)
+    assert whole.followed is not None
+    short = replace(
+        whole, landmarks=whole.landmarks[some], seen=whole.seen[some], gaps=(), followed=whole.followed[some]
+    )
     motion = motion_of_track(short)
     painted = np.stack([reduced(frame, SIZE) for frame in pipe(avatar, motion)])
     targets = relative_targets(avatar.head, motion, SIZE)

@@ -128,7 +128,7 @@ def _fit_person(
     rest = pose_at_rest([state.rotation for state in states])
     fitter = FrameFitter(model, identity_coefficients, camera, trust=trust, rest=rest)
     photos = [_finish_photo(fitter, state, points) for state, points in zip(states, landmarks, strict=True)]
-    if hair is not None:
+    if hair is not None and np.isfinite(hair).any():
         skin = model.vertices(identity_coefficients)[model.skin]
         spots = spots_in_hair(skin, camera, [photo.frame for photo in photos], hair)
         fitter = FrameFitter(model, identity_coefficients, camera, trust=trust, rest=rest, hair=spots)

@@ -15,6 +15,8 @@ SHOULDERS, HAIR = 0, slice(1, 1 + NUM_SPOTS)
 NUM_FOLLOWED = HAIR.stop
 BACKGROUND = 26
 """Levels of a person's mask below which it is the background."""
+COMPARED_ROWS = 256
+"""Rows of photos whose backgrounds are compared."""
 
 
 class PointTracker:
@@ -32,13 +34,19 @@ class PointTracker:
         return np.concatenate([shoulders[None], self._hair.see(frame, face)])
 
 
-def followed_in_photos(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray], faces: np.ndarray) -> np.ndarray:
-    """Points followed from photo to photo, float (K, NUM_FOLLOWED, 2) in their pixels: of those that come from one film
-    with the first, NaN for others. ``photos`` uint8 RGB (C, C, 3), ``masks`` uint8 (C, C) of the person, ``faces``
-    (K, L, 2)."""
+def followed_in_photos(
+    photos: Sequence[np.ndarray], masks: Sequence[np.ndarray], faces: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Points followed from photo to photo, float (K, NUM_FOLLOWED, 2) in their pixels: in those that come from one film
+    with the first, NaN in others. ``photos`` uint8 RGB (H, W, 3) as they were taken, ``masks`` uint8 (H, W) of the
+    person, ``faces`` (L, 2) each."""
     tracker = PointTracker()
     result = np.full((len(photos), NUM_FOLLOWED, 2), np.nan)
-    for k, (photo, mask, face) in enumerate(zip(photos, masks, faces, strict=True)):
-        if of_one_room(photo, mask < BACKGROUND, photos[0], masks[0] < BACKGROUND):
+    step = max(photos[0].shape[0] // COMPARED_ROWS, 1)
+    backgrounds = [mask[::step, ::step] < BACKGROUND for mask in masks]
+    for k, (photo, face) in enumerate(zip(photos, faces, strict=True)):
+        if photo.shape == photos[0].shape and of_one_room(
+            photo[::step, ::step], backgrounds[k], photos[0][::step, ::step], backgrounds[0]
+        ):
             result[k] = tracker.see(photo, face)
     return result
