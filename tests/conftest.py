@@ -9,6 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch come; of processes
 # Each process of pytest-xdist ("gw0", "gw1") looks for the ports of its pages in a range of its own.
 os.environ["GRADIO_SERVER_PORT"] = str(7860 + 100 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from certifi import where
 
 from talking_heads.head.model import Camera, face_model
 from talking_heads.tracking.detectors import MediapipeDetector
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
 
 HOME = tempfile.mkdtemp()
 os.environ["TALKING_HEADS_HOME"] = HOME  # of this process and those that tests start: never the user's own
+
+# A client of gradio reads all authorities' certificates several times a call, 0.1 s each; offline, one does as well.
+AUTHORITY = Path(HOME).with_suffix(".pem")
+AUTHORITY.write_text(re.search(r"-----BEGIN.*?-----END.*?-----\n", Path(where()).read_text(), re.DOTALL)[0])
+os.environ["SSL_CERT_FILE"] = str(AUTHORITY)
 
 torch.set_num_threads(1)  # tiny networks: more threads would wait for each other
 
@@ -48,6 +55,7 @@ MEAN_FACE = _mean_face()
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(HOME)
+    AUTHORITY.unlink()
 
 
 class MarkDetector:
@@ -189,6 +197,14 @@ def head(shots: Shots) -> Head:
     from talking_heads.avatar import make_head
 
     return make_head(shots)
+
+
+@pytest.fixture
+def coarse_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads with coarse outlines, which are made in a third of the time; those of a file or the session are not."""
+    from talking_heads.head.head import Head
+
+    monkeypatch.setattr(Head.of.__func__, "__defaults__", (256,))  # its ``analysis``
 
 
 @pytest.fixture(scope="session")
