@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,9 +28,10 @@ from talking_heads.examples import EXAMPLE
 from talking_heads.media.reading import probe, read_frames
 from talking_heads.media.sound import read_sound
 from talking_heads.media.verifying import verify
+from talking_heads.media.writing import VideoWriter
 from talking_heads.tracking.detectors import MediapipeDetector
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_heads")]
 
 ROOT = Path(__file__).parents[1]
 
@@ -783,24 +785,19 @@ def test_a_process_says_nothing_but_the_result(shelf: Path, tiny_model: Path, tm
     assert (done.returncode, done.stdout, done.stderr) == (0, "v.mp4\n", "")
 
 
-def test_ctrl_c_while_writing_leaves_nothing(shelf: Path, tiny_model: Path, tmp_path: Path) -> None:
-    """The signal comes from within, after the fifth frame: from outside it might come too late."""
-    program = (
-        "import os, signal, sys\nfrom talking_heads import cli\nfrom talking_heads.media import writing\n"
-        "write = writing.VideoWriter.write\n"
-        "def interrupted(writer, frame):\n"
-        "    write(writer, frame)\n"
-        "    if writer.num_frames == 5:\n"
-        "        print(*os.listdir())\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "writing.VideoWriter.write = interrupted\n"
-        "sys.exit(cli.main(sys.argv[1:]))\n"
-    )
-    _, _, _, *arguments = animating(shelf, shelf / "moving.mp4", tiny_model)
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (130, "")
-    assert done.stdout.startswith(".v.") and done.stdout.endswith(".part.mp4\n")  # its hidden beginning was there
-    assert everything_in(tmp_path) == []
+def test_ctrl_c_while_writing_leaves_nothing(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real signal, which comes from within, after the fifth frame: from outside it might come too late."""
+    write = VideoWriter.write
+    seen: list[str] = []
+
+    def interrupted(writer: VideoWriter, frame: np.ndarray) -> None:
+        write(writer, frame)
+        if writer.num_frames == 5:
+            seen.extend(everything_in(tmp_path / "out"))
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(VideoWriter, "write", interrupted)
+    assert run(f"{ANIMATE} --photos ada.png --driving moving.mp4") == (130, "", "")
+    (part,) = seen  # its hidden beginning was there
+    assert part.startswith(".v.") and part.endswith(".part.mp4")
+    assert everything_in(tmp_path / "out") == []
