@@ -46,9 +46,9 @@ class Visitor:
         self.client = Client(server.url, verbose=False, download_files=folder / str(number))
         self.files, self.photo = files, files / f"{number}.png"
 
-    def animate(self, clip: str = "moving.mp4") -> str:
+    def animate(self, clip: str = "moving.mp4", **options: Any) -> str:
         """The path of a video, or what the visitor is told instead."""
-        given: dict[str, Any] = {"driving": handle_file(self.files / clip), "label": False}
+        given: dict[str, Any] = {"driving": handle_file(self.files / clip), "label": False} | options
         try:
             return self.client.predict([handle_file(self.photo)], True, **given, api_name="/animate")
         except (AppError, QueueError) as error:
@@ -102,7 +102,7 @@ def test_who_finds_the_queue_full_is_told(
     with served(tiny_model, detector, tmp_path / "cache", replace(LIMITS, waiting=2)) as small:
         visitors = [Visitor(small, files, number, tmp_path) for number in range(VISITORS)]
         with ThreadPoolExecutor(VISITORS) as pool:
-            answers = list(pool.map(lambda visitor: visitor.animate("slow.mp4"), visitors))
+            answers = list(pool.map(lambda visitor: visitor.animate("slow.mp4", end=1.2), visitors))
     refused = [answer for answer in answers if not answer.endswith(".mp4")]
     assert refused and all(answer == "Queue is full! Please try again." for answer in refused)
     assert len(answers) - len(refused) >= 2
