@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -635,22 +637,26 @@ def test_errors_are_one_sentence_and_exit_code_2(no_validation, tmp_path):
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(no_validation, tmp_path):
-    """A real process, stopped in the middle, saves where it was; the command line then runs on from there."""
+    """A real signal in the middle: what was made so far is saved; the same command line then runs on from there."""
     clips = no_validation
     output = tmp_path / "run"
     arguments = ["--clips", str(clips), "--output", str(output), "--preset", "tiny", "--mixed-precision", "no"]
     arguments += ["--workers", "0", "--log-every", "1", "--sample-every", "100000"]
-    command = [sys.executable, "-m", "train.meta", *arguments, "--steps", "5000"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
     log = output / "log.jsonl"
-    while not log.is_file() or '"samples"' not in log.read_text():
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors.decode()
+    over = threading.Event()
+
+    def stop() -> None:
+        """In the middle of the run: its handler of the signal is there then."""
+        while not over.wait(0.02):
+            if log.is_file() and '"samples"' in log.read_text():
+                return os.kill(os.getpid(), signal.SIGTERM)
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(stop)
+        result = CliRunner().invoke(app, [*arguments, "--steps", "5000"])
+        over.set()
+    assert result.exit_code == 0, result.output
     (checkpoint,) = checkpoints(output)
     step = int(checkpoint.name.removeprefix("step-"))
     last = [json.loads(line) for line in log.read_text().splitlines()][-1]
