@@ -23,7 +23,7 @@ from talking_heads.tracking.crops import crop_around
 from talking_heads.tracking.detectors import LandmarkDetector
 from talking_heads.tracking.tracks import Track
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse_heads")]
 
 SECONDS = 0.8
 
