@@ -27,7 +27,7 @@ from .head.filters import resized
 from .head.head import Head
 from .head.model import face_model
 from .head.person_fit import fit_person
-from .head.photo import MARGIN, REACH
+from .head.photo import ANALYSIS, MARGIN, REACH
 from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, push, resolve
 from .landmarks import NUM_LANDMARKS
 from .models import Generator
@@ -307,7 +307,7 @@ def make_head(shots: Shots) -> Head:
         raise InvalidModelError("The avatar is damaged: it has no landmarks. Make it again from the photos.")
     model, canvases, masks, landmarks = face_model(), list(shots.canvases), list(shots.masks), list(shots.landmarks)
     if shots.followed is None:
-        return Head.of(model, fit_person(model, landmarks), canvases, masks, landmarks)
+        return Head.of(model, fit_person(model, landmarks), canvases, masks, landmarks, ANALYSIS)
     # What was followed from photo to photo of one film says how each is turned, and where its shoulders are.
     person = fit_person(model, landmarks, hair=shots.followed[:, HAIR])
-    return Head.of(model, person, canvases, masks, landmarks, shoulders=shots.followed[:, SHOULDERS])
+    return Head.of(model, person, canvases, masks, landmarks, ANALYSIS, shots.followed[:, SHOULDERS])

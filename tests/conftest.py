@@ -202,9 +202,7 @@ def head(shots: Shots) -> Head:
 @pytest.fixture
 def coarse_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads with coarse outlines, which are made in a third of the time; those of a file or the session are not."""
-    from talking_heads.head.head import Head
-
-    monkeypatch.setattr(Head.of.__func__, "__defaults__", (256,))  # its ``analysis``
+    monkeypatch.setattr("talking_heads.avatar.ANALYSIS", 256)
 
 
 @pytest.fixture(scope="session")

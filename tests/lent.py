@@ -26,7 +26,6 @@ from space.service import Service
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline, avatar, dubbing
 from talking_heads.head import fit
-from talking_heads.head.head import Head
 from talking_heads.head.presets import FaceControls
 from talking_heads.media.background import Background
 from talking_heads.media.reading import probe
@@ -93,7 +92,7 @@ def result_of(work: Iterator[Any]) -> WorkResult:
 def main(model: str, photo: str, another: str, clip: str, folder: str) -> None:
     torch.set_num_threads(1)
     dubbing.PHOTOS, finetune.COPIES = 2, 4  # a head is fitted to each
-    Head.of.__func__.__defaults__ = (256,)  # its ``analysis``: coarse outlines, in a third of the time
+    avatar.ANALYSIS = 256  # coarse outlines, in a third of the time
     pipe = TalkingHeadPipeline.from_pretrained(model, engine="torch")
     detector: Any = MediapipeDetector()
     detector.detect = only_here(detector.detect)

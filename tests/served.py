@@ -16,9 +16,8 @@ from PIL import Image
 
 from space.demo import build_demo, launch_options
 from space.settings import Limits
-from talking_heads import TalkingHeadPipeline, dubbing
+from talking_heads import TalkingHeadPipeline, avatar, dubbing
 from talking_heads.examples import EXAMPLE
-from talking_heads.head.head import Head
 from talking_heads.head.presets import load_preset
 from talking_heads.media.reading import read_frames
 from talking_heads.media.sound import read_sound
@@ -57,7 +56,7 @@ def served(model: Path, detector: LandmarkDetector, cache: Path, limits: Limits 
         patch.setenv("GRADIO_TEMP_DIR", str(cache))
         patch.setattr(dubbing, "PHOTOS", 2)
         patch.setattr(finetune, "COPIES", 4)
-        patch.setattr(Head.of.__func__, "__defaults__", (256,))  # its ``analysis``
+        patch.setattr(avatar, "ANALYSIS", 256)
         demo = build_demo(pipe, limits)
         for thread in threading.enumerate():
             if thread.name == "warm-up":  # the page would say how long things take only then
