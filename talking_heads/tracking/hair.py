@@ -9,7 +9,7 @@ import numpy as np
 
 from ..landmarks import FACE_OUTLINE, NOSE_BRIDGE
 from .crops import face_size
-from .regions import contrast, cut, inverse, joined, mapped, moved_back, similarity
+from .regions import contrast, cut, inverse, joined, mapped, sampled, similarity
 from .segmentation import person_around
 
 NUM_SPOTS = 3
@@ -29,7 +29,9 @@ LEAST_PIXELS = 160
 LEAST_CONTRAST = 5.0
 """Levels of 255 by which neighbouring pixels must differ to be followed."""
 FOLLOWED = 0.5
-"""Share of a zone's pixels that is followed: those with the most contrast."""
+"""Share of a zone's pixels that may be followed: those with the most contrast."""
+MOST_PIXELS = 400
+"""Of these so many are."""
 ALIKE = 25.0
 """Levels of 255 within which a pixel that is followed must look as before."""
 LEAST_ALIKE = 0.5
@@ -51,8 +53,8 @@ class _Key:
     """(2, 3): pixels of the region -> of the frame."""
     picture: np.ndarray
     """uint8 (h, w): grey."""
-    zones: np.ndarray
-    """bool (NUM_SPOTS, h, w): pixels that are followed."""
+    zones: tuple[np.ndarray, ...]
+    """NUM_SPOTS times int (n, 2): columns and rows of the pixels that are followed, or none."""
     spots: np.ndarray
     """(NUM_SPOTS, 2) pixels of the region; NaN for what is not seen."""
 
@@ -95,14 +97,15 @@ class HairTracker:
         to_frame = joined(similarity(key.face[STEADY], face[STEADY]), key.to_frame)
         now = cut(frame, to_frame, SHAPE)
         flow = self._flow.calc(key.picture, now, None)
-        change = moved_back(now, flow) - key.picture.astype(np.float32)
         spots = np.full((NUM_SPOTS, 2), np.nan)
-        for k, zone in enumerate(key.zones):
-            if not zone.any():
+        for k, (x, y) in enumerate(zone.T for zone in key.zones):
+            if not len(x):
                 continue
-            alike = np.abs(change[zone] - np.median(change[zone])) < ALIKE  # whatever the exposure does
+            way = flow[y, x]
+            change = sampled(now, key.zones[k] + way) - key.picture[y, x]
+            alike = np.abs(change - np.median(change)) < ALIKE  # whatever the exposure does
             if alike.mean() >= LEAST_ALIKE:
-                spots[k] = key.spots[k] + np.median(flow[zone][alike], axis=0)
+                spots[k] = key.spots[k] + np.median(way[alike], axis=0)
         return mapped(to_frame, spots)
 
 
@@ -119,16 +122,17 @@ def _look(frame: np.ndarray, face: np.ndarray, spots: np.ndarray) -> _Key | None
     followed &= person_around(frame, face, to_frame, SHAPE)
     columns = (np.arange(SHAPE[1]) + 0.5) / FACE_PIXELS - ASIDE
     places = mapped(inverse(to_frame), spots)
-    zones = np.zeros((NUM_SPOTS, *SHAPE), bool)
+    zones = [np.empty((0, 2), int)] * NUM_SPOTS
     for k, (left, right) in enumerate(ZONES):
         zone = followed & (columns >= left) & (columns <= right)
         if zone.sum() < LEAST_PIXELS:
             places[k] = np.nan
             continue
-        zones[k] = zone & (differs >= np.quantile(differs[zone], 1 - FOLLOWED))
+        pixels = np.argwhere(zone & (differs >= np.quantile(differs[zone], 1 - FOLLOWED)))[:, ::-1]
         if np.isnan(places[k]).any():  # seen for the first time
-            places[k] = np.argwhere(zones[k]).mean(axis=0)[::-1]
-    return _Key(face, to_frame, picture, zones, places) if zones.any() else None
+            places[k] = pixels.mean(axis=0)
+        zones[k] = pixels[np.linspace(0, len(pixels) - 1, min(len(pixels), MOST_PIXELS)).astype(int)]
+    return _Key(face, to_frame, picture, tuple(zones), places) if any(map(len, zones)) else None
 
 
 def _region(face: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 
 def cut(frame: np.ndarray, to_frame: np.ndarray, shape: tuple[int, int], outside: float | None = None) -> np.ndarray:
@@ -31,15 +32,10 @@ def cut(frame: np.ndarray, to_frame: np.ndarray, shape: tuple[int, int], outside
     return cv2.cvtColor(region, cv2.COLOR_RGB2GRAY) if region.ndim == 3 else region
 
 
-def moved_back(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """float32 (h, w): a grey picture as it is seen where ``flow`` (h, w, 2) leads to."""
-    import cv2
-
-    rows, columns = np.indices(picture.shape, np.float32)
-    return cv2.remap(
-        picture.astype(np.float32), columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+def sampled(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """float32 (N,): a grey picture at points (N, 2), between its pixels; beyond it its edge goes on."""
+    result: np.ndarray = ndimage.map_coordinates(picture, points.T[::-1], np.float32, order=1, mode="nearest")
+    return result
 
 
 def contrast(picture: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..head.motion import gone_along
 from .crops import face_size
-from .regions import contrast, cut, moved_back
+from .regions import contrast, cut, sampled
 from .segmentation import person_around
 
 EARS = [0, 16]
@@ -52,7 +52,7 @@ class _Key:
     picture: np.ndarray
     """uint8 (h, w): grey."""
     followed: np.ndarray
-    """bool (h, w): pixels of the person with enough contrast."""
+    """int (n, 2): columns and rows of the person's pixels with enough contrast."""
     place: np.ndarray
     """(2,) pixels of the frame: where the shoulders were."""
     face_size: float
@@ -87,11 +87,13 @@ class ShoulderTracker:
         moved = np.round(self._place - key.place)  # so that only the rest is left to find
         now = cut(frame, key.to_frame(moved), SHAPE)
         flow = self._flow.calc(key.picture, now, None)
-        change = moved_back(now, flow)[key.followed] - key.picture[key.followed].astype(np.float32)
+        x, y = key.followed.T
+        way = flow[y, x]
+        change = sampled(now, key.followed + way) - key.picture[y, x]
         alike = np.abs(change - np.median(change)) < ALIKE  # whatever the exposure does
         head, size = face[EARS].mean(axis=0), face_size(face)
         if alike.mean() >= LEAST_ALIKE:
-            self._place = key.place + moved + np.median(flow[key.followed][alike], axis=0) * key.face_size / FACE_PIXELS
+            self._place = key.place + moved + np.median(way[alike], axis=0) * key.face_size / FACE_PIXELS
             self._lost, self._last_seen = 0, (self._place, head)
         else:
             place, head_then = self._last_seen
@@ -125,7 +127,7 @@ def _look(frame: np.ndarray, face: np.ndarray, place: np.ndarray) -> _Key | None
     if followed.sum() < LEAST_PIXELS:
         return None
     followed &= differs >= np.quantile(differs[person], 1 - FOLLOWED)
-    return _Key(corner, picture, followed, place, size)
+    return _Key(corner, picture, np.argwhere(followed)[:, ::-1], place, size)
 
 
 def _to_frame(corner: np.ndarray, size: float) -> np.ndarray:
