@@ -33,8 +33,8 @@ from .landmarks import NUM_LANDMARKS
 from .models import Generator
 from .models.layers import settings_of
 from .tracking.crops import Crop, Portrait
-from .tracking.followed import HAIR, NUM_FOLLOWED, SHOULDERS, followed_in_photos
 from .tracking.motion_fitting import in_crop
+from .tracking.points import HAIR, NUM_FOLLOWED, SHOULDERS
 from .tracking.segmentation import person_mask
 
 if TYPE_CHECKING:
@@ -60,30 +60,28 @@ class Shots:
     landmarks: np.ndarray
     """float32 (K, L, 2) in sides of the crop."""
     followed: np.ndarray | None = None
-    """float32 (K, NUM_FOLLOWED, 2) in sides of the crop: points that were followed from photo to photo of one film, see
-    ``tracking.followed``; NaN for others. None: nothing was."""
+    """float32 (K, NUM_FOLLOWED, 2) in sides of the crop: of frames of one film the points that were followed through
+    it, see ``tracking.points``; NaN for what was not seen. None for other photos."""
 
     @classmethod
-    def of(cls, portraits: Sequence[Portrait]) -> Shots:
-        """Cuts photos out, at the size of the largest face (256 to 1024 pixels a crop; of many photos at most 512)."""
+    def of(cls, portraits: Sequence[Portrait], followed: np.ndarray | None = None) -> Shots:
+        """Cuts photos out, at the size of the largest face (256 to 1024 pixels a crop; of many photos at most 512).
+        ``followed`` (K, NUM_FOLLOWED, 2) in pixels of the photos: of frames of one film, what its track has of them."""
         most = 1024 if len(portraits) <= 4 else 512
         side = max(portrait.crop.side for portrait in portraits)
         size = int(np.clip(256 * np.round(side / 256 + 0.2), 256, most))
         canvas = round(REACH * size)
-        canvases, masks, people = [], [], []
+        canvases, masks = [], []
         for portrait in portraits:
             crop = portrait.crop
             wide = Crop(crop.x, crop.y, REACH * crop.side, crop.angle)
             mask = np.rint(255 * person_mask(portrait.image)).astype(np.uint8)
             canvases.append(wide.cut(portrait.image, canvas))
             masks.append(wide.cut(np.repeat(mask[..., None], 3, axis=2), canvas)[..., 0])
-            people.append(mask)
         landmarks = np.stack([in_crop(portrait.crop, portrait.landmarks) for portrait in portraits])
-        followed = None
-        if len(portraits) > 1:
-            images, faces = ([getattr(each, name) for each in portraits] for name in ("image", "landmarks"))
-            points = zip(portraits, followed_in_photos(images, people, faces), strict=True)
-            followed = np.stack([in_crop(portrait.crop, point) for portrait, point in points]).astype(np.float32)
+        if followed is not None:
+            pairs = zip(portraits, followed, strict=True)
+            followed = np.stack([in_crop(portrait.crop, points) for portrait, points in pairs]).astype(np.float32)
         return cls(np.stack(canvases), np.stack(masks), landmarks.astype(np.float32), followed)
 
     def crops(self, size: int) -> np.ndarray:
@@ -308,6 +306,6 @@ def make_head(shots: Shots) -> Head:
     model, canvases, masks, landmarks = face_model(), list(shots.canvases), list(shots.masks), list(shots.landmarks)
     if shots.followed is None:
         return Head.of(model, fit_person(model, landmarks), canvases, masks, landmarks, ANALYSIS)
-    # What was followed from photo to photo of one film says how each is turned, and where its shoulders are.
+    # What was followed through a film says how each of its frames is turned, and where its shoulders are.
     person = fit_person(model, landmarks, hair=shots.followed[:, HAIR])
     return Head.of(model, person, canvases, masks, landmarks, ANALYSIS, shots.followed[:, SHOULDERS])

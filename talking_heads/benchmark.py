@@ -253,11 +253,10 @@ def _parts(pipe: TalkingHeadPipeline, clip: Path, folder: Path, budget: float) -
     track = track_face(frames, pipe.detector, CLIP_FPS)
     track_all = partial(track_face, frames, pipe.detector, CLIP_FPS)
     parts["detection_and_tracking"] = milliseconds(track_all, 0) / len(frames)
-    driver = DriverFitter.of(track.landmarks, track.frame_size)
-    faces = cycle(track.landmarks)
-    parts["fitting"] = milliseconds(lambda: driver.fit(next(faces)), budget)
+    driver = DriverFitter.of(track.landmarks, track.frame_size, track.followed)
+    parts["fitting"] = milliseconds(lambda: driver.fit_all(track.landmarks, track.followed), budget) / len(frames)
     head = pipe.create_avatar(_photos(1)).head
-    poses = cycle([driver.fit(face) for face in track.landmarks])
+    poses = cycle(driver.fit_all(track.landmarks, track.followed))
     for size in SIZES:
         renderer = Renderer(head, size)
         parts[f"drawing_{size}"] = milliseconds(lambda: renderer.draw(next(poses)), budget)  # noqa: B023  (at once)

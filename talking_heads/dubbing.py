@@ -94,14 +94,16 @@ class FilmedPerson:
         """Shots for an avatar, out of the frames that were followed."""
         with contextlib.closing(ahead(self.frames())) as frames:
             wanted = enumerate(islice(frames, self.photos[-1] + 1))
-            return Shots.of(
-                [Portrait(frame, self.track.landmarks[k], self.crop) for k, frame in wanted if k in self.photos]
-            )
+            portraits = [Portrait(frame, self.track.landmarks[k], self.crop) for k, frame in wanted if k in self.photos]
+        return Shots.of(portraits, self._followed_in_photos)
 
     def motion(self, head: Head) -> Motion:
         """How the film moves the person's own head."""
-        in_photos = None if self.track.followed is None else self.track.followed[list(self.photos)]
-        return motion_of_track(self.track, DriverFitter.of_person(head, self.crop, in_photos))
+        return motion_of_track(self.track, DriverFitter.of_person(head, self.crop, self._followed_in_photos))
+
+    @property
+    def _followed_in_photos(self) -> np.ndarray | None:
+        return None if self.track.followed is None else self.track.followed[list(self.photos)]
 
 
 def check_dubbed_parts(parts: Sequence[str]) -> None:

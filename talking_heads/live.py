@@ -15,8 +15,8 @@ from .head.fit import FrameFit
 from .head.retarget import most_neutral, motion_of
 from .landmarks import eye_distance
 from .tracking.detectors import LandmarkDetector
-from .tracking.followed import PointTracker
 from .tracking.motion_fitting import MAX_ERROR, DriverFitter
+from .tracking.points import PointTracker
 from .tracking.tracks import Follower
 
 FPS = 25

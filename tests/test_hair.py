@@ -15,12 +15,12 @@ from talking_heads.head.fit import FrameFit, FrameFitter, posed
 from talking_heads.head.head import Head
 from talking_heads.head.model import NECK_JOINT, rotation_by
 from talking_heads.head.person_fit import fit_person
+from talking_heads.tracking import hair
 from talking_heads.tracking.crops import Portrait, crop_around
-from talking_heads.tracking.followed import HAIR, NUM_FOLLOWED, followed_in_photos
 from talking_heads.tracking.hair import NUM_SPOTS, HairTracker
 from talking_heads.tracking.motion_fitting import DriverFitter, in_crop
+from talking_heads.tracking.points import HAIR, NUM_FOLLOWED, PointTracker
 from talking_heads.tracking.regions import inverse, joined, mapped, similarity
-from talking_heads.tracking.segmentation import person_mask
 
 
 def turned(image: np.ndarray, degrees: float, zoom: float, shift: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -67,11 +67,49 @@ def test_what_is_covered_is_not_seen_and_found_again_behind(astronaut: np.ndarra
     np.testing.assert_allclose(tracker.see(astronaut, astronaut_face), start, atol=0.3)
 
 
+def test_a_spot_that_is_hidden_is_not_sought_elsewhere(astronaut: np.ndarray, astronaut_face: np.ndarray) -> None:
+    """A hand lies on one side while the head turns: what is followed there afterwards is the hair, or nothing."""
+    tracker = HairTracker()
+    start = tracker.see(astronaut, astronaut_face)
+    covered = astronaut.copy()
+    left = int(start[2, 0]) - 20
+    covered[:140, left:] = np.random.default_rng(0).integers(0, 255, covered[:140, left:].shape)
+    turned_face = astronaut_face.copy()
+    turned_face[27:31, 0] += 0.25 * np.ptp(astronaut_face[:, 0])  # the nose, as of a head that looks aside
+    seen = tracker.see(covered, turned_face)
+    assert np.isfinite(seen[0]).all() and np.isnan(seen[2]).all()
+    assert np.isnan(tracker.see(covered, turned_face)[2]).all()
+    np.testing.assert_allclose(tracker.see(astronaut, astronaut_face), start, atol=0.3)
+
+
+def test_hair_beyond_the_edge_of_the_frame_is_not_seen(astronaut: np.ndarray, astronaut_face: np.ndarray) -> None:
+    """A head that moves up and out: what is left of the frame's edge is no hair."""
+    tracker = HairTracker()
+    start = tracker.see(astronaut, astronaut_face)
+    for up in (20, 40, 60, 80):
+        places = tracker.see(astronaut[up:], astronaut_face - np.array([0, up], np.float32))
+        for k in np.flatnonzero(np.isfinite(places).all(axis=1)):
+            np.testing.assert_allclose(places[k], start[k] - [0, up], atol=1.5)
+    assert np.isnan(places[1]).all()  # of the middle one nothing is left
+
+
+def test_who_shows_no_hair_is_not_looked_at_in_every_frame(
+    astronaut: np.ndarray, astronaut_face: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    monkeypatch.setattr(hair, "_keyframe", lambda *_: looked.append(1))
+    tracker = HairTracker()
+    for _ in range(2 * hair.WAIT):
+        assert np.isnan(tracker.see(astronaut, astronaut_face)).all()
+    assert len(looked) == 2
+
+
 def test_none_in_the_dark_and_where_no_face_is_seen(astronaut: np.ndarray, astronaut_face: np.ndarray) -> None:
     tracker = HairTracker()
     assert np.isnan(tracker.see(np.zeros_like(astronaut), astronaut_face)).all()
     assert np.isnan(tracker.see(astronaut, None)).all()
-    assert np.isfinite(tracker.see(astronaut, astronaut_face)).all()
+    places = [tracker.see(astronaut, astronaut_face) for _ in range(hair.WAIT)]
+    assert np.isfinite(places[-1]).all()
     assert np.isnan(tracker.see(astronaut, None)).all()
 
 
@@ -122,9 +160,9 @@ def test_hair_tells_a_turn_from_brows_that_move(head: Head, fitter: FrameFitter)
     middle = head.neutral[head.model.landmark_vertices].mean(axis=0) - NECK_JOINT
     nods = replace(still, rotation=nod, translation=middle - nod @ middle)
     points = seen(head, nods, head.neutral[head.model.landmark_vertices])
-    hair = seen(head, still, spots(head))
+    places = seen(head, still, spots(head))
     alone = fitter.fit(points, still, steps=10)
-    told = fitter.fit(points, still, steps=10, hair=hair)
+    told = fitter.fit(points, still, steps=10, hair=places)
     assert degrees_between(told.rotation, still.rotation) < 0.5 * degrees_between(alone.rotation, still.rotation)
     # And one that is real is no longer taken for noise.
     real = fitter.fit(points, still, steps=10, hair=seen(head, nods, spots(head)))
@@ -134,9 +172,25 @@ def test_hair_tells_a_turn_from_brows_that_move(head: Head, fitter: FrameFitter)
 def test_hair_whose_depth_is_wrong_spoils_no_large_turn(head: Head, fitter: FrameFitter) -> None:
     aside = replace(fitter.start(), rotation=rotation_by(np.radians([0, 22.0, 0])))
     points = seen(head, aside, head.neutral[head.model.landmark_vertices])
-    hair = seen(head, aside, spots(head) + np.array([0, 0, 2.0]))
-    found = fitter.fit(points, fitter.start(), steps=12, hair=hair)
+    places = seen(head, aside, spots(head) + np.array([0, 0, 2.0]))
+    found = fitter.fit(points, fitter.start(), steps=12, hair=places)
     assert degrees_between(found.rotation, aside.rotation) < 2
+
+
+def test_something_else_that_is_followed_turns_no_head(head: Head, fitter: FrameFitter) -> None:
+    """A caption on the hair stays where it is while the head goes two centimetres up."""
+    start = fitter.start()
+    up = replace(start, translation=np.array([0, 2.0, 0]))
+    points = seen(head, up, head.neutral[head.model.landmark_vertices])
+    found = fitter.fit(points, start, steps=12, hair=seen(head, start, spots(head)))
+    assert degrees_between(found.rotation, up.rotation) < 3.5
+
+
+def test_a_fitter_that_knows_no_hair_leaves_it_out(head: Head) -> None:
+    fitter = FrameFitter(head.model, head.identity_coefficients, head.primary_view.fit.camera)
+    points = seen(head, fitter.start(), head.neutral[head.model.landmark_vertices])
+    alone, given = (fitter.fit(points, fitter.start(), hair=places) for places in (None, np.zeros((3, 2))))
+    np.testing.assert_array_equal(alone.rotation, given.rotation)
 
 
 def test_spots_that_are_not_seen_change_nothing(head: Head, fitter: FrameFitter) -> None:
@@ -170,37 +224,28 @@ def test_photos_of_one_film_are_turned_by_their_hair(head: Head) -> None:
     middle = head.neutral[head.model.landmark_vertices].mean(axis=0) - NECK_JOINT
     nods = replace(still, rotation=nod, translation=middle - nod @ middle)
     faces = [seen(head, frame, head.neutral[head.model.landmark_vertices]) for frame in (still, nods)]
-    hair = np.stack([seen(head, still, spots(head))] * 2)
+    places = np.stack([seen(head, still, spots(head))] * 2)
 
-    def between(hair: np.ndarray | None) -> float:
-        first, second = fit_person(head.model, faces, hair=hair).photos
+    def between(places: np.ndarray | None) -> float:
+        first, second = fit_person(head.model, faces, hair=places).photos
         return degrees_between(first.frame.rotation, second.frame.rotation)
 
-    assert between(hair) < 0.5 * between(None)
-    assert between(np.full_like(hair, np.nan)) == pytest.approx(between(None))
-
-
-def test_photos_are_followed_only_where_they_show_one_room(astronaut: np.ndarray, astronaut_face: np.ndarray) -> None:
-    mask = np.rint(255 * person_mask(astronaut)).astype(np.uint8)
-    elsewhere = np.where(mask[..., None] < 128, 255 - astronaut, astronaut)
-    photos = [astronaut, astronaut.copy(), elsewhere]
-    followed = followed_in_photos(photos, [mask] * 3, [astronaut_face] * 3)
-    assert followed.shape == (3, NUM_FOLLOWED, 2)
-    assert np.isfinite(followed[:2]).all() and np.isnan(followed[2]).all()
-    np.testing.assert_allclose(followed[0], followed[1], atol=0.1)
+    assert between(places) < 0.5 * between(None)
+    assert between(np.full_like(places, np.nan)) == pytest.approx(between(None))
 
 
 def test_an_avatar_keeps_what_was_followed_in_its_photos(
     astronaut: np.ndarray, astronaut_face: np.ndarray, tmp_path: Path
 ) -> None:
-    person = ndimage.maximum_filter(person_mask(astronaut), 9) > 0.3
-    moved = np.where(person[..., None], np.roll(astronaut, 4, axis=1), astronaut)  # before the same background
-    faces = astronaut_face, astronaut_face + np.array([4, 0], np.float32)
+    moved = np.roll(astronaut, 4, axis=1)
+    faces = [astronaut_face, astronaut_face + np.array([4, 0], np.float32)]
+    tracker = PointTracker()
+    followed = np.stack([tracker.see(*each) for each in zip((astronaut, moved), faces, strict=True)])
     crop = crop_around(astronaut_face[None], astronaut.shape[:2])
-    shots = Shots.of([Portrait(*each, crop) for each in zip((astronaut, moved), faces, strict=True)])
-    assert shots.followed is not None
-    ways = (shots.followed[1] - shots.followed[0]) * crop.side
-    np.testing.assert_allclose(np.linalg.norm(ways, axis=1), 4, atol=0.6)
+    portraits = [Portrait(*each, crop) for each in zip((astronaut, moved), faces, strict=True)]
+    shots = Shots.of(portraits, followed)
+    assert shots.followed is not None and Shots.of(portraits).followed is None
+    np.testing.assert_allclose((shots.followed[1] - shots.followed[0]) * crop.side, [[4, 0]] * NUM_FOLLOWED, atol=0.8)
     Avatar.create(torch.zeros(8), torch.zeros(8), shots, "", "").save_file(tmp_path / "a.safetensors")
     loaded = Avatar.from_file(tmp_path / "a.safetensors")
     np.testing.assert_array_equal(loaded.shots.followed, shots.followed)

@@ -17,10 +17,10 @@ from talking_heads.head.presets import load_preset
 from talking_heads.head.render import Renderer
 from talking_heads.head.retarget import MotionOptions, Retargeter, frame_of, motion_of
 from talking_heads.tracking.detectors import MediapipeDetector
-from talking_heads.tracking.followed import NUM_FOLLOWED
-from talking_heads.tracking.motion_fitting import motion_of_track
+from talking_heads.tracking.motion_fitting import DriverFitter, motion_of_track
+from talking_heads.tracking.points import HAIR, NUM_FOLLOWED, SHOULDERS
 from talking_heads.tracking.shoulders import ShoulderTracker
-from talking_heads.tracking.tracks import track_face
+from talking_heads.tracking.tracks import _Pending, track_face
 
 
 def moved(image: np.ndarray, right: float, down: float) -> np.ndarray:
@@ -110,6 +110,27 @@ def test_a_clip_has_a_track_of_them(
     # The whole picture moves: shoulders as far as the head.
     head = motion.translation[:, :2] - motion.translation[0, :2]
     np.testing.assert_allclose(motion.shoulders - motion.shoulders[0], head, atol=0.6)
+
+
+def test_they_count_from_the_first_frame_that_shows_them(astronaut_face: np.ndarray) -> None:
+    followed = np.full((3, NUM_FOLLOWED, 2), np.nan)
+    followed[1:, SHOULDERS] = [[200, 300], [210, 300]]
+    driver = DriverFitter.of(np.stack([astronaut_face] * 3), (512, 512), followed)
+    frames = driver.fit_all(np.stack([astronaut_face] * 3), followed)
+    assert frames[0].shoulders is None and frames[1].shoulders is not None and frames[2].shoulders is not None
+    np.testing.assert_allclose(frames[1].shoulders, 0, atol=1e-6)
+    assert frames[2].shoulders[0] > 0.3
+
+
+def test_hair_of_a_face_that_was_none_is_left_out(astronaut_face: np.ndarray) -> None:
+    """A face that is seen in a single frame is not believed; what was followed in its frame is not, either."""
+    pending = _Pending(fps=25.0)
+    for k in range(60):
+        face = astronaut_face if k < 10 or k == 30 else None
+        pending.add(face, np.full((NUM_FOLLOWED, 2), np.nan if face is None else 100.0), (512, 512))
+    stretch = pending.take(60)
+    assert stretch is not None and stretch.followed is not None and not stretch.seen[30]
+    assert np.isfinite(stretch.followed[:10]).all() and np.isnan(stretch.followed[30, HAIR]).all()
 
 
 # ------------------------------------------------------------------------------------------------------- in a motion

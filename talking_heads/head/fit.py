@@ -34,6 +34,8 @@ hair and ears, which it does not see, would turn with it. Large turns are real."
 HAIR_SIGMA, HAIR_DEPTH_SIGMA = 0.05, 1.0
 """cm: of a spot of hair as it is seen, and of its depth, on which its place depends once the head turns: it tells small
 turns well, and large ones less."""
+HAIR_REACH = 0.5
+"""cm from where landmarks have the head, beyond which a spot counts less and less: something else is followed there."""
 MAX_GAZE = np.array([35.0, 25.0])
 """Degrees that an eye turns to the side and up or down."""
 CLOSED_TO_OPEN = (0.07, 0.15)
@@ -108,7 +110,7 @@ def _openblas() -> Any:
 
 
 def face_extent(landmarks: np.ndarray) -> float:
-    """Diagonal of the box around the 68 points (..., L, 2): the unit of errors here."""
+    """Diagonal of the box around the 68 points of (L, 2): the unit of errors here."""
     return float(np.linalg.norm(landmarks[:68].max(axis=0) - landmarks[:68].min(axis=0)))
 
 
@@ -124,7 +126,7 @@ def expression_prior(model: FaceModel) -> np.ndarray:
 def pose_at_rest(rotations: Sequence[np.ndarray]) -> np.ndarray:
     """The rotation (3, 3) amid some, from which a person's turns are counted."""
     left, _, right = np.linalg.svd(np.sum(rotations, axis=0))
-    result: np.ndarray = left @ right
+    result: np.ndarray = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right  # no reflection
     return result
 
 
@@ -181,7 +183,7 @@ class FrameFitter:
         offset = np.zeros_like(model.mean) if offset is None else offset
         neutral = model.vertices(identity_coefficients) + offset
         hair = np.empty((0, 3)) if hair is None else hair
-        self._hair_known = np.isfinite(hair).all(axis=1)
+        self._hair_known = np.atleast_1d(np.isfinite(hair).all(axis=1))
         self._neutral = np.concatenate([neutral[spots], np.nan_to_num(hair)]).astype(float)
         by_landmark = np.ascontiguousarray(model.expression_basis[:, spots].transpose(1, 0, 2), dtype=float)
         self._by_landmark = np.concatenate([by_landmark, np.zeros((len(hair), *by_landmark.shape[1:]))])
@@ -199,10 +201,12 @@ class FrameFitter:
         the spots are seen in it, NaN for those that are not."""
         points, number = landmarks.astype(float), len(landmarks)
         weight = self._trust / (LANDMARK_SIGMA * face_extent(points))
+        if not len(self._hair_known):
+            hair = None
         if hair is not None:
             seen = self._hair_known & np.isfinite(hair).all(axis=1)
             points = np.concatenate([points, np.where(seen[:, None], hair, 0.0)])
-            weight = np.concatenate([weight, seen])
+            weight = np.concatenate([weight, np.zeros(len(seen))])
         rotation, translation = before.rotation.astype(float), before.translation.astype(float)
         expression = before.expression.astype(float)
         free, joint = self._free, NECK_JOINT.astype(float)
@@ -214,8 +218,7 @@ class FrameFitter:
         for step in range(steps + 1):
             turn = rotation_vector(rotation @ self._rest.T)[_TURN]
             if hair is not None:
-                sigma = np.hypot(HAIR_SIGMA, HAIR_DEPTH_SIGMA * np.linalg.norm(turn))
-                weight[number:] = seen / (camera.scale * sigma)
+                weight[number:] = seen * self._hair_weight(points[number:], rotation, translation, turn)
             normal_equations(
                 neutral, by_landmark, expression, rotation, joint, translation,
                 camera.scale, centre, camera.distance, points, weight, free, normal, pull, missing, turned,
@@ -239,6 +242,17 @@ class FrameFitter:
         kept = MOUTH_AND_LIDS
         detail = lifted(missing[kept], turned[kept], self.camera, rotation)
         return FrameFit(expression.astype(np.float32), rotation, translation, gaze, detail.astype(np.float32), error)
+
+    def _hair_weight(
+        self, places: np.ndarray, rotation: np.ndarray, translation: np.ndarray, turn: np.ndarray
+    ) -> np.ndarray:
+        """(H,): how much spots of hair seen at ``places`` (H, 2) count for a head that is so posed, turned by ``turn``
+        (2,) radians from rest."""
+        turned = (self._neutral[-len(places) :] - NECK_JOINT) @ rotation.T + NECK_JOINT + translation
+        missed = np.linalg.norm(self.camera.project(turned)[:, :2] - places, axis=1) / self.camera.scale
+        sigma = np.hypot(HAIR_SIGMA, HAIR_DEPTH_SIGMA * np.linalg.norm(turn))
+        weight: np.ndarray = 1 / (self.camera.scale * sigma * (1 + (missed / HAIR_REACH) ** 2))  # Geman-McClure
+        return weight
 
     def gaze(
         self, rotation: np.ndarray, translation: np.ndarray, expression: np.ndarray, landmarks: np.ndarray

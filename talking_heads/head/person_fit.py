@@ -96,7 +96,7 @@ def _fit_person(
     states = [_first_guess(mean, points, len(muscles)) for points in landmarks]
     identity_coefficients = np.zeros(len(shapes))
     for step in range(MAX_STEPS):
-        # The first steps find the pose; then what the face is; then what it does.
+        # The first two steps find pose and identity, the others what the face does, too.
         total, pull = np.eye(len(identity_coefficients)), -identity_coefficients.copy()
         solved = []
         for state, points in zip(states, landmarks, strict=True):

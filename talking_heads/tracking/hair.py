@@ -1,5 +1,8 @@
-"""Hair followed through the frames of a clip: three spots above the brows, by optical flow. Landmarks lie on skin that
-moves when people speak; what lies above it turns with the skull alone, and tells how far the head has turned."""
+"""Hair followed through the frames of a clip: three spots around and above the face, by optical flow.
+
+Landmarks lie on skin that moves when people speak; what lies above it turns with the skull alone, and tells how far the
+head has turned.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import numpy as np
 
 from ..landmarks import FACE_OUTLINE, NOSE_BRIDGE
 from .crops import face_size
-from .regions import contrast, cut, inverse, joined, mapped, sampled, similarity
+from .regions import contrast, cut, inside, inverse, joined, mapped, median_flow, similarity
 from .segmentation import person_around
 
 NUM_SPOTS = 3
@@ -25,26 +28,29 @@ ZONES = ((-ASIDE, -0.12), (-0.22, 0.22), (0.12, ASIDE))
 STEADY = [0, 1, 15, 16, *range(NOSE_BRIDGE.start, NOSE_BRIDGE.stop), 36, 39, 42, 45]
 """Landmarks that speech moves least: they say how the region lies in a frame."""
 LEAST_PIXELS = 160
-"""Of a zone, or it shows too little."""
+"""A zone in which fewer pixels can be followed shows too little."""
 LEAST_CONTRAST = 5.0
 """Levels of 255 by which neighbouring pixels must differ to be followed."""
 FOLLOWED = 0.5
 """Share of a zone's pixels that may be followed: those with the most contrast."""
 MOST_PIXELS = 400
-"""Of these so many are."""
+"""So many of these are followed at most."""
 ALIKE = 25.0
 """Levels of 255 within which a pixel that is followed must look as before."""
 LEAST_ALIKE = 0.5
 """Share of a zone's pixels of which that must be true; else its spot is not seen."""
 TURNED = 0.03
-"""Change of STEADY, in sizes of the face, after which hair is looked at anew: it looks different then."""
+"""Change of STEADY, in sizes of the face, after which a frame becomes a keyframe: hair looks different then."""
 NEARER = 0.75
-"""Share of that change at which another look takes over."""
-MOST_KEYS = 24
+"""Share of that change at which another keyframe takes over."""
+MOST_KEYFRAMES = 24
+"""A head that turns further than so many show is followed from those that there are."""
+WAIT = 10
+"""Frames after one that shows no hair, before the next is looked at for it."""
 
 
 @dataclass(frozen=True)
-class _Key:
+class _Keyframe:
     """A frame that later ones are compared with."""
 
     face: np.ndarray
@@ -60,14 +66,16 @@ class _Key:
 
 
 class HairTracker:
-    """Follows one person's hair, frame by frame. Looks are kept: errors do not add up when a head goes to and fro."""
+    """Follows one person's hair, frame by frame. A head that comes back is compared with the keyframe that it was first
+    seen in, so errors add up only while it turns on."""
 
     def __init__(self) -> None:
         import cv2
 
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
-        self._keys: list[_Key] = []
-        self._key: _Key | None = None
+        self._keyframes: list[_Keyframe] = []
+        self._current: _Keyframe | None = None
+        self._wait = 0
 
     def see(self, frame: np.ndarray, face: np.ndarray | None) -> np.ndarray:
         """The next frame, uint8 RGB (H, W, 3), and the face (L, 2) in it -> (NUM_SPOTS, 2) pixels of the frame: where
@@ -75,48 +83,55 @@ class HairTracker:
         unknown = np.full((NUM_SPOTS, 2), np.nan)
         if face is None:
             return unknown
-        if self._key is None:
-            self._add(_look(frame, face, unknown))
-            return unknown if self._key is None else mapped(self._key.to_frame, self._key.spots)
-        changes = [_change(key.face, face) for key in self._keys]
+        if self._current is None:
+            self._add(frame, face, unknown)
+            return unknown if self._current is None else mapped(self._current.to_frame, self._current.spots)
+        changes = [_change(keyframe.face, face) for keyframe in self._keyframes]
         nearest = int(np.argmin(changes))
-        if changes[nearest] < NEARER * _change(self._key.face, face):
-            self._key = self._keys[nearest]
-        spots = self._follow(self._key, frame, face)
-        if changes[nearest] > TURNED and len(self._keys) < MOST_KEYS and np.isfinite(spots).any():
-            self._add(_look(frame, face, spots))
+        if changes[nearest] < NEARER * _change(self._current.face, face):
+            self._current = self._keyframes[nearest]
+        spots = self._follow(self._current, frame, face)
+        if changes[nearest] > TURNED and len(self._keyframes) < MOST_KEYFRAMES and np.isfinite(spots).any():
+            self._add(frame, face, spots)
         return spots
 
-    def _add(self, key: _Key | None) -> None:
-        if key is not None:
-            self._keys.append(key)
-            self._key = key
+    def _add(self, frame: np.ndarray, face: np.ndarray, spots: np.ndarray) -> None:
+        """Takes a frame as a keyframe, if it shows hair; after one that does not, some are not looked at."""
+        self._wait -= 1
+        if self._wait > 0:
+            return
+        # A spot that was seen once and is hidden now is not sought elsewhere: it would be another one.
+        known = np.any([np.isfinite(keyframe.spots).all(axis=1) for keyframe in self._keyframes], axis=0)
+        keyframe = _keyframe(frame, face, spots, np.broadcast_to(known, NUM_SPOTS))
+        if keyframe is None:
+            self._wait = WAIT
+            return
+        self._keyframes.append(keyframe)
+        self._current = keyframe
 
-    def _follow(self, key: _Key, frame: np.ndarray, face: np.ndarray) -> np.ndarray:
-        """Where a key's spots are in a frame, (NUM_SPOTS, 2) pixels."""
-        to_frame = joined(similarity(key.face[STEADY], face[STEADY]), key.to_frame)
+    def _follow(self, keyframe: _Keyframe, frame: np.ndarray, face: np.ndarray) -> np.ndarray:
+        """Where a keyframe's spots are in a frame, (NUM_SPOTS, 2) pixels."""
+        to_frame = joined(similarity(keyframe.face[STEADY], face[STEADY]), keyframe.to_frame)
         now = cut(frame, to_frame, SHAPE)
-        flow = self._flow.calc(key.picture, now, None)
+        flow = self._flow.calc(keyframe.picture, now, None)
         spots = np.full((NUM_SPOTS, 2), np.nan)
-        for k, (x, y) in enumerate(zone.T for zone in key.zones):
-            if not len(x):
-                continue
-            way = flow[y, x]
-            change = sampled(now, key.zones[k] + way) - key.picture[y, x]
-            alike = np.abs(change - np.median(change)) < ALIKE  # whatever the exposure does
-            if alike.mean() >= LEAST_ALIKE:
-                spots[k] = key.spots[k] + np.median(way[alike], axis=0)
+        for k, pixels in enumerate(keyframe.zones):
+            if len(pixels):
+                visible = inside(to_frame, pixels, frame)
+                moved = median_flow(flow, (keyframe.picture, now), pixels, visible, ALIKE, LEAST_ALIKE)
+                spots[k] = np.nan if moved is None else keyframe.spots[k] + moved
         return mapped(to_frame, spots)
 
 
-def _look(frame: np.ndarray, face: np.ndarray, spots: np.ndarray) -> _Key | None:
-    """What is to be followed in a frame, in which ``spots`` (NUM_SPOTS, 2) lie, as far as they are known; None where it
-    shows no hair."""
+def _keyframe(frame: np.ndarray, face: np.ndarray, spots: np.ndarray, known: np.ndarray) -> _Keyframe | None:
+    """What is to be followed in a frame, in which ``spots`` (NUM_SPOTS, 2) lie, NaN for those that are not seen; those
+    that are not ``known``, bool (NUM_SPOTS,), are chosen. None where it shows no hair."""
     to_frame = _region(face)
     picture = cut(frame, to_frame, SHAPE)
     differs = contrast(picture)
+    everywhere = np.indices(SHAPE)[::-1].reshape(2, -1).T
     followed = (differs > LEAST_CONTRAST) & ~_skin(face, to_frame)
-    followed &= cut(np.ones(frame.shape[:2], np.float32), to_frame, SHAPE, outside=0.0) > 0.99
+    followed &= inside(to_frame, everywhere, frame).reshape(SHAPE)
     if followed.sum() < LEAST_PIXELS:  # before the segmenter is asked, which takes longer than all else
         return None
     followed &= person_around(frame, face, to_frame, SHAPE)
@@ -125,14 +140,15 @@ def _look(frame: np.ndarray, face: np.ndarray, spots: np.ndarray) -> _Key | None
     zones = [np.empty((0, 2), int)] * NUM_SPOTS
     for k, (left, right) in enumerate(ZONES):
         zone = followed & (columns >= left) & (columns <= right)
-        if zone.sum() < LEAST_PIXELS:
+        seen = bool(np.isfinite(places[k]).all())
+        if zone.sum() < LEAST_PIXELS or (known[k] and not seen):
             places[k] = np.nan
             continue
         pixels = np.argwhere(zone & (differs >= np.quantile(differs[zone], 1 - FOLLOWED)))[:, ::-1]
-        if np.isnan(places[k]).any():  # seen for the first time
+        if not seen:
             places[k] = pixels.mean(axis=0)
         zones[k] = pixels[np.linspace(0, len(pixels) - 1, min(len(pixels), MOST_PIXELS)).astype(int)]
-    return _Key(face, to_frame, picture, tuple(zones), places) if any(map(len, zones)) else None
+    return _Keyframe(face, to_frame, picture, tuple(zones), places) if any(map(len, zones)) else None
 
 
 def _region(face: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ import numpy as np
 
 from ..head.fit import FrameFit, FrameFitter, pose_at_rest
 from ..head.head import Head
-from ..head.model import Camera, FaceModel, face_model
+from ..head.model import FaceModel, face_model
 from ..head.motion import Motion
 from ..head.person_fit import fit_person, spots_in_hair
 from ..head.retarget import frame_of, most_neutral, motion_of
 from ..head.smoothing import smoothed, smoothed_in_pieces
 from .crops import Crop, crop_around
-from .followed import HAIR, SHOULDERS
+from .points import HAIR, SHOULDERS
 from .tracks import Stretch, Track
 
 IDENTITY_FRAMES = 8
@@ -51,17 +51,14 @@ class DriverFitter:
         crop = crop_around(faces, frame_size)
         chosen = np.unique(np.linspace(0, len(faces) - 1, min(IDENTITY_FRAMES, len(faces))).round().astype(int))
         person = fit_person(model, [in_crop(crop, face) for face in faces[chosen]])
-        cameras = [photo.camera for photo in person.photos]
+        camera = person.photos[0].camera  # one for all
         rest = pose_at_rest([photo.frame.rotation for photo in person.photos])
-        centre = np.median([camera.centre for camera in cameras], axis=0)
-        scale = float(np.median([camera.scale for camera in cameras]))
-        camera = Camera(scale, (float(centre[0]), float(centre[1])))
         hair, shoulders = None, None
         if followed is not None:
             skin = model.vertices(person.identity_coefficients)[model.skin]
             frames = [photo.frame for photo in person.photos]
             hair = spots_in_hair(skin, camera, frames, in_crop(crop, followed[chosen, HAIR]))
-            shoulders = followed[0, SHOULDERS]
+            shoulders = followed[np.isfinite(followed[:, SHOULDERS]).all(axis=1).argmax(), SHOULDERS]
         fitter = FrameFitter(model, person.identity_coefficients, camera, rest=rest, hair=hair)
         return cls(crop, fitter, fitter.start(), shoulders)
 
@@ -87,7 +84,7 @@ class DriverFitter:
         if self._last is not None:
             frame = self._fitter.fit(points, self._last, STEPS, hair)
         if frame is None or frame.error > MAX_ERROR:
-            frame = self._fitter.fit(points, self._start, FIRST_STEPS, hair)
+            frame = self._fitter.fit(points, self._start, FIRST_STEPS, hair if frame is None else None)
         self._last = frame if frame.error <= MAX_ERROR else None
         shoulders = None if followed is None else self._in_cm(followed[SHOULDERS])
         return replace(frame, shoulders=shoulders)

@@ -32,6 +32,35 @@ def cut(frame: np.ndarray, to_frame: np.ndarray, shape: tuple[int, int], outside
     return cv2.cvtColor(region, cv2.COLOR_RGB2GRAY) if region.ndim == 3 else region
 
 
+def inside(to_frame: np.ndarray, points: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """bool (N,): which points (N, 2) of a region lie in the frame (H, W, 3), and not beyond its edge."""
+    height, width = frame.shape[:2]
+    x, y = mapped(to_frame, points).T
+    result: np.ndarray = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    return result
+
+
+def median_flow(
+    flow: np.ndarray,
+    pictures: tuple[np.ndarray, np.ndarray],
+    pixels: np.ndarray,
+    visible: np.ndarray,
+    alike: float,
+    least: float,
+) -> np.ndarray | None:
+    """How far ``pixels`` (N, 2) of a region have moved, (2,), by the optical ``flow`` (h, w, 2) between two grey
+    ``pictures`` of it. None where less than the share ``least`` of them is ``visible``, bool (N,), and looks as before:
+    within ``alike`` levels of 255, whatever the exposure does."""
+    before, now = pictures
+    x, y = pixels.T
+    way = flow[y, x]
+    change = sampled(now, pixels + way) - before[y, x]
+    if visible.mean() < least:
+        return None
+    kept = visible & (np.abs(change - np.median(change[visible])) < alike)
+    return np.median(way[kept], axis=0) if kept.mean() >= least else None
+
+
 def sampled(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     """float32 (N,): a grey picture at points (N, 2), between its pixels; beyond it its edge goes on."""
     result: np.ndarray = ndimage.map_coordinates(picture, points.T[::-1], np.float32, order=1, mode="nearest")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..head.motion import gone_along
 from .crops import face_size
-from .regions import contrast, cut, sampled
+from .regions import contrast, cut, inside, median_flow
 from .segmentation import person_around
 
 EARS = [0, 16]
@@ -39,6 +39,8 @@ LEAST_ALIKE = 0.4
 """Share of the pixels of which that must be true; else the shoulders are taken to go with the head."""
 GIVEN_UP = 250
 """Frames after which, if they still do not, they are looked at anew."""
+WAIT = 10
+"""Frames from one look at the shoulders to the next, if the first finds none: it takes longer than to follow them."""
 SWAY = 0.08
 """Heights of the face: ``motion.SWAY`` of shoulders that are covered for a while."""
 
@@ -71,7 +73,7 @@ class ShoulderTracker:
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
         self._key: _Key | None = None
         self._place = np.zeros(2)
-        self._lost = 0
+        self._lost = self._wait = 0
         self._last_seen = self._place, self._place  # shoulders and head
 
     def see(self, frame: np.ndarray, face: np.ndarray | None) -> np.ndarray | None:
@@ -79,28 +81,29 @@ class ShoulderTracker:
         of the shoulders is that lay at the chin when they were first seen. Where the face was not seen they have not
         moved; None as long as there were none."""
         if face is None or self._key is None:
-            if face is not None:
-                self._key, self._place = _look(frame, face, face[8]), face[8].astype(float)
+            self._wait -= 1
+            if face is not None and self._wait <= 0:
+                self._key, self._place, self._wait = _look(frame, face, face[8]), face[8].astype(float), WAIT
                 self._last_seen = self._place, face[EARS].mean(axis=0)
             return None if self._key is None else self._place
         key = self._key
         moved = np.round(self._place - key.place)  # so that only the rest is left to find
         now = cut(frame, key.to_frame(moved), SHAPE)
         flow = self._flow.calc(key.picture, now, None)
-        x, y = key.followed.T
-        way = flow[y, x]
-        change = sampled(now, key.followed + way) - key.picture[y, x]
-        alike = np.abs(change - np.median(change)) < ALIKE  # whatever the exposure does
+        visible = inside(key.to_frame(moved), key.followed, frame)
+        found = median_flow(flow, (key.picture, now), key.followed, visible, ALIKE, LEAST_ALIKE)
         head, size = face[EARS].mean(axis=0), face_size(face)
-        if alike.mean() >= LEAST_ALIKE:
-            self._place = key.place + moved + np.median(way[alike], axis=0) * key.face_size / FACE_PIXELS
+        if found is not None:
+            self._place = key.place + moved + found * key.face_size / FACE_PIXELS
             self._lost, self._last_seen = 0, (self._place, head)
         else:
             place, head_then = self._last_seen
             self._lost += 1
             self._place = place + gone_along(head - head_then, SWAY * size)
         if self._lost > GIVEN_UP or (not self._lost and self._is_far(key, face)):
-            self._key, self._lost = _look(frame, face, self._place) or key, 0
+            self._wait -= 1
+            if self._wait <= 0:
+                self._key, self._lost, self._wait = _look(frame, face, self._place) or key, 0, WAIT
         return self._place
 
     def _is_far(self, key: _Key, face: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from ..landmarks import NUM_LANDMARKS, eye_distance
 from .crops import face_size, roll
 from .detectors import LandmarkDetector
 from .finding import find_faces, find_in_halves, find_large, nearest, turn_back, window_around
-from .followed import SHOULDERS, PointTracker
+from .points import HAIR, SHOULDERS, PointTracker
 
 BRIDGED_SECONDS = 0.5
 """Gaps in a track up to this long are interpolated; longer ones are held and reported."""
@@ -54,7 +54,7 @@ class Track:
     """bool (T,): whether the detector saw the face in this frame."""
     gaps: tuple[Gap, ...] = ()
     followed: np.ndarray | None = field(default=None, repr=False)
-    """float32 (T, NUM_FOLLOWED, 2) in pixels: points that flow has followed, see followed.py; NaN where they are not
+    """float32 (T, NUM_FOLLOWED, 2) in pixels: points that flow has followed, see points.py; NaN where they are not
     seen. Shoulders are known in all frames or, of a clip whose first face shows none, in none. None for a clip of which
     landmarks are all that is known."""
 
@@ -206,6 +206,7 @@ class _Pending:
         if self._held is None and not any(face is not None for face in seen[:stop]):
             return None
         followed = self._points()
+        followed[[face is None for face in seen[begin:]], HAIR] = np.nan  # what was seen there was no face
         del self._followed[: end - self.done]
         stretch = _finish(seen, self._held, self._bridged, slice(begin, stop), self._frame_size, followed)
         self._found[begin:stop] = seen[begin:stop]

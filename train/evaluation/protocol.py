@@ -157,7 +157,8 @@ class ClipFrames:
 
     def shots(self, chosen: np.ndarray) -> Shots:
         """Sources as an avatar keeps them."""
-        return Shots.of([Portrait(self.pictures[int(k)], self.landmarks[k], self.crop) for k in chosen])
+        portraits = [Portrait(self.pictures[int(k)], self.landmarks[k], self.crop) for k in chosen]
+        return Shots.of(portraits, None if self.followed is None else self.followed[chosen])
 
     def cropped(self, chosen: np.ndarray) -> np.ndarray:
         """Other frames as they are compared, uint8 (K, H, H, 3)."""
