@@ -25,7 +25,7 @@ from space.requests import AnimateRequest, DriverRequest, DubRequest, FrameOptio
 from space.service import Service
 from space.settings import Limits
 from talking_heads import TalkingHeadPipeline, avatar, dubbing
-from talking_heads.head import fit
+from talking_heads.head import person_fit
 from talking_heads.head.presets import FaceControls
 from talking_heads.media.background import Background
 from talking_heads.media.reading import probe
@@ -97,7 +97,7 @@ def main(model: str, photo: str, another: str, clip: str, folder: str) -> None:
     detector: Any = MediapipeDetector()
     detector.detect = only_here(detector.detect)
     pipe.detector = detector
-    for module, name in ((avatar, "person_mask"), (avatar, "fit_person"), (fit, "fit_person")):
+    for module, name in ((avatar, "person_mask"), (avatar, "fit_person"), (person_fit, "fit_person")):
         setattr(module, name, only_here(getattr(module, name)))
     service = Service(pipe, Limits(), on_gpu=on_gpu)
     assert not service.can_live

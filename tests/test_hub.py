@@ -297,7 +297,8 @@ def test_an_avatar_is_pushed_with_a_visitors_token_and_comes_back(hub: HubDouble
         assert get_token() is None and "HF_TOKEN" not in os.environ
         complaint(Avatar.from_pretrained, "you/ada", cache_dir=here)
         again = Avatar.from_pretrained("you/ada", token="hf_you", cache_dir=here)
-        assert all(torch.equal(value, again.state_dict()[name]) for name, value in avatar.state_dict().items())
+        theirs = again.state_dict()  # NaN: nothing was followed in photos
+        assert all(np.array_equal(value, theirs[name], equal_nan=True) for name, value in avatar.state_dict().items())
         print(frames(pipe, avatar))
         print(frames(load(again.config.base_model, revision=again.config.base_commit, cache_dir=here), again))
         """
