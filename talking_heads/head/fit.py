@@ -31,6 +31,8 @@ TURN_SIGMA, TURN_REACH = np.radians(0.5), np.radians(1.0)
 """Prior of how far a frame nods and turns aside from the pose at rest: Gaussian for small turns, as a Cauchy
 distribution beyond. When lips or brows move, a detector's points move as if the head had turned by a degree or two:
 hair and ears, which it does not see, would turn with it. Large turns are real."""
+TURN = np.arange(2)
+"""Places of nods and turns aside among the unknowns of a frame; how far the head is tilted the eyes say well."""
 HAIR_SIGMA, HAIR_DEPTH_SIGMA = 0.05, 1.0
 """cm: of a spot of hair as it is seen, and of its depth, on which its place depends once the head turns: it tells small
 turns well, and large ones less."""
@@ -179,13 +181,13 @@ class FrameFitter:
         self.model, self.camera, self._trust = model, camera, trust
         self.identity_coefficients = identity_coefficients
         self._rest = np.eye(3) if rest is None else rest
-        spots = model.landmark_vertices
+        vertices = model.landmark_vertices
         offset = np.zeros_like(model.mean) if offset is None else offset
         neutral = model.vertices(identity_coefficients) + offset
         hair = np.empty((0, 3)) if hair is None else hair
         self._hair_known = np.atleast_1d(np.isfinite(hair).all(axis=1))
-        self._neutral = np.concatenate([neutral[spots], np.nan_to_num(hair)]).astype(float)
-        by_landmark = np.ascontiguousarray(model.expression_basis[:, spots].transpose(1, 0, 2), dtype=float)
+        self._neutral = np.concatenate([neutral[vertices], np.nan_to_num(hair)]).astype(float)
+        by_landmark = np.ascontiguousarray(model.expression_basis[:, vertices].transpose(1, 0, 2), dtype=float)
         self._by_landmark = np.concatenate([by_landmark, np.zeros((len(hair), *by_landmark.shape[1:]))])
         self._free = np.array([i for i, name in enumerate(model.expression_names) if name not in GAZE_NAMES])
         self._sigma = expression_prior(model)
@@ -216,7 +218,7 @@ class FrameFitter:
         missing, turned = np.empty((len(points), 2)), np.empty((len(points), 3))
         camera, centre = self.camera, np.array(self.camera.centre)
         for step in range(steps + 1):
-            turn = rotation_vector(rotation @ self._rest.T)[_TURN]
+            turn = rotation_vector(rotation @ self._rest.T)[TURN]
             if hair is not None:
                 weight[number:] = seen * self._hair_weight(points[number:], rotation, translation, turn)
             normal_equations(
@@ -228,8 +230,8 @@ class FrameFitter:
             pull[6:] -= expression[free] / self._sigma[free] ** 2
             normal[np.diag_indices_from(normal)] += precision
             stiffness = 1 / (TURN_SIGMA**2 * (1 + turn @ turn / TURN_REACH**2))
-            normal[_TURN, _TURN] += stiffness
-            pull[_TURN] -= stiffness * turn
+            normal[TURN, TURN] += stiffness  # on the diagonal
+            pull[TURN] -= stiffness * turn
             change = _bounded_step(normal, pull, expression[free])
             rotation = rotation_by(change[:3]) @ rotation
             translation = translation + change[3:6]
@@ -283,10 +285,6 @@ class FrameFitter:
         # Eyes look at one thing; what remains is mostly the detector's error.
         together = result.mean(axis=0)
         return together + VERGENCE_KEPT * (result - together)
-
-
-_TURN = np.arange(2)
-"""Places of nods and turns aside among the unknowns of a frame; how far the head is tilted the eyes say well."""
 
 
 def _bounded_step(normal: np.ndarray, pull: np.ndarray, expression: np.ndarray) -> np.ndarray:

@@ -88,10 +88,10 @@ def fit_person(
 def _fit_person(
     model: FaceModel, landmarks: Sequence[np.ndarray], trust: np.ndarray, hair: np.ndarray | None
 ) -> PersonFit:
-    spots = model.landmark_vertices
-    mean = model.mean[spots].astype(float)
-    shapes = model.identity_basis[:NUM_IDENTITY, spots].astype(float)  # (I, L, 3)
-    muscles = model.expression_basis[:, spots].astype(float)  # (E, L, 3)
+    vertices = model.landmark_vertices
+    mean = model.mean[vertices].astype(float)
+    shapes = model.identity_basis[:NUM_IDENTITY, vertices].astype(float)  # (I, L, 3)
+    muscles = model.expression_basis[:, vertices].astype(float)  # (E, L, 3)
     sigma = expression_prior(model)
     states = [_first_guess(mean, points, len(muscles)) for points in landmarks]
     identity_coefficients = np.zeros(len(shapes))

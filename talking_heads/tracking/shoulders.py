@@ -40,13 +40,13 @@ LEAST_ALIKE = 0.4
 GIVEN_UP = 250
 """Frames after which, if they still do not, they are looked at anew."""
 WAIT = 10
-"""Frames from one look at the shoulders to the next, if the first finds none: it takes longer than to follow them."""
+"""Frames after one that shows no shoulders, before the next is looked at for them."""
 SWAY = 0.08
 """Heights of the face: ``motion.SWAY`` of shoulders that are covered for a while."""
 
 
 @dataclass(frozen=True)
-class _Key:
+class _Keyframe:
     """The frame that later ones are compared with."""
 
     corner: np.ndarray
@@ -71,49 +71,59 @@ class ShoulderTracker:
         import cv2
 
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
-        self._key: _Key | None = None
+        self._keyframe: _Keyframe | None = None
         self._place = np.zeros(2)
         self._lost = self._wait = 0
         self._last_seen = self._place, self._place  # shoulders and head
 
     def see(self, frame: np.ndarray, face: np.ndarray | None) -> np.ndarray | None:
-        """The next frame, uint8 RGB (H, W, 3), and the face (L, 2) in it -> (2,) pixels of the frame: where the point
-        of the shoulders is that lay at the chin when they were first seen. Where the face was not seen they have not
+        """The next frame, uint8 RGB (H, W, 3), and the face (L, 2) in it -> (2,) pixels of the frame: a point that
+        moves as the shoulders do, and lay at the chin when they were first seen. Where the face was not seen it has not
         moved; None as long as there were none."""
-        if face is None or self._key is None:
-            self._wait -= 1
-            if face is not None and self._wait <= 0:
-                self._key, self._place, self._wait = _look(frame, face, face[8]), face[8].astype(float), WAIT
-                self._last_seen = self._place, face[EARS].mean(axis=0)
-            return None if self._key is None else self._place
-        key = self._key
-        moved = np.round(self._place - key.place)  # so that only the rest is left to find
-        now = cut(frame, key.to_frame(moved), SHAPE)
-        flow = self._flow.calc(key.picture, now, None)
-        visible = inside(key.to_frame(moved), key.followed, frame)
-        found = median_flow(flow, (key.picture, now), key.followed, visible, ALIKE, LEAST_ALIKE)
+        if face is None:
+            return None if self._keyframe is None else self._place
+        if self._keyframe is None:
+            self._place = face[8].astype(float)
+            self._last_seen = self._place, face[EARS].mean(axis=0)
+            self._look(frame, face)
+            return None if self._keyframe is None else self._place
+        keyframe = self._keyframe
+        moved = np.round(self._place - keyframe.place)  # so that only the rest is left to find
+        now = cut(frame, keyframe.to_frame(moved), SHAPE)
+        flow = self._flow.calc(keyframe.picture, now, None)
+        visible = inside(keyframe.to_frame(moved), keyframe.followed, frame)
+        found = median_flow(flow, (keyframe.picture, now), keyframe.followed, visible, ALIKE, LEAST_ALIKE)
         head, size = face[EARS].mean(axis=0), face_size(face)
         if found is not None:
-            self._place = key.place + moved + found * key.face_size / FACE_PIXELS
+            self._place = keyframe.place + moved + found * keyframe.face_size / FACE_PIXELS
             self._lost, self._last_seen = 0, (self._place, head)
         else:
             place, head_then = self._last_seen
             self._lost += 1
             self._place = place + gone_along(head - head_then, SWAY * size)
-        if self._lost > GIVEN_UP or (not self._lost and self._is_far(key, face)):
-            self._wait -= 1
-            if self._wait <= 0:
-                self._key, self._lost, self._wait = _look(frame, face, self._place) or key, 0, WAIT
+        if self._lost > GIVEN_UP or (not self._lost and self._is_far(keyframe, face)):
+            self._look(frame, face)
         return self._place
 
-    def _is_far(self, key: _Key, face: np.ndarray) -> bool:
-        """Whether what is seen differs so much from the key's frame that another is better."""
-        resized = face_size(face) / key.face_size
-        way = np.linalg.norm(self._place - key.place) / key.face_size
+    def _look(self, frame: np.ndarray, face: np.ndarray) -> None:
+        """Takes a frame as the keyframe, if it shows shoulders; after one that does not, some are not looked at."""
+        self._wait -= 1
+        if self._wait > 0:
+            return
+        keyframe = _keyframe(frame, face, self._place)
+        if keyframe is None:
+            self._wait = WAIT
+        else:
+            self._keyframe, self._lost = keyframe, 0
+
+    def _is_far(self, keyframe: _Keyframe, face: np.ndarray) -> bool:
+        """Whether what is seen differs so much from the keyframe that another is better."""
+        resized = face_size(face) / keyframe.face_size
+        way = np.linalg.norm(self._place - keyframe.place) / keyframe.face_size
         return bool(way > FURTHEST or not 1 / RESIZED < resized < RESIZED)
 
 
-def _look(frame: np.ndarray, face: np.ndarray, place: np.ndarray) -> _Key | None:
+def _keyframe(frame: np.ndarray, face: np.ndarray, place: np.ndarray) -> _Keyframe | None:
     """What is to be followed in a frame; None where it does not show the shoulders."""
     size, (x, y) = face_size(face), face[8]
     corner = np.array([x - ASIDE * size, y + BELOW_CHIN[0] * size]).round()
@@ -130,7 +140,7 @@ def _look(frame: np.ndarray, face: np.ndarray, place: np.ndarray) -> _Key | None
     if followed.sum() < LEAST_PIXELS:
         return None
     followed &= differs >= np.quantile(differs[person], 1 - FOLLOWED)
-    return _Key(corner, picture, np.argwhere(followed)[:, ::-1], place, size)
+    return _Keyframe(corner, picture, np.argwhere(followed)[:, ::-1], place, size)
 
 
 def _to_frame(corner: np.ndarray, size: float) -> np.ndarray:
