@@ -304,8 +304,7 @@ def make_head(shots: Shots) -> Head:
     if not np.isfinite(shots.landmarks).all():
         raise InvalidModelError("The avatar is damaged: it has no landmarks. Make it again from the photos.")
     model, canvases, masks, landmarks = face_model(), list(shots.canvases), list(shots.masks), list(shots.landmarks)
-    if shots.followed is None:
-        return Head.of(model, fit_person(model, landmarks), canvases, masks, landmarks, ANALYSIS)
     # What was followed through a film says how each of its frames is turned, and where its shoulders are.
-    person = fit_person(model, landmarks, hair=shots.followed[:, HAIR])
-    return Head.of(model, person, canvases, masks, landmarks, ANALYSIS, shots.followed[:, SHOULDERS])
+    hair, shoulders = (None if shots.followed is None else shots.followed[:, which] for which in (HAIR, SHOULDERS))
+    person = fit_person(model, landmarks, hair=hair)
+    return Head.of(model, person, canvases, masks, landmarks, ANALYSIS, shoulders)

@@ -119,23 +119,15 @@ def with_shared_backgrounds(views: Sequence[PhotoView]) -> tuple[PhotoView, ...]
             if other is view or other.background.shape != view.background.shape:
                 continue
             theirs = other.background_known.astype(np.float32) / 255
-            if of_one_room(view.background, known > 0.99, other.background, theirs > 0.99):
+            both = (known > 0.99) & (theirs > 0.99)
+            difference = np.abs(other.background[both].astype(np.float32) - view.background[both])
+            if both.mean() > MIN_COMMON_BACKGROUND and difference.mean() < SAME_BACKGROUND:
                 background += theirs[..., None] * other.background
                 total += theirs
         shown = np.minimum(total, 1)[..., None] * (1 - known[..., None])
         background = view.background + shown * (background / np.maximum(total, 1e-3)[..., None] - view.background)
         result.append(replace(view, background=(background + np.float32(0.5)).clip(0, 255).astype(np.uint8)))
     return tuple(result)
-
-
-def of_one_room(picture: np.ndarray, known: np.ndarray, other: np.ndarray, other_known: np.ndarray) -> bool:
-    """Whether two pictures, uint8 (S, S, 3), show the same background from the same place, by where each shows it,
-    bool (S, S)."""
-    both = known & other_known
-    if both.mean() <= MIN_COMMON_BACKGROUND:
-        return False
-    difference = np.abs(picture[both].astype(np.float32) - other[both])
-    return bool(difference.mean() < SAME_BACKGROUND)
 
 
 def _times(picture: np.ndarray, gain: np.ndarray) -> np.ndarray:

@@ -129,8 +129,7 @@ def _fit_person(
     fitter = FrameFitter(model, identity_coefficients, camera, trust=trust, rest=rest)
     photos = [_finish_photo(fitter, state, points) for state, points in zip(states, landmarks, strict=True)]
     if hair is not None and np.isfinite(hair).any():
-        skin = model.vertices(identity_coefficients)[model.skin]
-        spots = spots_in_hair(skin, camera, [photo.frame for photo in photos], hair)
+        spots = spots_in_hair(model, identity_coefficients, camera, [photo.frame for photo in photos], hair)
         fitter = FrameFitter(model, identity_coefficients, camera, trust=trust, rest=rest, hair=spots)
         photos = [_finish_photo(fitter, *each) for each in zip(states, landmarks, hair, strict=True)]
     return PersonFit(identity_coefficients, tuple(photos))
@@ -220,10 +219,16 @@ def _offset(model: FaceModel, vertices: np.ndarray, offsets: np.ndarray) -> np.n
     return offset
 
 
-def spots_in_hair(skin: np.ndarray, camera: Camera, photos: Sequence[FrameFit], places: np.ndarray) -> np.ndarray:
+def spots_in_hair(
+    model: FaceModel,
+    identity_coefficients: np.ndarray,
+    camera: Camera,
+    photos: Sequence[FrameFit],
+    places: np.ndarray,
+) -> np.ndarray:
     """Spots of hair seen at ``places`` (K, H, 2) in ``photos``, in sides of the crop -> where they are in the head, on
-    average, (H, 3) cm in the model's axes: as deep as the scalp there. ``skin`` (V, 3) is that of the person at rest.
-    NaN for what no photo shows."""
+    average, (H, 3) cm in the model's axes: as deep as the scalp of that person there. NaN for what no photo shows."""
+    skin = model.vertices(identity_coefficients)[model.skin]
     found = np.full((*places.shape[:2], 3), np.nan)
     for k, frame in enumerate(photos):
         turned = posed(skin, frame)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..landmarks import FACE_OUTLINE, NOSE_BRIDGE
 from .crops import face_size
-from .regions import contrast, cut, inside, inverse, joined, mapped, median_flow, similarity
+from .regions import contrast, cut, dense_flow, inside, inverse, joined, mapped, median_flow, similarity
 from .segmentation import person_around
 
 NUM_SPOTS = 3
@@ -70,11 +70,9 @@ class HairTracker:
     seen in, so errors add up only while it turns on."""
 
     def __init__(self) -> None:
-        import cv2
-
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
+        self._flow = dense_flow()
         self._keyframes: list[_Keyframe] = []
-        self._current: _Keyframe | None = None
+        self._current = 0
         self._wait = 0
 
     def see(self, frame: np.ndarray, face: np.ndarray | None) -> np.ndarray:
@@ -83,14 +81,14 @@ class HairTracker:
         unknown = np.full((NUM_SPOTS, 2), np.nan)
         if face is None:
             return unknown
-        if self._current is None:
+        if not self._keyframes:
             self._add(frame, face, unknown)
-            return unknown if self._current is None else mapped(self._current.to_frame, self._current.spots)
+            return mapped(self._keyframes[0].to_frame, self._keyframes[0].spots) if self._keyframes else unknown
         changes = [_change(keyframe.face, face) for keyframe in self._keyframes]
         nearest = int(np.argmin(changes))
-        if changes[nearest] < NEARER * _change(self._current.face, face):
-            self._current = self._keyframes[nearest]
-        spots = self._follow(self._current, frame, face)
+        if changes[nearest] < NEARER * changes[self._current]:
+            self._current = nearest
+        spots = self._follow(self._keyframes[self._current], frame, face)
         if changes[nearest] > TURNED and len(self._keyframes) < MOST_KEYFRAMES and np.isfinite(spots).any():
             self._add(frame, face, spots)
         return spots
@@ -106,8 +104,8 @@ class HairTracker:
         if keyframe is None:
             self._wait = WAIT
             return
+        self._current = len(self._keyframes)
         self._keyframes.append(keyframe)
-        self._current = keyframe
 
     def _follow(self, keyframe: _Keyframe, frame: np.ndarray, face: np.ndarray) -> np.ndarray:
         """Where a keyframe's spots are in a frame, (NUM_SPOTS, 2) pixels."""

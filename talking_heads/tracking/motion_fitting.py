@@ -55,9 +55,9 @@ class DriverFitter:
         rest = pose_at_rest([photo.frame.rotation for photo in person.photos])
         hair, shoulders = None, None
         if followed is not None:
-            skin = model.vertices(person.identity_coefficients)[model.skin]
             frames = [photo.frame for photo in person.photos]
-            hair = spots_in_hair(skin, camera, frames, in_crop(crop, followed[chosen, HAIR]))
+            places = in_crop(crop, followed[chosen, HAIR])
+            hair = spots_in_hair(model, person.identity_coefficients, camera, frames, places)
             shoulders = followed[np.isfinite(followed[:, SHOULDERS]).all(axis=1).argmax(), SHOULDERS]
         fitter = FrameFitter(model, person.identity_coefficients, camera, rest=rest, hair=hair)
         return cls(crop, fitter, fitter.start(), shoulders)
@@ -69,8 +69,8 @@ class DriverFitter:
         view, photos = head.primary_view, [each.fit.frame for each in head.views]
         hair, shoulders = None, None
         if followed is not None:
-            skin = head.neutral[head.model.skin]
-            hair = spots_in_hair(skin, view.fit.camera, photos, in_crop(crop, followed[:, HAIR]))
+            places = in_crop(crop, followed[:, HAIR])
+            hair = spots_in_hair(head.model, head.identity_coefficients, view.fit.camera, photos, places)
             shoulders = followed[head.primary, SHOULDERS]
         rest = pose_at_rest([photo.rotation for photo in photos])
         fitter = FrameFitter(head.model, head.identity_coefficients, view.fit.camera, view.offset, rest=rest, hair=hair)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 
@@ -30,6 +32,13 @@ def cut(frame: np.ndarray, to_frame: np.ndarray, shape: tuple[int, int], outside
         borderMode=cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT, borderValue=outside or 0,
     )  # fmt: skip
     return cv2.cvtColor(region, cv2.COLOR_RGB2GRAY) if region.ndim == 3 else region
+
+
+def dense_flow() -> Any:
+    """What computes the optical flow between two regions, ``calc(before, now, None)``; not for two threads at once."""
+    import cv2
+
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
 
 
 def inside(to_frame: np.ndarray, points: np.ndarray, frame: np.ndarray) -> np.ndarray:

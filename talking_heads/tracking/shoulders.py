@@ -9,7 +9,7 @@ import numpy as np
 
 from ..head.motion import gone_along
 from .crops import face_size
-from .regions import contrast, cut, inside, median_flow
+from .regions import contrast, cut, dense_flow, inside, median_flow
 from .segmentation import person_around
 
 EARS = [0, 16]
@@ -68,9 +68,7 @@ class ShoulderTracker:
     """Follows one person's shoulders, frame by frame."""
 
     def __init__(self) -> None:
-        import cv2
-
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
+        self._flow = dense_flow()
         self._keyframe: _Keyframe | None = None
         self._place = np.zeros(2)
         self._lost = self._wait = 0
@@ -89,9 +87,10 @@ class ShoulderTracker:
             return None if self._keyframe is None else self._place
         keyframe = self._keyframe
         moved = np.round(self._place - keyframe.place)  # so that only the rest is left to find
-        now = cut(frame, keyframe.to_frame(moved), SHAPE)
+        to_frame = keyframe.to_frame(moved)
+        now = cut(frame, to_frame, SHAPE)
         flow = self._flow.calc(keyframe.picture, now, None)
-        visible = inside(keyframe.to_frame(moved), keyframe.followed, frame)
+        visible = inside(to_frame, keyframe.followed, frame)
         found = median_flow(flow, (keyframe.picture, now), keyframe.followed, visible, ALIKE, LEAST_ALIKE)
         head, size = face[EARS].mean(axis=0), face_size(face)
         if found is not None:
