@@ -25,9 +25,10 @@ from .errors import InvalidModelError, OutputError
 from .files import check_writable, replacing, replacing_folder
 from .head.filters import resized
 from .head.head import Head
+from .head.masks import ANALYSIS
 from .head.model import face_model
 from .head.person_fit import fit_person
-from .head.photo import ANALYSIS, MARGIN, REACH
+from .head.photo import MARGIN, REACH
 from .hub import FORMAT_VERSION, WEIGHTS_NAME, build_strictly, load_strictly, push, resolve
 from .landmarks import NUM_LANDMARKS
 from .models import Generator

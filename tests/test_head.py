@@ -10,12 +10,22 @@ from conftest import open_mouth
 from PIL import Image, ImageDraw
 
 from talking_heads.avatar import Shots, make_head
-from talking_heads.head.filters import fill_holes, follow_edges, resized, resized_mask, sharpened
+from talking_heads.head.colours import light_on
+from talking_heads.head.filters import (
+    MAX_DETAIL,
+    fill_holes,
+    fill_with_texture,
+    follow_edges,
+    resized,
+    resized_mask,
+    sharpened,
+)
 from talking_heads.head.head import Head, with_shared_backgrounds
 from talking_heads.head.kernels import sample
+from talking_heads.head.masks import Analysis, person_mask
 from talking_heads.head.model import FaceModel, face_model, neck_fade, smoothstep
 from talking_heads.head.person_fit import NUM_IDENTITY, fit_person
-from talking_heads.head.photo import MARGIN, REACH, PhotoView, inside_outline, light_on
+from talking_heads.head.photo import MARGIN, REACH, PhotoView, inside_outline
 from talking_heads.head.render import Renderer
 from talking_heads.landmarks import INNER_LIP
 
@@ -169,6 +179,45 @@ def test_holes_are_filled_smoothly_and_the_known_stays() -> None:
     assert np.isfinite(nothing).all()
 
 
+def test_a_mask_leaves_out_what_looks_like_a_plain_wall_and_no_face() -> None:
+    """A bay of the wall that the segmenter gave to the person; before a wild background nobody can say."""
+    rows, columns = np.indices((128, 128))
+    segmented = (np.hypot(rows - 64, columns - 64) < 40).astype(np.float32)
+    bay = np.hypot(rows - 64, columns - 103) < 6
+    face = np.hypot(rows - 64, columns - 64) < 20
+    analysis = Analysis(256)
+    rng = np.random.default_rng(0)
+    for noise, kept in ((0.0, False), (0.25, True)):
+        wall = 0.8 + noise * rng.standard_normal((128, 128))
+        person = (segmented > 0) & ~bay
+        colour = np.where(person, 0.3, wall)[..., None].repeat(3, axis=2).astype(np.float32)
+        got = person_mask(segmented, colour, face, analysis)
+        deep = bay & (segmented > 0) & (np.hypot(rows - 64, columns - 64) < 38)
+        assert (got[deep] > 0.5).mean() == pytest.approx(float(kept), abs=0.2)
+        assert got[np.hypot(rows - 64, columns - 50) < 20].min() > 0.9
+    white = np.full((128, 128, 3), 0.8, np.float32)
+    assert person_mask(segmented, white, face, analysis)[face].min() > 0.9
+
+
+def test_a_background_goes_on_with_its_texture_and_without_its_edges() -> None:
+    rng = np.random.default_rng(0)
+    noise = (0.5 + 0.05 * rng.standard_normal((60, 60, 1))).astype(np.float32)
+    noise[:, :8] += 0.4  # a large thing, far from the hole
+    known = np.ones((60, 60), np.float32)
+    known[20:40, 20:40] = 0
+    holes = np.where(known[..., None] > 0, noise, 9.0).astype(np.float32)
+    filled, smooth = fill_with_texture(holes, known, sigma=2), fill_holes(holes, known)
+    np.testing.assert_array_equal(filled[known > 0], noise.clip(0, 1)[known > 0])
+    inside = np.s_[20:40, 20:40]
+    assert smooth[inside].std() < 0.5 * noise[inside].std() < filled[inside].std() < 1.2 * noise[inside].std()
+    # A wall's end beside the hole: nothing like it is drawn inside.
+    edge = np.where(np.arange(60) < 18, 0.1, 0.9)[None, :, None].repeat(60, axis=0).astype(np.float32)
+    difference = np.abs(fill_with_texture(edge, known, sigma=2) - fill_holes(edge, known))
+    assert 0 < difference.max() <= MAX_DETAIL
+    for share in (np.zeros_like(known), np.ones_like(known)):
+        np.testing.assert_array_equal(fill_with_texture(noise, share, 2), fill_holes(noise, share))
+
+
 def test_masks_follow_the_edges_of_the_picture() -> None:
     grey = np.zeros((60, 60), np.float32)
     grey[:, 30:] = 1
@@ -220,13 +269,26 @@ def test_other_sizes(shots: Shots) -> None:
 # --------------------------------------------------------------------------------------- what no photo shows of a head
 
 
+def test_the_hair_layer_knows_where_it_shows_skin(head: Head) -> None:
+    """The cheeks, and not the hair above, the dark collar below or the background."""
+    view, model = head.primary_view, head.model
+    spots = view.texture_at[model.landmark_vertices]
+
+    def skin_at(*places: np.ndarray) -> np.ndarray:
+        return np.array([view.hair_is_skin[np.linalg.norm(view.hair_at - place, axis=1).argmin()] for place in places])
+
+    middle, down = spots[30], spots[8] - spots[27]
+    assert skin_at(*(spots[[3, 4, 12, 13]] + 0.1 * (middle - spots[[3, 4, 12, 13]]))).min() > 0.8
+    assert skin_at(spots[27] - down, spots[8] + 0.6 * down, np.array([0.05, 0.05])).max() < 0.1
+
+
 def test_the_sides_of_the_skull_have_the_colour_of_hair(head: Head) -> None:
     """The astronaut's is dark, her skin is not."""
     view, model = head.primary_view, head.model
     above = view.photo[: len(view.photo) // 5, 2 * len(view.photo) // 5 : 3 * len(view.photo) // 5]
     hair = np.median(above.reshape(-1, 3), axis=0)
     skin = np.median(view.fill[(model.part == "face") & (view.trust > 0.9)], axis=0)
-    bare = model.scalp & (view.trust < 0.1) & (np.linalg.norm(model.without_ears, axis=1) < 0.05)
+    bare = model.scalp & (view.trust < 0.1) & ~model.ears
     filled = np.median(view.fill[bare], axis=0)
     assert bare.sum() > 20 and np.abs(hair - skin).max() > 30
     assert np.linalg.norm(filled - hair) < np.linalg.norm(filled - skin)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import close_eyes
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from talking_heads.avatar import Shots, make_head
 from talking_heads.head import render as module
@@ -386,6 +386,24 @@ def test_the_hair_layer_fades_out_before_the_face_and_hides_the_background_besid
     one, other = (Renderer(head, SIZE, Background("colour", colour=(0, 0, blue))).draw(frame) for blue in (0, 255))
     seen_through = np.abs(one.picture - other.picture).max(axis=-1)[one.planes[..., 3] > 0.95] > 40
     assert seen_through.sum() < 12
+
+
+def test_light_along_the_outline_is_not_smeared_over_a_cheek_that_turns_into_view(shots: Shots) -> None:
+    """A white rim between ear and chin, as light from behind draws it: turned, the cheek beside it looks like skin."""
+    side = shots.canvases.shape[1]
+    rim = Image.fromarray(shots.canvases[0])
+    outline = (shots.landmarks[0, 1:6] + MARGIN) / REACH * side
+    ImageDraw.Draw(rim).line([tuple(point) for point in outline.tolist()], fill=(255, 255, 255), width=side // 50)
+    lit = make_head(replace(shots, canvases=np.array(rim)[None]))
+
+    def white(frame: FrameFit) -> float:
+        drawn = Renderer(lit, SIZE).draw(frame)
+        x, y = drawn.landmarks[1:6].T
+        box = drawn.picture[int(y.min()) : int(y.max()), int(x.min()) - 8 : int(x.max()) + 8]
+        return float((box.min(axis=2) > 225).sum())
+
+    assert white(moved(lit)) > 40
+    assert white(moved(lit, angles=(22, 0, 0))) < 0.3 * white(moved(lit))
 
 
 def test_loose_hair_goes_along_on_short_ways(head: Head, renderer: Renderer) -> None:

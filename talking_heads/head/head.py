@@ -10,9 +10,10 @@ import numpy as np
 from .eyes import eye_centres
 from .fit import detail_spread
 from .kernels import sample
+from .masks import ANALYSIS
 from .model import FaceModel, neck_fade
 from .person_fit import PersonFit
-from .photo import ANALYSIS, MARGIN, REACH, PhotoView, PhotoViewBuilder
+from .photo import MARGIN, REACH, PhotoView, PhotoViewBuilder
 from .retarget import most_neutral, motion_of
 
 SAME_BACKGROUND = 12.0

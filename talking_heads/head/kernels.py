@@ -15,9 +15,8 @@ SKIN, TEETH, INSIDE, EYE, LID_EDGE = 0, 1, 2, 3, 4
 """What a triangle is part of, for ``mend_teeth_and_edges``."""
 BETWEEN_TEETH = np.float32(0.72)
 """Light between two teeth, over that on them."""
-LAYER_STEP = np.float32(1.3)
-"""Between neighbours, of the plane that is -1 on the background, 0 on hair and 1 on a face: a face against the
-background."""
+LAYER_STEP = np.float32(0.6)
+"""Between neighbours, of the plane that is -1 on the background, 0 on hair and 1 on a face: one before another."""
 
 
 @compiled
@@ -369,25 +368,15 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, kept, box, gap):
 
 
 @compiled
-def soften_outline(frame, planes, nearest, top, bottom, out):
+def soften_outline(frame, planes, top, bottom, out):
     """Rows ``top`` to ``bottom`` of ``out`` (H, W, 3): the frame, with its neighbours' colours by the weights 1, 2, 1
-    along both axes where face and background meet in a step and have moved. ``nearest`` (H, W): triangles of the head,
-    or -1.
-    """
-    height, width = nearest.shape
+    along both axes where face, hair and background meet in a step and have moved."""
+    height, width = planes.shape[:2]
     for i in range(top, bottom):
         out[i] = frame[i]
         if i == 0 or i == height - 1:
             continue
         for j in range(1, width - 1):
-            face = nearest[i, j] >= 0
-            if (
-                face == (nearest[i, j - 1] >= 0)
-                and face == (nearest[i, j + 1] >= 0)
-                and face == (nearest[i - 1, j] >= 0)
-                and face == (nearest[i + 1, j] >= 0)
-            ):
-                continue
             layer = planes[i, j, 1]
             step = max(abs(planes[i - 1, j, 1] - layer), abs(planes[i + 1, j, 1] - layer))
             step = max(step, abs(planes[i, j - 1, 1] - layer), abs(planes[i, j + 1, 1] - layer))

@@ -138,6 +138,12 @@ class FaceModel:
         return np.isin(self.part, ["face", "head_neck"])
 
     @cached_property
+    def ears(self) -> np.ndarray:
+        """(V,) bool: what ``without_ears`` draws in."""
+        result: np.ndarray = np.linalg.norm(self.without_ears, axis=1) > 0.05
+        return result
+
+    @cached_property
     def scalp(self) -> np.ndarray:
         """(V,) bool: where hair grows, if any does: the skull above the neck, behind ears and forehead."""
         x, y, z = np.abs(self.mean[:, 0]), self.mean[:, 1], self.mean[:, 2]

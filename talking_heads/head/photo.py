@@ -23,21 +23,19 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from ..landmarks import CHIN, FACE_OUTLINE, HAIRLINE, INNER_LIP, OUTER_LIP
+from .colours import light_on, redness, share_of_colour
 from .eyes import eye_centres, turn_eyes
-from .filters import fill_holes, follow_edges, resized, resized_mask
+from .filters import fill_holes, resized, resized_mask
 from .fit import posed
 from .kernels import interpolate, rasterise, sample, vertex_normals
+from .masks import ANALYSIS, UNKNOWN_BACKGROUND, Analysis, background_behind, person_mask
 from .model import LASHES_AT, NECK_JOINT, FaceModel, neck_fade, pixels, smoothstep
 from .person_fit import PhotoFit
 
-ANALYSIS = 512
-"""Pixels of a crop's side at which a photo is taken apart."""
 MARGIN = 0.25
 """The photo is kept this far beyond the crop on every side, in sides of the crop: heads move."""
 REACH = 1 + 2 * MARGIN
 """Side of the canvas, that is the crop with its margins, in sides of the crop."""
-MIN_PERSON = 0.5
-"""Share of the face that a person's mask covers, below which it is not believed: the person is the face then."""
 LASHES = (LASHES_AT, 0.5)
 """cm from a lid's edge: where lashes are darkest, and where they end."""
 LID_LIGHT = ((2.5, 3.1, 3.7, 4.3), (0.94, 0.93, 0.97, 1.05))
@@ -45,8 +43,6 @@ LID_LIGHT = ((2.5, 3.1, 3.7, 4.3), (0.94, 0.93, 0.97, 1.05))
 chosen on 15 films in which eyes are shut at times, and on portraits, where lids as blue as in those look made up."""
 LID_HUE = np.array([1.02, 0.98, 0.995], np.float32)
 """Of a shut lid over that of the face."""
-USUAL_COLOURFULNESS = 0.3
-"""Colourfulness of skin in a colour photo."""
 TEETH_IN_SHADE = 0.45
 """How much less light the last tooth that is seen has than the first."""
 THROAT = np.array([0.19, 0.09, 0.085], np.float32)
@@ -55,10 +51,18 @@ TONGUE = np.array([0.74, 0.42, 0.41], np.float32)
 """Of its tip, in white light."""
 MIN_TEETH = 12.0
 """Vertices of teeth that a photo must show before their light is taken from it."""
-UNKNOWN_BACKGROUND = 19
-"""Pixels of the analysis around the person in which the background is not trusted: hair that the mask misses."""
 FACE_RIM = 8
 """Pixels around the face in which the hair layer fades in."""
+SURE_OF_SKIN, BESIDE_THE_NOSE = (0.4, 0.95), (2.2, 3.5)
+"""Trust in a vertex, from which on its colour is continued over what the photo does not show; and cm from the middle of
+the face, beyond which it must be so sure."""
+HIGHLIGHT = (1.5, 1.2)
+"""Brightness over that of the face's skin, from which on a colour is not continued, and up to which it is in full."""
+LIKE_SKIN = (0.6, 0.8)
+"""Brightness of a pixel over that of the skin around, from which on it shows skin: below it is hair, or a collar."""
+BELOW_HAIR, SKIN_BEYOND = 1.0, (0.9, 0.5)
+"""Height in cm below which the side of the skull is neck; and cm beyond the head's outline, from which on a pixel is
+not taken for the skin of the head, and up to which it is if it looks so."""
 GRID_STEP = 8
 """Pixels between the points of the hair layer; like all distances in pixels here, at ANALYSIS."""
 
@@ -98,6 +102,9 @@ class PhotoView:
     """float32 (P,): 1 on the person and near by, 0 at the layer's end."""
     hair_share: np.ndarray = field(repr=False)
     """float32 (P,): 0 in the middle of the face, 1 elsewhere."""
+    hair_is_skin: np.ndarray = field(repr=False)
+    """float32 (P,): 1 where the layer shows the skin of the face or neck, which the head has as well; 0 for hair, ears,
+    shoulders."""
     hair_fade: np.ndarray = field(repr=False)
     """float32 (P, 1): how much of the head's turn each point takes."""
     anchors: np.ndarray = field(repr=False)
@@ -124,13 +131,10 @@ class PhotoViewBuilder:
         analysis: int,
     ) -> None:
         self.model, self.fit, self.canvas = model, fit, canvas
-        self.crop_side, self.side, self.edge = analysis, round(REACH * analysis), round(MARGIN * analysis)
-        colour = resized(canvas, self.side).astype(np.float32) / 255
-        person = resized(mask, self.side).astype(np.float32) / 255
-        face = self._inside_face(landmarks)
-        if person[face].mean() < MIN_PERSON:
-            person = face.astype(np.float32)
-        person = follow_edges(person, colour.mean(axis=2), self._scaled(7))
+        self.analysis, self.crop_side = Analysis(analysis), analysis
+        self.side, self.edge = round(REACH * analysis), round(MARGIN * analysis)
+        colour, segmented = (resized(image, self.side).astype(np.float32) / 255 for image in (canvas, mask))
+        person = person_mask(segmented, colour, self._inside_face(landmarks), self.analysis)
         self.person, self.colour = person, colour
         self.base = model.vertices(identity_coefficients, fit.frame.expression)
         self.base[:, 0] -= model.incisors_apart
@@ -138,7 +142,7 @@ class PhotoViewBuilder:
         shape = turn_eyes(model, self.base + fit.offset + model.without_ears, fit.frame.gaze)
         self.turned = posed(shape, fit.frame).astype(np.float32)
         # Pixels of an outline are half background: they take colours from further in, and keep their softness.
-        core = (ndimage.minimum_filter(person, self._window(9)) > 0.6).astype(np.float32)
+        core = (ndimage.minimum_filter(person, self.analysis.window(9)) > 0.6).astype(np.float32)
         self.inner_share = ndimage.gaussian_filter(core, 1.5 * analysis / ANALYSIS) * core
         self.own = fill_holes(colour, self.inner_share)
         self.alpha = smoothstep(0.4, 0.9, person)
@@ -153,9 +157,7 @@ class PhotoViewBuilder:
     def build(self) -> PhotoView:
         """The finished PhotoView."""
         camera = self.fit.camera
-        window = self._window(UNKNOWN_BACKGROUND)
-        known = (ndimage.maximum_filter(self.person, window) < 0.15).astype(np.float32)
-        background = fill_holes(self.colour, known)
+        background, known = background_behind(self.person, self.colour, self.analysis)
         side = len(self.canvas)
         texture = np.dstack([self._at_full_size(self.own, self.inner_share), resized_mask(self.alpha, side)])
         inner = slice(round(side * MARGIN / REACH), round(side * MARGIN / REACH) + round(side / REACH))
@@ -176,6 +178,7 @@ class PhotoViewBuilder:
             hair_at=self.hair_at,
             hair_rim=self.hair_rim,
             hair_share=self.hair_share.astype(np.float32),
+            hair_is_skin=self.hair_is_skin,
             hair_fade=self.hair_fade,
             anchors=self.anchors,
             anchor_weights=self.anchor_weights,
@@ -193,10 +196,6 @@ class PhotoViewBuilder:
         large = resized(small, side).astype(np.float32)
         return (large + share * (self.canvas - large) + 0.5).clip(0, 255).astype(np.uint8)
 
-    def _scaled(self, distance: int) -> int:
-        """Pixels at ANALYSIS -> pixels of this analysis, one at least."""
-        return max(1, round(distance * self.crop_side / ANALYSIS))
-
     def _inside_face(self, landmarks: np.ndarray) -> np.ndarray:
         """(side, side) bool: the face, from hairline to chin; the middle of the canvas for one that lies beyond it."""
         picture = Image.new("1", (self.side, self.side))
@@ -207,10 +206,6 @@ class PhotoViewBuilder:
             face[self.side // 4 : -self.side // 4, self.side // 4 : -self.side // 4] = True
         return face
 
-    def _window(self, width: int) -> int:
-        """Width of a filter, odd or even as it is at ANALYSIS."""
-        return width if self.crop_side == ANALYSIS else 2 * round(0.5 * (width * self.crop_side / ANALYSIS - 1)) + 1
-
     def _pixels(self, points: np.ndarray) -> np.ndarray:
         """Turned points (..., 3) -> pixels of the canvas and depth, float32 (..., 3)."""
         return pixels(self.fit.camera, points, self.crop_side, self.edge)
@@ -220,7 +215,7 @@ class PhotoViewBuilder:
     def _stay_inside(self) -> None:
         """Draws the head in where it is larger than the person in the photo, or it would show the background."""
         model, camera = self.model, self.fit.camera
-        outside = ndimage.minimum_filter(self.person, self._window(7)) < 0.5
+        outside = ndimage.minimum_filter(self.person, self.analysis.window(7)) < 0.5
         away, nearest = ndimage.distance_transform_edt(outside, return_indices=True)
         for _ in range(4):
             points = self._pixels(self.turned)
@@ -244,7 +239,7 @@ class PhotoViewBuilder:
         visible = self.points[:, 2] > self.depth[row, column] - 0.15
         facing = smoothstep(0.1, 0.4, vertex_normals(self.turned, model.triangles)[:, 2])
         facing[~model.skin] = 1
-        core = ndimage.minimum_filter(self.person, self._window(15))[row, column]
+        core = ndimage.minimum_filter(self.person, self.analysis.window(15))[row, column]
         rest = (self.turned - NECK_JOINT - self.fit.frame.translation) @ self.fit.frame.rotation + NECK_JOINT
         neck = smoothstep(-10, -8, rest[:, 1])
         trust = (visible * facing * neck * smoothstep(0.5, 0.9, core)).astype(np.float32)
@@ -261,9 +256,15 @@ class PhotoViewBuilder:
         """Colours where the photo cannot be trusted, continued from where it can."""
         model, rest = self.model, self.base
         colours = sample(np.ascontiguousarray(self.own), np.ascontiguousarray(self.points[:, :2]))
-        ear = np.linalg.norm(model.without_ears, axis=1) > 0.05
-        known = np.sqrt(self.trust) * (model.skin & ~ear & ~model.around_eyes)
+        # Skin along the outline has the light of its rim, and often a collar or the background in it.
+        aside = smoothstep(*BESIDE_THE_NOSE, np.abs(rest[:, 0]))
+        known = np.sqrt(self.trust)
+        known += aside * (smoothstep(*SURE_OF_SKIN, self.trust) - known)
+        known *= model.skin & ~model.ears & ~model.around_eyes
         skin = (known[:, None] * colours).sum(axis=0) / max(float(known.sum()), 1e-6)
+        # A highlight there stays where it is.
+        bright = smoothstep(*HIGHLIGHT[::-1], colours.mean(axis=1) / max(float(skin.mean()), 1e-3))
+        known *= 1 - aside * bright
         # Colours that only the other side of the face shows are taken from there, in the light of this side.
         other, both = colours[model.mirror], known * known[model.mirror]
         light = self._spread(np.clip(colours / np.maximum(other, 0.02), 0.3, 3.0), both)
@@ -271,10 +272,10 @@ class PhotoViewBuilder:
         weight = known + mirrored
         mixed = (known[:, None] * colours + mirrored[:, None] * other * light) / np.maximum(weight, 1e-3)[:, None]
         sure = _most_certain(weight)
-        bare = model.scalp & ~ear & (weight < 0.4)
+        bare = model.scalp & ~model.ears & (weight < 0.4)
         hair = self._hair()
         if hair is not None:
-            mixed[bare], weight[bare] = hair, 0.5
+            mixed[bare], weight[bare] = hair, 0.9
         fill = self._spread(mixed, weight)
         # Lids are no brows, which are what lies nearest above them: they take the colour of the skin below the eye.
         lower = rest[model.landmark_vertices[[41, 46]], 1].mean() - 0.5
@@ -394,12 +395,13 @@ class PhotoViewBuilder:
         """The grid over the photo, and how each of its points hangs on the head."""
         camera, frame = self.fit.camera, self.fit.frame
         scale = camera.scale * self.crop_side
-        steps = np.arange(0, self.side + 1, self._scaled(GRID_STEP))
+        steps = np.arange(0, self.side + 1, self.analysis.scaled(GRID_STEP))
         side = len(steps)
         x, y = (axis.ravel() for axis in np.meshgrid(steps, steps))
         column, row = np.minimum(x, self.side - 1), np.minimum(y, self.side - 1)
         covered = self.nearest >= 0
         away, nearest = ndimage.distance_transform_edt(~covered, return_indices=True)
+        self.hair_is_skin = np.ascontiguousarray(self._is_skin(away / scale, nearest)[row, column])
         from_head = away[row, column] / scale  # cm
         anchor_row, anchor_column = nearest[:, row, column]
 
@@ -423,57 +425,38 @@ class PhotoViewBuilder:
         trusted = interpolate(self.points, self.model.triangles, self.nearest, share)[..., 0] > 0.8
         reach = int(0.9 * scale)
         face = ndimage.binary_fill_holes(ndimage.binary_closing(trusted, iterations=max(1, reach // 2)))
-        face = ndimage.binary_erosion(face, iterations=self._scaled(2))
+        face = ndimage.binary_erosion(face, iterations=self.analysis.scaled(2))
         # The rim is as wide as the band with unknown background: there an unmoved person brings the photo's own pixels.
-        person = ndimage.maximum_filter(self.person, self._window(UNKNOWN_BACKGROUND + GRID_STEP)) > 0.15
+        person = ndimage.maximum_filter(self.person, self.analysis.window(UNKNOWN_BACKGROUND + GRID_STEP)) > 0.15
         useful = (person & ~face)[row, column]
         beyond = ndimage.distance_transform_edt(self.person < 0.15)[row, column]
         # Towards the face the layer fades out: cut along its cells it would have a ragged edge.
-        self.hair_share = smoothstep(0, self._scaled(FACE_RIM), ndimage.distance_transform_edt(~face)[row, column])
-        width = 0.5 * self._window(UNKNOWN_BACKGROUND)
+        self.hair_share = smoothstep(
+            0, self.analysis.scaled(FACE_RIM), ndimage.distance_transform_edt(~face)[row, column]
+        )
+        width = 0.5 * self.analysis.window(UNKNOWN_BACKGROUND)
         self.hair_rim = smoothstep(width, 0.4 * width, beyond).astype(np.float32)
         index = np.arange(side * side).reshape(side, side)
         a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
         cells = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
         self.hair_triangles = np.ascontiguousarray(cells[useful[cells].any(axis=1)].astype(np.int32))
 
+    def _is_skin(self, from_head: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+        """float32 (side, side), see ``PhotoView.hair_is_skin``: how far a pixel is as bright as the head's bare skin
+        there, or at the pixel ``nearest`` (2, side, side) to it that the head covers; ``from_head``: cm to that."""
+        model = self.model
+        bare = model.skin & ~model.ears & ~(model.scalp & (self.base[:, 1] > BELOW_HAIR))
+        values = np.column_stack([self.fill, bare]).astype(np.float32)
+        drawn = interpolate(self.points, model.triangles, self.nearest, values)[*nearest]
+        brightness = self.own.mean(axis=2) / np.maximum(drawn[..., :3].mean(axis=2), 0.02)
+        skin = drawn[..., 3] * smoothstep(*LIKE_SKIN, brightness) * smoothstep(*SKIN_BEYOND, from_head)
+        return ndimage.gaussian_filter(skin.astype(np.float32), self.analysis.scaled(GRID_STEP) / 2)
+
 
 def _most_certain(weight: np.ndarray) -> np.ndarray:
     """(V,) -> indices of what is known well, some at least."""
     sure = np.flatnonzero(weight > 0.4)
     return sure if len(sure) >= 8 else np.argsort(-weight)[:8]  # hardly anything is seen of this face
-
-
-def colourfulness(colour: np.ndarray) -> float:
-    """0 for a grey (3,), 1 for a pure red."""
-    return float((colour.max() - colour.min()) / max(float(colour.max()), 1e-3))
-
-
-def share_of_colour(skin: np.ndarray) -> float:
-    """0 for a grey photo to 1 for one in colour, by its skin (3,)."""
-    return min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS)
-
-
-def redness(colours: np.ndarray) -> np.ndarray:
-    """(N, 3) in 0..1 -> (N,): red over the mean of the other two, in shares of the colour's mean."""
-    result: np.ndarray = (colours[:, 0] - colours[:, 1:].mean(axis=1)) / np.maximum(colours.mean(axis=1), 0.05)
-    return result
-
-
-def light_on(skin: np.ndarray, whites: np.ndarray) -> np.ndarray:
-    """Colours in 0..1 of the skin (3,) and of the eyes' whites (N, 3) -> the light on teeth, (3,).
-
-    Its strength is that of the brightest white; its colour is between that of the white and of white light, because the
-    whites that a small photo shows are half lid.
-    """
-    brightest = whites[whites.mean(axis=1).argmax()]
-    strength = float(np.clip(brightest.mean() * 1.25, 0.5, 0.92))
-    cast = brightest / max(float(brightest.mean()), 1e-3)
-    warm = skin / max(float(skin.mean()), 1e-3)
-    # The colour of skin in white light, over its mean: nearer to grey in a photo with few colours.
-    usual = 1 + min(1.0, colourfulness(skin) / USUAL_COLOURFULNESS) * (np.array([1.25, 0.95, 0.80]) - 1)
-    cast = 0.5 * cast + 0.5 * warm / usual
-    return strength * np.clip(0.4 + 0.6 * cast, 0.8, 1.2)
 
 
 def _weights_in(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -40,6 +40,9 @@ GREY = 128
 """Level behind a person whose background is transparent, before it is taken out again."""
 SHARPENING = 0.3
 """Of textures: what looking them up between pixels takes from the finest detail, on average."""
+FACE_DRAWN_OUT, HAIR_DRAWN_OUT, SKIN_IN_HAIR_DRAWN_OUT = (3.6, 1.9), (5.0, 2.5), (2.6, 1.4)
+"""How far what a photo shows may be drawn out: it is not used from the first on, and in full up to the last. For the
+face, for the hair layer, and for the skin that the hair layer shows."""
 BANDS = 2
 """A frame is drawn in so many bands of rows at once."""
 
@@ -239,7 +242,7 @@ class Renderer:
         )
         landmarks = points[self.head.model.landmark_vertices, :2] - np.float32(0.5)
         picture = np.empty_like(self._frame)
-        _in_bands(lambda a, b: soften_outline(self._frame, self._planes, self._nearest[0], a, b, picture), self.size)
+        _in_bands(lambda a, b: soften_outline(self._frame, self._planes, a, b, picture), self.size)
         return Rendered(picture, self._planes.copy(), landmarks, self._photos[base])
 
     def _points(self, frame: FrameFit, view: PhotoView) -> tuple[np.ndarray, np.ndarray]:
@@ -322,7 +325,7 @@ class Renderer:
         unfolded = (model.folds * smoothstep(0.1, 0.6, closing)).max(axis=1)
         trust = view.trust * (1 - unfolded)
         drawn_out = stretch(points, self._texture_at[photo], model.triangles)
-        trust[model.skin] *= smoothstep(5.0, 2.5, drawn_out[model.skin])
+        trust[model.skin] *= smoothstep(*FACE_DRAWN_OUT, drawn_out[model.skin])
         # While lips are as far apart as in the photo, the photo shows what is between them, even if it is a line.
         alike, narrow = self._lips_as_in(photo, points)
         trust[model.inside] = np.maximum(trust[model.inside], alike * narrow)
@@ -364,8 +367,11 @@ class Renderer:
         torn = stretch(hair, at, self.head.views[base].hair_triangles)
         way = np.linalg.norm(hair[:, :2] - at + MARGIN * self.size, axis=1) / self.size
         view = self.head.views[base]
+        # Skin is behind the layer as well, and looks better there than drawn out. Hair and ears are nowhere else.
+        whole = smoothstep(*HAIR_DRAWN_OUT, torn)
+        whole += view.hair_is_skin * (smoothstep(*SKIN_IN_HAIR_DRAWN_OUT, torn) - whole)
         rim = view.hair_rim * smoothstep(RIM_FADE[1], RIM_FADE[0], way) * self._own_background
-        return np.column_stack([at, smoothstep(5.0, 2.5, torn), rim, view.hair_share]).astype(np.float32)
+        return np.column_stack([at, whole, rim, view.hair_share]).astype(np.float32)
 
 
 def _texture(texture: np.ndarray, side: int) -> np.ndarray:

@@ -12,10 +12,11 @@ from talking_heads.head.eyes import with_gaze
 from talking_heads.head.filters import resized
 from talking_heads.head.fit import FrameFit
 from talking_heads.head.head import Head
+from talking_heads.head.masks import ANALYSIS
 from talking_heads.head.model import FaceModel, face_model, smoothstep
 from talking_heads.head.motion import head_rotation
 from talking_heads.head.person_fit import fit_person
-from talking_heads.head.photo import ANALYSIS, MARGIN, REACH
+from talking_heads.head.photo import MARGIN, REACH
 from talking_heads.head.render import Renderer
 from talking_heads.landmarks import eye_distance
 from talking_heads.tracking.crops import crop_around, face_size
