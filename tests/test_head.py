@@ -195,6 +195,11 @@ def test_a_mask_leaves_out_what_looks_like_a_plain_wall_and_no_face() -> None:
         deep = bay & (segmented > 0) & (np.hypot(rows - 64, columns - 64) < 38)
         assert (got[deep] > 0.5).mean() == pytest.approx(float(kept), abs=0.2)
         assert got[np.hypot(rows - 64, columns - 50) < 20].min() > 0.9
+    # A grey pullover before a grey wall.
+    grey = np.where((segmented > 0) & (rows < 90), 0.3, 0.8)[..., None].repeat(3, axis=2).astype(np.float32)
+    assert (
+        person_mask(segmented, grey, face, analysis)[(np.hypot(rows - 64, columns - 64) < 36) & (rows > 92)].min() > 0.8
+    )
     white = np.full((128, 128, 3), 0.8, np.float32)
     assert person_mask(segmented, white, face, analysis)[face].min() > 0.9
 

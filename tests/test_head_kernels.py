@@ -132,12 +132,13 @@ def test_what_has_not_moved_or_is_behind_hair_is_not_mended() -> None:
         assert np.array_equal(before, after)
 
 
-def outline(still: float, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """A dark wall above a light face, float32 (6, 8), before and after the outline between them is softened."""
+def outline(still: float, step: float, front: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Something light in the layer ``front`` below a dark wall, float32 (6, 8), before and after its outline is
+    softened."""
     before = np.repeat(np.where(np.arange(6) < 3, 20.0, 180.0)[:, None], 8, axis=1).astype(np.float32)
     planes = np.zeros((6, 8, 4), np.float32)
-    planes[:3, :, 1], planes[..., 2] = 1 - step, still
-    planes[3:, :, 1] = 1
+    planes[:3, :, 1], planes[..., 2] = front - step, still
+    planes[3:, :, 1] = front
     after = np.empty((6, 8, 3), np.float32)
     for top, bottom in ((3, 6), (0, 3)):
         soften_outline(np.repeat(before[..., None], 3, axis=2), planes, top, bottom, after)
@@ -153,7 +154,9 @@ def test_a_steep_outline_becomes_soft(step: float) -> None:
     assert np.array_equal(after[[0, 1, 4, 5]], before[[0, 1, 4, 5]])
 
 
-@pytest.mark.parametrize("still, step", [(1.0, 2.0), (0.0, 0.5)])
-def test_what_has_not_moved_and_soft_outlines_stay(still: float, step: float) -> None:
-    before, after = outline(still, step)
+@pytest.mark.parametrize("still, step, front", [(1.0, 2.0, 1.0), (0.0, 0.5, 1.0), (0.0, 1.0, 0.0)])
+def test_what_has_not_moved_soft_outlines_and_hair_before_the_background_stay(
+    still: float, step: float, front: float
+) -> None:
+    before, after = outline(still, step, front)
     assert np.array_equal(after, before)

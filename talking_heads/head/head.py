@@ -18,6 +18,8 @@ from .retarget import most_neutral, motion_of
 
 SAME_BACKGROUND = 12.0
 """Levels of 255 by which two photos' backgrounds differ on average, below which they are of one room from one place."""
+KNOWN_BACKGROUND = 252
+"""``PhotoView.background_known`` above which a pixel counts as known."""
 MIN_COMMON_BACKGROUND = 0.05
 """Share of the crop that both photos must show of the background, or whether it is the same cannot be said."""
 
@@ -110,6 +112,15 @@ def _in_one_light(model: FaceModel, views: Sequence[PhotoView], primary: int) ->
     return tuple(result)
 
 
+def of_one_room(view: PhotoView, other: PhotoView) -> bool:
+    """Whether two photos show the same background, by what both show of it."""
+    if view is other or other.background.shape != view.background.shape:
+        return view is other
+    both = (view.background_known > KNOWN_BACKGROUND) & (other.background_known > KNOWN_BACKGROUND)
+    difference = np.abs(other.background[both].astype(np.float32) - view.background[both])
+    return bool(both.mean() > MIN_COMMON_BACKGROUND and difference.mean() < SAME_BACKGROUND)
+
+
 def with_shared_backgrounds(views: Sequence[PhotoView]) -> tuple[PhotoView, ...]:
     """Fills what a person hides of the background in one photo from the other photos of the same room."""
     result = []
@@ -117,12 +128,8 @@ def with_shared_backgrounds(views: Sequence[PhotoView]) -> tuple[PhotoView, ...]
         known = view.background_known.astype(np.float32) / 255
         background, total = np.zeros(view.background.shape, np.float32), np.zeros(known.shape, np.float32)
         for other in views:
-            if other is view or other.background.shape != view.background.shape:
-                continue
-            theirs = other.background_known.astype(np.float32) / 255
-            both = (known > 0.99) & (theirs > 0.99)
-            difference = np.abs(other.background[both].astype(np.float32) - view.background[both])
-            if both.mean() > MIN_COMMON_BACKGROUND and difference.mean() < SAME_BACKGROUND:
+            if other is not view and of_one_room(view, other):
+                theirs = other.background_known.astype(np.float32) / 255
                 background += theirs[..., None] * other.background
                 total += theirs
         shown = np.minimum(total, 1)[..., None] * (1 - known[..., None])

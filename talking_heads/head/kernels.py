@@ -15,8 +15,9 @@ SKIN, TEETH, INSIDE, EYE, LID_EDGE = 0, 1, 2, 3, 4
 """What a triangle is part of, for ``mend_teeth_and_edges``."""
 BETWEEN_TEETH = np.float32(0.72)
 """Light between two teeth, over that on them."""
-LAYER_STEP = np.float32(0.6)
-"""Between neighbours, of the plane that is -1 on the background, 0 on hair and 1 on a face: one before another."""
+LAYER_STEP, FACE_LAYER = np.float32(0.6), np.float32(0.4)
+"""Of the plane that is -1 on the background, 0 on hair and 1 on a face: between neighbours one of which lies before the
+other, and from which on it is a face."""
 
 
 @compiled
@@ -370,17 +371,16 @@ def mend_teeth_and_edges(frame, planes, nearest, layer, kept, box, gap):
 @compiled
 def soften_outline(frame, planes, top, bottom, out):
     """Rows ``top`` to ``bottom`` of ``out`` (H, W, 3): the frame, with its neighbours' colours by the weights 1, 2, 1
-    along both axes where face, hair and background meet in a step and have moved."""
+    along both axes where a face meets hair or background in a step and they have moved."""
     height, width = planes.shape[:2]
     for i in range(top, bottom):
         out[i] = frame[i]
         if i == 0 or i == height - 1:
             continue
         for j in range(1, width - 1):
-            layer = planes[i, j, 1]
-            step = max(abs(planes[i - 1, j, 1] - layer), abs(planes[i + 1, j, 1] - layer))
-            step = max(step, abs(planes[i, j - 1, 1] - layer), abs(planes[i, j + 1, 1] - layer))
-            if step < LAYER_STEP:
+            a, b, c, d = planes[i - 1, j, 1], planes[i + 1, j, 1], planes[i, j - 1, 1], planes[i, j + 1, 1]
+            front, behind = max(planes[i, j, 1], a, b, c, d), min(planes[i, j, 1], a, b, c, d)
+            if front - behind < LAYER_STEP or front < FACE_LAYER:
                 continue
             for c in range(3):
                 out[i, j, c] += (np.float32(1) - planes[i, j, 2]) * (_blurred(frame, i, j, c) - frame[i, j, c])

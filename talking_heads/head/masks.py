@@ -24,6 +24,8 @@ is taken out of the mask, and up to which it counts as plain."""
 UNLIKE_BACKGROUND = (0.04, 0.1)
 """Difference of a pixel from the background's colour, of 0..1, up to which it is background, and from which on it is
 the person."""
+FACE_ABOVE_COLLAR = 0.75
+"""Share of the face's height, from the top, that lies above any collar: clothes may be as grey as the wall."""
 BACKGROUND_DETAIL = 6
 """Pixels of the largest structures of a background that are continued behind the person."""
 
@@ -53,8 +55,8 @@ def person_mask(mask: np.ndarray, colour: np.ndarray, face: np.ndarray, analysis
 
 
 def _without_background(person: np.ndarray, colour: np.ndarray, face: np.ndarray, analysis: Analysis) -> np.ndarray:
-    """The mask without what looks like the plain background beside it and is no face: segmenters close the corner
-    between ear and neck, and the gaps between curls."""
+    """The mask without what looks like the plain background beside it and is neither face nor clothes: segmenters close
+    the corner between ear and neck, and the gaps between curls."""
     known = far_from(person, analysis)
     sigma = analysis.scaled(STRUCTURE_SIGMA)
     # On an uneven background nobody can say what a pixel would be without the person.
@@ -63,6 +65,8 @@ def _without_background(person: np.ndarray, colour: np.ndarray, face: np.ndarray
     unlike = smoothstep(*UNLIKE_BACKGROUND, np.abs(colour - fill_holes(colour, known)).max(axis=2))
     background = smoothstep(*STRUCTURE, uneven) * (1 - unlike)
     inner = face | (ndimage.minimum_filter(person, analysis.window(MASK_ERROR)) > 0.5)
+    rows = np.flatnonzero(face.any(axis=1))
+    inner[round(rows[0] + FACE_ABOVE_COLLAR * (rows[-1] - rows[0])) :] = True
     return np.where(inner, person, np.minimum(person, 1 - background)).astype(np.float32)
 
 
