@@ -16,7 +16,7 @@ from ..media.background import Background
 from .eyes import eye_rotation
 from .filters import resized, sharpened
 from .fit import FrameFit, posed
-from .head import Head, of_one_room
+from .head import SAME_BACKGROUND, Head, of_one_room
 from .kernels import INSIDE, TEETH, compose, mend_teeth_and_edges, rasterise, reduce_planes, soften_outline, stretch
 from .lids import Lids
 from .model import EYES, NECK_JOINT, smoothstep
@@ -180,8 +180,11 @@ class Renderer:
         self._backgrounds = [behind.astype(np.float32)] * len(head.views)
         for k, view in enumerate(head.views):
             # A photo of another room gets the most neutral one's: the background must not change with the head.
-            if self._own_background and of_one_room(view, head.primary_view):
-                self._backgrounds[k] = resized(view.background, size).astype(np.float32)
+            # Where a face fills the photos nobody can say: then what was continued behind it must be alike.
+            own = resized(view.background, size).astype(np.float32)
+            alike = of_one_room(view, head.primary_view) or np.abs(own - behind).mean() < SAME_BACKGROUND
+            if self._own_background and alike:
+                self._backgrounds[k] = own
         self._photos = [resized(view.photo, size).astype(np.float32) for view in head.views]
         self._texture_at = [(view.texture_at + MARGIN) * np.float32(size) for view in head.views]
         self._hair_at = [(view.hair_at + MARGIN) * np.float32(size) for view in head.views]
