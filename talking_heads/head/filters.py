@@ -54,7 +54,7 @@ def fill_with_texture(image: np.ndarray, known: np.ndarray, sigma: float) -> np.
         np.clip(_mirrored(there, length), 0, length - 1)
         for there, length in zip(2 * nearest - here, hole.shape, strict=True)
     )
-    smooth[*here] += ((1 - known[*here]) * known[row, column])[:, None] * detail[row, column]
+    smooth[*here] += known[row, column, None] * detail[row, column]
     return np.clip(smooth, 0, 1)
 
 

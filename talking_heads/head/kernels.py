@@ -378,8 +378,9 @@ def soften_outline(frame, planes, top, bottom, out):
         if i == 0 or i == height - 1:
             continue
         for j in range(1, width - 1):
-            a, b, c, d = planes[i - 1, j, 1], planes[i + 1, j, 1], planes[i, j - 1, 1], planes[i, j + 1, 1]
-            front, behind = max(planes[i, j, 1], a, b, c, d), min(planes[i, j, 1], a, b, c, d)
+            layer, above, below = planes[i, j, 1], planes[i - 1, j, 1], planes[i + 1, j, 1]
+            left, right = planes[i, j - 1, 1], planes[i, j + 1, 1]
+            front, behind = max(layer, above, below, left, right), min(layer, above, below, left, right)
             if front - behind < LAYER_STEP or front < FACE_LAYER:
                 continue
             for c in range(3):

@@ -56,8 +56,8 @@ FACE_RIM = 8
 SURE_OF_SKIN, BESIDE_THE_NOSE = (0.4, 0.95), (2.2, 3.5)
 """Trust in a vertex, from which on its colour is continued over what the photo does not show; and cm from the middle of
 the face, beyond which it must be so sure."""
-HIGHLIGHT = (1.5, 1.2)
-"""Brightness over that of the face's skin, from which on a colour is not continued, and up to which it is in full."""
+HIGHLIGHT = (1.2, 1.5)
+"""Brightness over that of the face's skin, up to which a colour is continued in full, and from which on not at all."""
 LIKE_SKIN = (0.6, 0.8)
 """Brightness of a pixel over that of the skin around, from which on it shows skin: below it is hair, or a collar."""
 BELOW_HAIR, SKIN_BEYOND = 1.0, (0.9, 0.5)
@@ -263,7 +263,7 @@ class PhotoViewBuilder:
         known *= model.skin & ~model.ears & ~model.around_eyes
         skin = (known[:, None] * colours).sum(axis=0) / max(float(known.sum()), 1e-6)
         # A highlight there stays where it is.
-        bright = smoothstep(*HIGHLIGHT[::-1], colours.mean(axis=1) / max(float(skin.mean()), 1e-3))
+        bright = smoothstep(*HIGHLIGHT, colours.mean(axis=1) / max(float(skin.mean()), 1e-3))
         known *= 1 - aside * bright
         # Colours that only the other side of the face shows are taken from there, in the light of this side.
         other, both = colours[model.mirror], known * known[model.mirror]
@@ -445,8 +445,8 @@ class PhotoViewBuilder:
         """float32 (side, side), see ``PhotoView.hair_is_skin``: how far a pixel is as bright as the head's bare skin
         there, or at the pixel ``nearest`` (2, side, side) to it that the head covers; ``from_head``: cm to that."""
         model = self.model
-        bare = model.skin & ~model.ears & ~(model.scalp & (self.base[:, 1] > BELOW_HAIR))
-        values = np.column_stack([self.fill, bare]).astype(np.float32)
+        hairless = model.skin & ~model.ears & ~(model.scalp & (self.base[:, 1] > BELOW_HAIR))
+        values = np.column_stack([self.fill, hairless]).astype(np.float32)
         drawn = interpolate(self.points, model.triangles, self.nearest, values)[*nearest]
         brightness = self.own.mean(axis=2) / np.maximum(drawn[..., :3].mean(axis=2), 0.02)
         skin = drawn[..., 3] * smoothstep(*LIKE_SKIN, brightness) * smoothstep(*SKIN_BEYOND, from_head)

@@ -178,12 +178,11 @@ class Renderer:
             replaced = background.replacement(behind)
             behind = np.full_like(behind, GREY) if replaced is None else replaced
         self._backgrounds = [behind.astype(np.float32)] * len(head.views)
-        for k, view in enumerate(head.views):
+        for k, view in enumerate(head.views if self._own_background else ()):
             # A photo of another room gets the most neutral one's: the background must not change with the head.
             # Where a face fills the photos nobody can say: then what was continued behind it must be alike.
             own = resized(view.background, size).astype(np.float32)
-            alike = of_one_room(view, head.primary_view) or np.abs(own - behind).mean() < SAME_BACKGROUND
-            if self._own_background and alike:
+            if of_one_room(view, head.primary_view) or np.abs(own - behind).mean() < SAME_BACKGROUND:
                 self._backgrounds[k] = own
         self._photos = [resized(view.photo, size).astype(np.float32) for view in head.views]
         self._texture_at = [(view.texture_at + MARGIN) * np.float32(size) for view in head.views]
